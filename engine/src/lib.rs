@@ -4,6 +4,8 @@ mod faults;
 mod identity;
 pub mod membership;
 mod random;
+pub mod seal;
+pub mod session;
 mod time;
 pub use self::faults::Faults;
 pub use self::identity::*;

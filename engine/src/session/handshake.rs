@@ -391,3 +391,106 @@ impl fmt::Debug for Chain {
         f.debug_struct("Chain").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seal::ClusterKey;
+    use crate::session::Session;
+    use crate::{Boot, ClusterId};
+
+    fn handshake(role: Role, secret: u8) -> KeyedHandshake {
+        let node_key = NodeKey::from_bytes([secret; 32]);
+        let identity = PeerIdentity {
+            public: node_key.public(),
+            boot: Boot([1; 16]),
+            cluster: ClusterId([2; 16]),
+            empty: false,
+            wire: 1,
+        };
+        let config = Config {
+            key: ClusterKey::new("NDJuIFxrRbWLp6tKhVzyqNs5H5fCK1Cl").unwrap(),
+            identity,
+            node_key,
+            compression: false,
+        };
+        KeyedHandshake::new(role, config, [secret + 100; 32])
+    }
+
+    fn session(handshake: KeyedHandshake) -> Session {
+        Session::with_handshake(Box::new(handshake), false)
+    }
+
+    /// A holder of the cluster key that knows another node's public key, and not its secret.
+    fn impostor(role: Role) -> KeyedHandshake {
+        let mut impostor = handshake(role, 1);
+        impostor.identity.public = NodeKey::from_bytes([7; 32]).public();
+        impostor
+    }
+
+    fn refusal(initiator: KeyedHandshake, responder: KeyedHandshake) -> Option<SessionError> {
+        let (mut initiator, mut responder) = (session(initiator), session(responder));
+        for turn in 0..3 {
+            let (from, to) = match turn {
+                1 => (&mut responder, &mut initiator),
+                _ => (&mut initiator, &mut responder),
+            };
+            let bytes = from.poll_transmit().unwrap();
+            if let Err(error) = to.handle_bytes(&bytes) {
+                assert_eq!(to.poll_transmit(), None);
+                assert!(!to.is_established());
+                return Some(error);
+            }
+        }
+        None
+    }
+
+    #[test]
+    fn nobody_passes_for_a_node_whose_secret_it_does_not_hold() {
+        let forged = Some(PeerMisbehaved::HandshakeForged.into());
+        let (initiator, responder) = (Role::Initiator, Role::Responder);
+        assert_eq!(
+            refusal(handshake(initiator, 1), handshake(responder, 2)),
+            None
+        );
+        assert_eq!(
+            refusal(impostor(initiator), handshake(responder, 2)),
+            forged
+        );
+        assert_eq!(
+            refusal(handshake(initiator, 2), impostor(responder)),
+            forged
+        );
+    }
+
+    #[test]
+    fn a_public_key_that_everybody_shares_is_refused() {
+        let degenerate = Some(PeerMisbehaved::DegenerateKey.into());
+        let mut initiator = handshake(Role::Initiator, 1);
+        initiator.identity.public = [0; 32];
+        assert_eq!(
+            refusal(initiator, handshake(Role::Responder, 2)),
+            degenerate
+        );
+        let mut responder = handshake(Role::Responder, 1);
+        responder.identity.public = [0; 32];
+        assert_eq!(
+            refusal(handshake(Role::Initiator, 2), responder),
+            degenerate
+        );
+    }
+
+    #[test]
+    #[should_panic(expected = "its own key")]
+    fn a_node_cannot_introduce_itself_by_another_key() {
+        let mut wrong = handshake(Role::Initiator, 1);
+        wrong.identity.public = [0; 32];
+        let config = Config {
+            key: ClusterKey::new("NDJuIFxrRbWLp6tKhVzyqNs5H5fCK1Cl").unwrap(),
+            identity: wrong.identity,
+            node_key: wrong.node_key,
+            compression: false,
+        };
+        KeyedHandshake::new(Role::Initiator, config, [0; 32]);
+    }
+}

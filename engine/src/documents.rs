@@ -20,6 +20,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 pub use self::automerge::AutomergeDocument;
+pub use self::gate::{Judgement, Log, OPERATION_COUNTER_MAX, judge};
 pub use self::id::{
     COLLECTION_BYTES_MAX, DocumentId, KEY_BYTES_MAX, NameError, Scope, ZONE_BYTES_MAX, is_label,
 };

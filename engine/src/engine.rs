@@ -8,7 +8,7 @@ mod sessions;
 mod spread;
 mod views;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use bytes::Bytes;
 
@@ -21,7 +21,7 @@ use crate::membership::{Action, ForceLeaveError, Membership, Record, Via};
 use crate::random::{Random, Seed};
 use crate::replication::records::NodeRecord;
 use crate::replication::{Author, Effect, Recovered, Replica, Verdict};
-use crate::seal::Datagrams;
+use crate::seal::{DatagramDrop, Datagrams};
 use crate::stats::Stats;
 use crate::time::{Instant, Wall};
 use crate::wire::{Frame, Packet};
@@ -129,7 +129,7 @@ impl<D: Document> Engine<D> {
         let boot_of = |node: NodeId| membership.member(&node).map(|member| member.record.boot);
         match self.datagrams.open(&bytes, boot_of) {
             Ok((from, body)) => self.on_packet(from, &body, now),
-            Err(drop) => self.stats.dropped(drop.reason()),
+            Err(drop) => self.stats.dropped(drop_reason(drop)),
         }
         self.settle(now);
     }
@@ -414,3 +414,15 @@ fn first_record(config: &Config) -> NodeRecord {
     NodeRecord { cluster, secret, starts: 0 }
 }
 
+fn drop_reason(drop: DatagramDrop) -> &'static str {
+    match drop {
+        DatagramDrop::TooShort => "datagram too short",
+        DatagramDrop::TooLong => "datagram too long",
+        DatagramDrop::Version => "datagram of another version",
+        DatagramDrop::UnknownKey => "datagram under another cluster key",
+        DatagramDrop::UnknownSender => "datagram from an unknown sender",
+        DatagramDrop::Forged => "datagram does not verify",
+        DatagramDrop::Replayed => "datagram seen before",
+        DatagramDrop::Crowded => "datagram from one peer too many",
+    }
+}

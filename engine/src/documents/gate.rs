@@ -153,7 +153,13 @@ impl Log {
         }
         self.by_hash.insert(slot, position);
         self.deps.extend(deps);
-        if lost { Vec::new() } else { self.demote(&rivals) }
+        if lost { Vec::new() } else { self.demote(&rivals, Quarantine::SequenceGap) }
+    }
+
+    /// Puts the change at `index`, which failed its trial, and all that descends from it into quarantine; returns the
+    /// indexes of those that were not there yet.
+    pub fn condemn(&mut self, index: usize, why: Quarantine) -> Vec<usize> {
+        self.demote(&[position_of(index)], why)
     }
 
     /// How many changes it has, the genesis not counted.
@@ -323,14 +329,14 @@ impl Log {
     }
 
     /// Puts `losers` and all that descends from them into quarantine.
-    fn demote(&mut self, losers: &[u32]) -> Vec<usize> {
+    fn demote(&mut self, losers: &[u32], why: Quarantine) -> Vec<usize> {
         let mut demoted = Vec::new();
         if losers.is_empty() {
             return demoted;
         }
         for position in 1..=position_of(self.entries.len()) - 1 {
             let reason = if losers.contains(&position) {
-                Quarantine::SequenceGap
+                why
             } else if self.deps_at(position).iter().any(|dep| self.is_quarantined_at(*dep)) {
                 Quarantine::Ancestor
             } else {

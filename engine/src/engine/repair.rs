@@ -204,9 +204,10 @@ impl<D: Document> Engine<D> {
         }
         // The peer's heads are not known; none of ours is all of them.
         let task = Task::Documents(vec![(document, Vec::new())]);
+        let room = self.repairs.pulls.len() < PULLS_MAX;
         match self.repairs.pulls.iter_mut().find(|pull| pull.peer == from && pull.scope == scope) {
             Some(pull) => pull.add(task),
-            None if self.repairs.pulls.len() < PULLS_MAX => {
+            None if room => {
                 self.repairs.pulls.push(Pull::new(from, session, scope, task, now));
             }
             None => self.stats.dropped("fetch without room"),

@@ -36,7 +36,7 @@ impl<D: Document> Replica<D> {
             let id = open.id.clone();
             let genesis = D::genesis_hash(&self.genesis(&id));
             if let Some(open) = self.open.get_mut(&key) {
-                open.log = Some(Log::new(genesis));
+                open.log = Some(Log::new(&genesis));
             }
             return true;
         }
@@ -138,25 +138,19 @@ impl<D: Document> Replica<D> {
         let Some(open) = self.open.get_mut(&key) else { return };
         open.load = None;
         if open.log.is_none() {
-            let mut log = Log::new(D::genesis_hash(&genesis));
-            for (change, header) in stored.iter().zip(headers) {
-                let mut header = header;
-                if drop_unknown_deps {
-                    header.deps.retain(|dep| log.contains(dep));
-                }
-                log.push(&header, change.quarantine);
-            }
+            let Some(log) = rebuild(&D::genesis_hash(&genesis), &stored, headers, drop_unknown_deps) else {
+                self.unreadable(key, stats);
+                return;
+            };
             open.log = Some(log);
             open.record = record;
         }
-        if open.waiters.is_empty() {
-            return;
-        }
+        let (false, Some(log)) = (open.waiters.is_empty(), &open.log) else { return };
         let verified = open.record.as_ref().map_or(0, |record| record.verified as usize);
-        let reaches = open.log.as_ref().map_or(0, Log::len);
+        let reaches = log.len();
         let known = stored.len();
         let (mut trusted, mut candidates) = (Vec::new(), Vec::new());
-        for change in stored.into_iter().filter(|change| change.quarantine.is_none()) {
+        for change in stored.into_iter().filter(|change| log.quarantined(change.order as usize).is_none()) {
             let list = if (change.order as usize) < verified { &mut trusted } else { &mut candidates };
             list.push(change.chunk);
         }
@@ -195,14 +189,22 @@ impl<D: Document> Replica<D> {
         self.index.set_verified(&key, u32::try_from(reaches).unwrap_or(u32::MAX));
     }
 
-    /// Marks a change that failed its trial; it stays in the log and counts in heads and roots.
+    /// Marks a change that failed its trial; it stays in the log and counts in heads and roots. What descends from it
+    /// follows from that, here and whenever the log is read again.
     fn quarantine(&mut self, key: DocKey, hash: ChangeHash, why: Quarantine, chunk: &Bytes, stats: &mut Stats) {
         let Some(open) = self.open.get_mut(&key) else { return };
         let (Some(log), Some(record)) = (&mut open.log, &mut open.record) else { return };
-        let Some(order) = log.quarantine(&hash, why) else { return };
-        record.quarantined += 1;
+        let Some(order) = log.index_of(&hash) else { return };
+        let condemned = log.condemn(order, why);
+        if condemned.is_empty() {
+            return;
+        }
+        open.unapplied.retain(|(order, _)| !condemned.contains(order));
+        record.quarantined += u32::try_from(condemned.len()).unwrap_or(u32::MAX);
+        record.deleted = log.is_deleted();
+        record.revived = log.is_revived();
         let (record, document) = (record.clone(), open.id.clone());
-        stats.quarantined += 1;
+        stats.quarantined += condemned.len() as u64;
         self.batches.write(change_write(&key, u32::try_from(order).unwrap_or(u32::MAX), Some(why), chunk));
         self.stage(key, record, None);
         self.effects.push_back(Effect::Event(Event::Quarantined { document, change: hash, why }));
@@ -255,6 +257,26 @@ pub(super) fn read_all<D: Document>(entries: &[(Bytes, Bytes)]) -> Option<(Vec<S
         stored.push(change);
     }
     Some((stored, headers))
+}
+
+/// The log that stored changes amount to; none when they are not one.
+pub(super) fn rebuild(
+    genesis: &ChangeHash,
+    stored: &[StoredChange],
+    headers: Vec<ChangeHeader>,
+    drop_unknown_deps: bool,
+) -> Option<Log> {
+    let mut log = Log::new(genesis);
+    for (change, mut header) in stored.iter().zip(headers) {
+        if drop_unknown_deps {
+            header.deps.retain(|dep| log.contains(dep));
+        }
+        if log.contains(&header.hash) || !log.knows_all(&header.deps) {
+            return None;
+        }
+        log.push(&header, change.quarantine);
+    }
+    Some(log)
 }
 
 fn entry(change: &StoredChange, header: &ChangeHeader) -> HistoryEntry {

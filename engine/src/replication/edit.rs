@@ -108,7 +108,8 @@ impl<D: Document> Replica<D> {
         let Some(open) = self.open.get_mut(&key) else { return etag(&[]) };
         let Some(log) = &mut open.log else { return etag(&[]) };
         let order = log.len();
-        log.push(header, quarantine);
+        let demoted = log.push(header, quarantine);
+        let quarantine = log.quarantined(order);
         self.sequence += 1;
         let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         let before = open.record.as_ref();
@@ -122,9 +123,15 @@ impl<D: Document> Replica<D> {
             changes: number(order + 1),
             // The author's content has seen the whole log.
             verified: if authored { number(order + 1) } else { before.map_or(0, |record| record.verified) },
-            quarantined: before.map_or(0, |record| record.quarantined) + u32::from(quarantine.is_some()),
+            quarantined: before.map_or(0, |record| record.quarantined)
+                + number(demoted.len())
+                + u32::from(quarantine.is_some()),
         };
         open.record = Some(record.clone());
+        if !demoted.is_empty() {
+            // The content holds what no longer counts; the next use makes it anew.
+            open.content = Content::Absent;
+        }
         if !authored && quarantine.is_none() && (open.load.is_some() || !matches!(open.content, Content::Absent)) {
             open.unapplied.push((order, chunk.clone()));
         }

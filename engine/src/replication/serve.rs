@@ -4,10 +4,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
-use super::content::read_all;
+use super::content::{read_all, rebuild};
 use super::records::{DocKey, StoredChange, changes_of, prefix_end};
 use super::replica::{Effect, Purpose, Replica};
-use crate::documents::gate::Log;
 use crate::documents::{Document, DocumentId};
 use crate::identity::{ChangeHash, SessionId};
 use crate::stats::Stats;
@@ -24,6 +23,8 @@ struct Serve {
     left: VecDeque<(DocKey, DocumentId, Vec<ChangeHash>)>,
     changes: Vec<DocumentChanges>,
     bytes: usize,
+    /// There was no room for all that the peer lacks.
+    more: bool,
 }
 
 /// All answers being put together.
@@ -58,6 +59,7 @@ impl<D: Document> Replica<D> {
             left: VecDeque::new(),
             changes: Vec::new(),
             bytes: 0,
+            more: false,
         };
         match wanted {
             Wanted::Range { scope, prefix, after } => {
@@ -91,7 +93,9 @@ impl<D: Document> Replica<D> {
             self.load(changes_of(&key), Purpose::Serve(number));
             return;
         }
-        self.finish(number, None);
+        // The peer asks again, with the heads that it then has.
+        let next = (serve.more || !serve.left.is_empty()).then(Bytes::new);
+        self.finish(number, next);
     }
 
     fn finish(&mut self, number: u64, next: Option<Bytes>) {
@@ -105,7 +109,10 @@ impl<D: Document> Replica<D> {
         let Some(serve) = self.serves.under_way.get_mut(&number) else { return };
         let Some((key, id, theirs)) = serve.loading.take() else {
             let next = (!complete).then(|| entries.last().map(|(key, _)| key.clone())).flatten();
-            serve.changes = self.by_document(entries);
+            let changes = self.by_document(entries);
+            if let Some(serve) = self.serves.under_way.get_mut(&number) {
+                serve.changes = changes;
+            }
             self.finish(number, next);
             return;
         };
@@ -116,7 +123,7 @@ impl<D: Document> Replica<D> {
         let mut changes = Vec::new();
         for chunk in missing {
             if serve.bytes > 0 && serve.bytes + chunk.len() > self.limits.window_bytes {
-                // The peer asks again with the heads that it then has.
+                serve.more = true;
                 serve.left.clear();
                 break;
             }
@@ -158,9 +165,6 @@ impl<D: Document> Replica<D> {
 /// The chunks of a log that are not behind `theirs`, each after its dependencies.
 fn missing<D: Document>(genesis: ChangeHash, entries: &[(Bytes, Bytes)], theirs: &[ChangeHash]) -> Vec<Bytes> {
     let Some((stored, headers)) = read_all::<D>(entries) else { return Vec::new() };
-    let mut log = Log::new(genesis);
-    for (change, header) in stored.iter().zip(&headers) {
-        log.push(header, change.quarantine);
-    }
+    let Some(log) = rebuild(&genesis, &stored, headers, false) else { return Vec::new() };
     log.missing_from(theirs).into_iter().filter_map(|at| stored.get(at)).map(|change| change.chunk.clone()).collect()
 }

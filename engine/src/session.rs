@@ -179,7 +179,12 @@ impl Session {
         if matches!(self.state, State::Failed) {
             return Err(SessionError::Failed);
         }
-        self.received.extend_from_slice(bytes);
+        // A buffer of its own for each portion, so that a small frame that is kept does not keep a large buffer.
+        if self.received.is_empty() {
+            self.received = BytesMut::from(bytes);
+        } else {
+            self.received.extend_from_slice(bytes);
+        }
         self.advance().inspect_err(|_| self.fail())
     }
 
@@ -187,7 +192,7 @@ impl Session {
     pub fn poll_event(&mut self) -> Option<SessionEvent> {
         let event = self.events.pop_front()?;
         if let SessionEvent::Frame(frame) = &event {
-            self.unread_bytes = self.unread_bytes.saturating_sub(frame.len());
+            self.unread_bytes = self.unread_bytes.saturating_sub(unread_bytes(frame));
         }
         Some(event)
     }
@@ -207,10 +212,7 @@ impl Session {
             return Err(SendError::Full);
         }
         let (head, content) = traffic.encoder.encode(frame);
-        let pushed = traffic
-            .sealer
-            .push(&head)
-            .and_then(|()| traffic.sealer.push(content));
+        let pushed = traffic.sealer.push(&[&head, content]);
         pushed.inspect_err(|_| self.fail())
     }
 
@@ -274,7 +276,7 @@ impl Session {
         while let Some(plain) = traffic.opener.open_next(&mut self.received)? {
             traffic.decoder.handle_bytes(plain);
             while let Some(frame) = traffic.decoder.poll_frame()? {
-                self.unread_bytes += frame.len();
+                self.unread_bytes += unread_bytes(&frame);
                 self.events.push_back(SessionEvent::Frame(frame));
             }
         }
@@ -285,4 +287,9 @@ impl Session {
         self.state = State::Failed;
         self.received = BytesMut::new();
     }
+}
+
+/// What a frame counts for in [`UNREAD_BYTES_MAX`]; an empty one takes room as well.
+fn unread_bytes(frame: &Bytes) -> usize {
+    size_of::<SessionEvent>() + frame.len()
 }

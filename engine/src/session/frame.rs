@@ -3,6 +3,7 @@
 //! `length u32 | codec u8 | content`. Codec 0 is the frame itself; codec 1 is the unfolded length as u32, then an LZ4 block.
 
 use std::fmt;
+use std::mem::take;
 
 use bytes::{Buf, Bytes, BytesMut};
 use lz4_flex::block::{
@@ -133,7 +134,7 @@ impl FrameDecoder {
         if !self.fill_partial(LENGTH_BYTES + frame_bytes) {
             return Ok(None);
         }
-        let mut frame = self.partial.split().freeze();
+        let mut frame = take(&mut self.partial).freeze();
         frame.advance(LENGTH_BYTES);
         unfold(frame).map(Some)
     }

@@ -491,6 +491,6 @@ mod tests {
             node_key: wrong.node_key,
             compression: false,
         };
-        KeyedHandshake::new(Role::Initiator, config, [0; 32]);
+        let _ = KeyedHandshake::new(Role::Initiator, config, [0; 32]);
     }
 }

@@ -1,5 +1,7 @@
 //! Sealed segments: the order and the truth of a byte stream.
 
+use std::mem::take;
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use chacha20poly1305::{AeadInOut, ChaCha20Poly1305, KeyInit};
 
@@ -8,6 +10,8 @@ use super::{PeerMisbehaved, SendError};
 /// The most that one segment seals: with its tag it is the longest message that Noise allows.
 pub(super) const SEGMENT_PLAIN_BYTES_MAX: usize = u16::MAX as usize - TAG_BYTES;
 
+/// A buffer that a burst left longer than this is not used again.
+const BUFFER_BYTES_KEPT: usize = 128 << 10;
 const TAG_BYTES: usize = 16;
 const LENGTH_BYTES: usize = 2;
 
@@ -55,12 +59,18 @@ impl Sealer {
         self.buffer.len()
     }
 
-    pub(super) fn push(&mut self, mut bytes: &[u8]) -> Result<(), SendError> {
+    /// Appends `parts`, one behind the other.
+    pub(super) fn push(&mut self, parts: &[&[u8]]) -> Result<(), SendError> {
+        let bytes: usize = parts.iter().map(|part| part.len()).sum();
+        let segments = bytes / SEGMENT_PLAIN_BYTES_MAX + 2;
+        self.buffer
+            .reserve(bytes + segments * (LENGTH_BYTES + TAG_BYTES));
+        parts.iter().try_for_each(|part| self.push_part(part))
+    }
+
+    fn push_part(&mut self, mut bytes: &[u8]) -> Result<(), SendError> {
         while !bytes.is_empty() {
-            let start = match self.open_at {
-                Some(start) => start,
-                None => self.open_segment(bytes.len()),
-            };
+            let start = self.open_segment();
             let filled = self.buffer.len() - start - LENGTH_BYTES;
             let room = SEGMENT_PLAIN_BYTES_MAX - filled;
             let (now, later) = bytes.split_at_checked(room).unwrap_or((bytes, &[]));
@@ -76,19 +86,17 @@ impl Sealer {
     /// All that is pending, sealed; empty when nothing is, or when the key is used up.
     pub(super) fn take(&mut self) -> Bytes {
         match self.close_segment() {
-            Some(()) => self.buffer.split().freeze(),
             None => Bytes::new(),
+            Some(()) if self.buffer.len() > BUFFER_BYTES_KEPT => take(&mut self.buffer).freeze(),
+            Some(()) => self.buffer.split().freeze(),
         }
     }
 
-    fn open_segment(&mut self, bytes: usize) -> usize {
-        let start = self.buffer.len();
-        let segments = bytes / SEGMENT_PLAIN_BYTES_MAX + 1;
-        self.buffer
-            .reserve(bytes + segments * (LENGTH_BYTES + TAG_BYTES));
-        self.buffer.put_bytes(0, LENGTH_BYTES);
-        self.open_at = Some(start);
-        start
+    fn open_segment(&mut self) -> usize {
+        *self.open_at.get_or_insert_with(|| {
+            self.buffer.put_bytes(0, LENGTH_BYTES);
+            self.buffer.len() - LENGTH_BYTES
+        })
     }
 
     fn close_segment(&mut self) -> Option<()> {

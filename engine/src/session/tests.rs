@@ -410,7 +410,7 @@ fn what_waits_on_either_side_is_bounded() {
     }
     assert_eq!(bob.handle_bytes(&[]), Err(SessionError::Unread));
     let waiting: usize = frames(&mut bob).iter().map(Bytes::len).sum();
-    assert_eq!(waiting, UNREAD_BYTES_MAX + FRAME_BYTES_MAX);
+    assert!(waiting <= UNREAD_BYTES_MAX + FRAME_BYTES_MAX);
     alice.send_frame(b"on we go").unwrap();
     pass(&mut alice, &mut bob);
     assert_eq!(frames(&mut bob), [&b"on we go"[..]]);

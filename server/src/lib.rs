@@ -1,1 +1,3 @@
-pub fn nothing() {}
+//! The knot server: drives the engine, keeps its data, answers HTTP, and the command line around it.
+
+pub mod config;

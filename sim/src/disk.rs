@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
-use knot_engine::{BatchId, Instant, LoadId, Query, StorageEvent, Table, Write};
+use knot_engine::{BatchId, LoadId, Query, StorageEvent, Table, Write};
 
 use crate::draw::Draw;
 use crate::scenario::DiskSpec;

@@ -10,27 +10,27 @@ pub fn seed_bytes(seed: u64) -> Seed {
 
 /// One stream of draws.
 #[derive(Clone, Debug)]
-pub struct Draw(Random);
+pub(crate) struct Draw(Random);
 
 impl Draw {
     /// The stream of `seed` that `name` names.
     #[must_use]
-    pub fn new(seed: u64, name: &str) -> Self {
+    pub(crate) fn new(seed: u64, name: &str) -> Self {
         Self(Random::new(&seed_bytes(seed), name))
     }
 
     /// True `per_mille` times in a thousand. Draws nothing when it is never true.
-    pub fn chance(&mut self, per_mille: u64) -> bool {
+    pub(crate) fn chance(&mut self, per_mille: u64) -> bool {
         per_mille > 0 && self.0.below(1_000) < per_mille
     }
 
     /// A number from `low` up to but not including `high`; `low` when the range is empty.
-    pub fn between(&mut self, low: u64, high: u64) -> u64 {
+    pub(crate) fn between(&mut self, low: u64, high: u64) -> u64 {
         low + self.0.below(high.saturating_sub(low))
     }
 
     /// An index below `len`.
-    pub fn index(&mut self, len: usize) -> usize {
+    pub(crate) fn index(&mut self, len: usize) -> usize {
         self.0.index(len)
     }
 
@@ -38,17 +38,17 @@ impl Draw {
     ///
     /// # Panics
     /// When there are none.
-    pub fn pick<'a, T>(&mut self, items: &'a [T]) -> &'a T {
+    pub(crate) fn pick<'a, T>(&mut self, items: &'a [T]) -> &'a T {
         &items[self.0.index(items.len())]
     }
 
     /// Puts `items` into a random order.
-    pub fn shuffle<T>(&mut self, items: &mut [T]) {
+    pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
         self.0.shuffle(items);
     }
 
     /// Thirty-two fresh bytes.
-    pub fn bytes(&mut self) -> Seed {
+    pub(crate) fn bytes(&mut self) -> Seed {
         self.0.bytes()
     }
 }

@@ -8,7 +8,7 @@ use crate::scenario::{Operation, Target};
 
 /// What the client of a write knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// No answer yet.
     Pending,
     /// It was made, and is durable.
@@ -26,7 +26,7 @@ pub enum Outcome {
 
 /// One write that reached a server.
 #[derive(Clone, Debug)]
-pub struct Write {
+pub(crate) struct Write {
     /// What was asked.
     pub operation: Operation,
     /// When.
@@ -39,7 +39,7 @@ pub struct Write {
 
 /// Every write that reached a server.
 #[derive(Clone, Debug, Default)]
-pub struct Ledger {
+pub(crate) struct Ledger {
     writes: BTreeMap<u32, Write>,
     by_target: BTreeMap<Target, BTreeSet<u32>>,
 }
@@ -76,22 +76,22 @@ impl Ledger {
 
     /// A write by its number.
     #[must_use]
-    pub fn get(&self, id: u32) -> Option<&Write> {
+    pub(crate) fn get(&self, id: u32) -> Option<&Write> {
         self.writes.get(&id)
     }
 
     /// All writes, in the order of their numbers.
-    pub fn writes(&self) -> impl Iterator<Item = &Write> {
+    pub(crate) fn writes(&self) -> impl Iterator<Item = &Write> {
         self.writes.values()
     }
 
     /// All documents that a write was asked of, with the numbers of those writes.
-    pub fn targets(&self) -> impl Iterator<Item = (&Target, &BTreeSet<u32>)> {
+    pub(crate) fn targets(&self) -> impl Iterator<Item = (&Target, &BTreeSet<u32>)> {
         self.by_target.iter()
     }
 
     /// The writes to a document.
-    pub fn writes_to(&self, target: &Target) -> impl Iterator<Item = &Write> {
+    pub(crate) fn writes_to(&self, target: &Target) -> impl Iterator<Item = &Write> {
         let ids = self.by_target.get(target);
         ids.into_iter().flatten().filter_map(|id| self.writes.get(id))
     }

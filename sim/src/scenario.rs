@@ -8,6 +8,7 @@ mod generate;
 use knot_engine::documents::{DocumentId, Scope};
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::generate::zones;
 pub use self::generate::{Length, Profile, Shape};
 
 /// Which [`Document`](knot_engine::documents::Document) is replicated.
@@ -162,8 +163,10 @@ pub const ZONE_MARK: &str = "only-in-";
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
-    /// Put a nested object, provided that there is no document.
+    /// Put an object, provided that there is no document.
     Create,
+    /// Put a nested object, provided that there is no document.
+    CreateNested,
     /// Put an object.
     Put,
     /// Merge a field of its own into it.

@@ -85,13 +85,13 @@ impl Tap {
     }
 
     fn number(&mut self, stored: &Bytes) -> Option<ChangeNo> {
-        if let Some(&number) = self.by_bytes.get(stored) {
+        let bytes = change_in(stored);
+        if let Some(&number) = self.by_bytes.get(&bytes) {
             return Some(number);
         }
-        let bytes = change_in(stored);
         let header = (self.read)(&bytes)?;
         let number = ChangeNo::try_from(self.changes.len()).ok()?;
-        self.by_bytes.insert(stored.clone(), number);
+        self.by_bytes.insert(bytes.clone(), number);
         self.by_hash.insert(header.hash, number);
         self.changes.push(ChangeInfo {
             hash: header.hash,
@@ -163,7 +163,10 @@ impl Tap {
     }
 }
 
+/// Bytes before the change in an entry of the log: its layout and whether it is in quarantine.
+const ENTRY_HEADER_BYTES: usize = 2;
+
 /// The change within an entry of the log.
 fn change_in(stored: &Bytes) -> Bytes {
-    stored.clone()
+    stored.slice(ENTRY_HEADER_BYTES.min(stored.len())..)
 }

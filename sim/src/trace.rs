@@ -11,7 +11,7 @@ const BUFFER_BYTES: usize = 8_192;
 pub type Sink = Box<dyn FnMut(&str)>;
 
 /// The trace of one run.
-pub struct Trace {
+pub(crate) struct Trace {
     hasher: blake3::Hasher,
     buffer: Vec<u8>,
     events: u64,
@@ -27,7 +27,7 @@ impl fmt::Debug for Trace {
 impl Trace {
     /// An empty trace that also writes its events to `sink`, if there is one.
     #[must_use]
-    pub fn new(sink: Option<Sink>) -> Self {
+    pub(crate) fn new(sink: Option<Sink>) -> Self {
         Self {
             hasher: blake3::Hasher::new(),
             buffer: Vec::with_capacity(BUFFER_BYTES),
@@ -59,13 +59,13 @@ impl Trace {
 
     /// How many events there were.
     #[must_use]
-    pub fn events(&self) -> u64 {
+    pub(crate) fn events(&self) -> u64 {
         self.events
     }
 
     /// The hash of all events so far.
     #[must_use]
-    pub fn hash(&self) -> [u8; 32] {
+    pub(crate) fn hash(&self) -> [u8; 32] {
         let mut hasher = self.hasher.clone();
         hasher.update(&self.buffer);
         *hasher.finalize().as_bytes()

@@ -10,7 +10,7 @@ use knot_engine::{EditRequest, EtagMatch, Precondition, Wall};
 use serde_json::{Value, json};
 
 use crate::draw::Draw;
-use crate::scenario::{Action, GROWING, NodeSpec, Operation, Target, ZONE_MARK, zones};
+use crate::scenario::{Action, DocumentKind, GROWING, NodeSpec, Operation, Target, ZONE_MARK, zones};
 
 /// The wall-clock time of write number zero, in milliseconds since the Unix epoch.
 const WALL_ORIGIN_MS: i64 = 1_800_000_000_000;
@@ -24,36 +24,37 @@ const BULK_MAX: u64 = 500;
 
 /// The time that names write `id`.
 #[must_use]
-pub fn wall(id: u32) -> Wall {
+pub(crate) fn wall(id: u32) -> Wall {
     Wall(WALL_ORIGIN_MS + i64::from(id))
 }
 
 /// The write that a change's time names, if it is one that a simulator could have asked for.
 #[must_use]
-pub fn write_of(wall: Wall) -> Option<u32> {
+pub(crate) fn write_of(wall: Wall) -> Option<u32> {
     u32::try_from(wall.0.checked_sub(WALL_ORIGIN_MS)?).ok()
 }
 
 /// The field that write `id` alone writes.
 #[must_use]
-pub fn field(id: u32) -> String {
+pub(crate) fn field(id: u32) -> String {
     format!("w{id}")
 }
 
 /// What write `id` adds to a counter.
 #[must_use]
-pub fn increment_of(id: u32) -> i64 {
+pub(crate) fn increment_of(id: u32) -> i64 {
     1 + i64::from(id % 7)
 }
 
 /// The edit that `operation` stands for; none for a read.
 #[must_use]
-pub fn request(operation: &Operation) -> Option<EditRequest> {
+pub(crate) fn request(operation: &Operation) -> Option<EditRequest> {
     let own = json!({ field(operation.id): operation.id });
     let nested = json!({ "nest": own });
     let mark = operation.target.zone.as_ref().map(|zone| zone_mark(zone));
     let edit = match operation.action {
-        Action::Create => Edit::Put(nested),
+        Action::Create => Edit::Put(own),
+        Action::CreateNested => Edit::Put(nested),
         Action::Put => Edit::Put(put_value(operation.id, own, mark)),
         Action::Merge => Edit::MergePatch(own),
         Action::Nest => Edit::MergePatch(nested),
@@ -65,7 +66,7 @@ pub fn request(operation: &Operation) -> Option<EditRequest> {
         Action::Read => return None,
     };
     let mut request = EditRequest::new(operation.target.id(), edit);
-    if operation.action == Action::Create {
+    if matches!(operation.action, Action::Create | Action::CreateNested) {
         request.precondition = Precondition {
             if_match: None,
             if_none_match: Some(EtagMatch::Any),
@@ -91,10 +92,16 @@ fn zone_mark(zone: &str) -> String {
 
 /// The operations of `seed` until `quiet_at_ms`.
 #[must_use]
-pub fn generate(seed: u64, nodes: &[NodeSpec], quiet_at_ms: u64) -> Vec<Operation> {
+pub(crate) fn generate(
+    seed: u64,
+    document: DocumentKind,
+    nodes: &[NodeSpec],
+    quiet_at_ms: u64,
+) -> Vec<Operation> {
     let draw = Draw::new(seed, "workload");
     let mut generator = Generator {
         draw,
+        document,
         nodes,
         zones: zones(nodes),
         operations: Vec::new(),
@@ -110,6 +117,7 @@ pub fn generate(seed: u64, nodes: &[NodeSpec], quiet_at_ms: u64) -> Vec<Operatio
 
 struct Generator<'a> {
     draw: Draw,
+    document: DocumentKind,
     nodes: &'a [NodeSpec],
     zones: Vec<&'a str>,
     operations: Vec<Operation>,
@@ -214,19 +222,26 @@ impl Generator<'_> {
     fn action(&mut self, target: &Target) -> Action {
         let drawn = self.draw.between(0, 100);
         if target.only_grows() {
-            return match drawn {
-                0..35 => Action::Create,
-                35..55 => Action::Merge,
-                55..75 => Action::Nest,
-                75..90 => Action::Increment,
-                _ => Action::Read,
-            };
+            return self.growing_action(drawn);
         }
         match drawn {
             0..30 => Action::Put,
             30..50 => Action::Merge,
             50..60 => Action::Create,
             60..88 => Action::Delete,
+            _ => Action::Read,
+        }
+    }
+
+    /// Only Automerge merges below the top level; the model's last writer takes a member whole.
+    fn growing_action(&self, drawn: u64) -> Action {
+        let merges_deeply = self.document == DocumentKind::Automerge;
+        match drawn {
+            0..35 if merges_deeply => Action::CreateNested,
+            0..35 => Action::Create,
+            35..75 if merges_deeply => Action::Nest,
+            35..75 => Action::Merge,
+            75..90 => Action::Increment,
             _ => Action::Read,
         }
     }

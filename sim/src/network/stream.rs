@@ -69,7 +69,7 @@ impl Streams {
     ) {
         links.counts.connects += 1;
         let Some(to) = to else {
-            fail(from, session, Closed::TimedOut, now + CONNECT_TIMEOUT, plan);
+            fail(from, session, Closed::Timeout, now + CONNECT_TIMEOUT, plan);
             return;
         };
         let attempt = Attempt {
@@ -95,7 +95,7 @@ impl Streams {
         let host = links.hosts[to];
         if links.stalls(from.node, to) || !host.up {
             let at = (attempt.begun + CONNECT_TIMEOUT).max(now);
-            fail(from, session, Closed::TimedOut, at, plan);
+            fail(from, session, Closed::Timeout, at, plan);
             return None;
         }
         let Some(start) = host.process else {
@@ -230,7 +230,7 @@ impl Streams {
         };
         if stream.stalled_since == Some(since) {
             for side in [0, 1] {
-                break_at(number, side, Closed::TimedOut, now, plan);
+                break_at(number, side, Closed::Timeout, now, plan);
             }
         }
     }
@@ -246,7 +246,7 @@ impl Streams {
         let Some((number, side)) = self.by_session.remove(&(from, session)) else {
             return;
         };
-        self.part(links, (number, side), Closed::Ended, now, plan);
+        self.part(links, (number, side), Closed::Eof, now, plan);
     }
 
     /// A process died: its peers hear, where packets still pass.

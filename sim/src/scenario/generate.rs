@@ -79,7 +79,7 @@ impl Scenario {
         Self {
             seed,
             document: shape.document,
-            operations: workload::generate(seed, &nodes, quiet_at_ms),
+            operations: workload::generate(seed, shape.document, &nodes, quiet_at_ms),
             network: network(seed, &nodes),
             disk: DiskSpec {
                 commit_min_us: 60,

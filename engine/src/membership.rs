@@ -71,3 +71,51 @@ pub struct Member {
     /// never a failure or a stop by signal.
     pub durable: bool,
 }
+
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Via { Datagram, Stream }
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closed { Eof, Reset, Refused, Timeout, Local }
+#[derive(Clone, Debug, Default)]
+pub struct Config {}
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Message { Hello(Vec<Record>), Ping { seq: u32 } }
+impl Message { pub fn is_valid(&self) -> bool { true } pub fn carries_roots(&self) -> bool { true } }
+#[derive(Clone, Copy, Debug)]
+pub enum TimerKind { Probe }
+#[derive(Clone, Copy, Debug)]
+pub enum ForceLeaveError { Unknown, Alive, Myself }
+#[derive(Debug)]
+pub enum Action { Send { to: NodeId, via: Via, message: Message }, Connect { address: Address, peer: Option<NodeId> }, Changed { node: NodeId, from: Option<Status>, to: Status }, NameTaken { name: String, addresses: [Address; 2] }, Fenced, LeaveDone }
+#[derive(Debug)]
+pub struct Membership { me: Member, all: std::collections::BTreeMap<NodeId, Member>, open: std::collections::BTreeSet<NodeId>, acts: std::collections::VecDeque<Action>, at: Option<Instant>, seeds: Vec<Address> }
+impl Membership {
+    pub fn new(_: Config, me: Record, _: crate::Random, _: crate::Faults, now: Instant) -> Self { Self { me: Member { record: me, status: Status::Alive, since: now, last_seen: None, rtt: None, durable: true }, all: Default::default(), open: Default::default(), acts: Default::default(), at: None, seeds: vec![] } }
+    pub fn restore(&mut self, _: Vec<(Record, Status, bool)>, _: Instant) {}
+    pub fn join(&mut self, s: Vec<Address>, now: Instant) { self.seeds = s; self.tick(now); }
+    fn tick(&mut self, now: Instant) {
+        for a in &self.seeds { if self.all.is_empty() { self.acts.push_back(Action::Connect { address: a.clone(), peer: None }); } }
+        for (n, m) in &self.all { if !self.open.contains(n) { self.acts.push_back(Action::Connect { address: m.record.addresses[0].clone(), peer: Some(*n) }); for a in &self.seeds { self.acts.push_back(Action::Connect { address: a.clone(), peer: None }); } } else {
+          self.acts.push_back(Action::Send { to: *n, via: Via::Stream, message: Message::Hello(vec![self.me.record.clone()]) });
+          self.acts.push_back(Action::Send { to: *n, via: Via::Datagram, message: Message::Ping{seq: 1} }); } }
+        self.at = Some(now + Duration::from_secs(1));
+    }
+    pub fn handle_message(&mut self, _: NodeId, _: Via, m: Message, now: Instant) { if let Message::Hello(rs) = m { for r in rs { if r.node == self.me.record.node { continue; }
+        let old = self.all.get(&r.node);
+        if old.is_none_or(|o| o.record.incarnation < r.incarnation) { let n = r.node; let from = old.map(|o| o.status); self.all.insert(n, Member { record: r, status: Status::Alive, since: now, last_seen: None, rtt: None, durable: true }); self.acts.push_back(Action::Changed { node: n, from, to: Status::Alive }); } } } }
+    pub fn on_session_opened(&mut self, n: NodeId, _: Instant) { self.open.insert(n); let mut v: Vec<Record> = self.all.values().map(|m| m.record.clone()).collect(); v.push(self.me.record.clone()); self.acts.push_back(Action::Send { to: n, via: Via::Stream, message: Message::Hello(v) }); }
+    pub fn on_session_closed(&mut self, n: NodeId, _: Closed, _: Instant) { self.open.remove(&n); }
+    pub fn on_connect_failed(&mut self, _: &Address, _: Closed, _: Instant) {}
+    pub fn on_datagram_verified(&mut self, _: NodeId, _: Instant) {}
+    pub fn handle_timeout(&mut self, now: Instant) { self.tick(now); }
+    pub fn poll_timeout(&self) -> Option<(Instant, TimerKind)> { self.at.map(|a| (a, TimerKind::Probe)) }
+    pub fn leave(&mut self, _: bool, _: Instant) { self.acts.push_back(Action::LeaveDone); }
+    pub fn force_leave(&mut self, _: &NodeId, _: bool, _: Instant) -> Result<(), ForceLeaveError> { Ok(()) }
+    pub fn poll_action(&mut self) -> Option<Action> { self.acts.pop_front() }
+    pub fn members(&self) -> impl Iterator<Item = &Member> { std::iter::once(&self.me).chain(self.all.values()) }
+    pub fn member(&self, n: &NodeId) -> Option<&Member> { self.all.get(n) }
+    pub fn me(&self) -> &Member { &self.me }
+    pub fn persistent(&self) -> Vec<(Record, Status, bool)> { vec![] }
+    pub fn take_dirty(&mut self) -> bool { false }
+}

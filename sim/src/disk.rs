@@ -163,6 +163,9 @@ impl Disk {
             self.tail.clear();
         }
         for batch in in_flight.into_iter().take(kept) {
+            if self.refuses(batch.epoch) {
+                continue;
+            }
             if synced {
                 self.make_durable(&batch);
             } else if !power {

@@ -1,1 +1,4 @@
-pub fn nothing() {}
+pub mod api;
+pub mod handle;
+pub mod metrics;
+pub mod serve;

@@ -243,6 +243,9 @@ pub enum EditError {
     /// Too many edits wait already.
     #[error("too many edits are waiting")]
     Busy,
+    /// The stored changes of the document cannot be read.
+    #[error("the stored document cannot be read")]
+    Unreadable,
     /// This node has left the cluster, or another live copy of it has taken its place.
     #[error("this server has left the cluster")]
     Left,

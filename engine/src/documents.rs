@@ -20,6 +20,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 pub use self::automerge::AutomergeDocument;
+pub use self::gate::{Judgement, Log, OPERATION_COUNTER_MAX, judge};
 pub use self::id::{
     COLLECTION_BYTES_MAX, DocumentId, KEY_BYTES_MAX, NameError, Scope, ZONE_BYTES_MAX, is_label,
 };
@@ -27,8 +28,8 @@ pub use self::model::ModelDocument;
 use crate::identity::{ChangeHash, NodeId};
 use crate::time::Wall;
 
-/// Longest change in its uncompressed encoding, in bytes. A body of 1 MiB fits.
-pub const CHANGE_BYTES_MAX: usize = 4 << 20;
+/// Longest change in its uncompressed encoding, in bytes. With its document's name it fits a frame of 1 MiB.
+pub const CHANGE_BYTES_MAX: usize = (1 << 20) - 4096;
 /// Most operations in one change.
 pub const CHANGE_OPS_MAX: u64 = 100_000;
 /// Most changes that one change may name as its dependencies.

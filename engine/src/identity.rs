@@ -90,6 +90,13 @@ impl NodeKey {
     pub fn node_id(&self) -> NodeId {
         NodeId::of_public(&self.public())
     }
+
+    /// What only this key and the holder of the secret half of `public` can compute. None when `public` is one of the few
+    /// points for which everybody can.
+    pub(crate) fn agree(&self, public: &[u8; 32]) -> Option<[u8; 32]> {
+        let shared = self.0.diffie_hellman(&(*public).into());
+        shared.was_contributory().then(|| shared.to_bytes())
+    }
 }
 
 impl fmt::Debug for NodeKey {

@@ -1,0 +1,112 @@
+//! What is wrong with a configuration, and where.
+
+use std::fmt;
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+/// Why a configuration was refused. Shown to the person who wrote it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file is no configuration.
+    #[error("{} is larger than {bytes_max} bytes", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// The limit.
+        bytes_max: u64,
+    },
+    /// Something in the file is wrong.
+    #[error("{excerpt}")]
+    File {
+        /// Where, what, and what to do.
+        excerpt: Box<Excerpt>,
+    },
+    /// A variable is wrong.
+    #[error("variable {name}: {message}")]
+    Variable {
+        /// Its name.
+        name: &'static str,
+        /// What is wrong with it.
+        message: String,
+    },
+}
+
+/// A place in a file with what is wrong there, printed as compilers do.
+#[derive(Debug)]
+pub struct Excerpt {
+    path: PathBuf,
+    line: usize,
+    column: usize,
+    source_line: String,
+    width: usize,
+    message: String,
+    hint: Option<String>,
+}
+
+impl Excerpt {
+    /// Cuts the first line of `span` out of `text`.
+    pub(super) fn new(
+        path: &Path,
+        text: &str,
+        span: Range<usize>,
+        message: String,
+        hint: Option<String>,
+    ) -> Self {
+        let start = floor_boundary(text, span.start);
+        let before = &text[..start];
+        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+        let line_end = text[start..].find('\n').map_or(text.len(), |at| start + at);
+        let end = floor_boundary(text, span.end).clamp(start, line_end);
+        Self {
+            path: path.to_owned(),
+            line: before.matches('\n').count() + 1,
+            column: text[line_start..start].chars().count() + 1,
+            source_line: text[line_start..line_end].trim_end_matches('\r').to_owned(),
+            width: text[start..end].chars().count().max(1),
+            message,
+            hint,
+        }
+    }
+}
+
+fn floor_boundary(text: &str, at: usize) -> usize {
+    text.floor_char_boundary(at.min(text.len()))
+}
+
+impl fmt::Display for Excerpt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let gutter = self.line.to_string().len();
+        let tabs_kept: String = self
+            .source_line
+            .chars()
+            .take(self.column - 1)
+            .map(|c| if c == '\t' { '\t' } else { ' ' })
+            .collect();
+        let carets = "^".repeat(self.width);
+        writeln!(
+            f,
+            "{}:{}:{}: {}",
+            self.path.display(),
+            self.line,
+            self.column,
+            self.message
+        )?;
+        writeln!(f, "{:gutter$} |", "")?;
+        writeln!(f, "{} | {}", self.line, self.source_line)?;
+        write!(f, "{:gutter$} | {tabs_kept}{carets}", "")?;
+        match &self.hint {
+            Some(hint) => write!(f, "\n{:gutter$} = {hint}", ""),
+            None => Ok(()),
+        }
+    }
+}

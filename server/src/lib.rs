@@ -1,3 +1,7 @@
 //! The knot server: drives the engine, keeps its data, answers HTTP, and the command line around it.
 
+pub mod api;
 pub mod config;
+pub mod handle;
+pub mod metrics;
+pub mod serve;

@@ -11,7 +11,7 @@ use knot_engine::{
 use crate::disk::{Disk, Image};
 use crate::draw::Draw;
 use crate::network::{own_address, seed_address};
-use crate::scenario::{NodeSpec, Scenario, Target};
+use crate::scenario::{Bounds, NodeSpec, Scenario, Target};
 
 /// Servers whose names are given to all as seeds.
 const SEEDS: usize = 3;
@@ -57,6 +57,7 @@ pub(crate) struct Node<D: Document> {
     pub(crate) index: usize,
     pub(crate) spec: NodeSpec,
     pub(crate) key: NodeKey,
+    bounds: Bounds,
     pub(crate) disk: Disk,
     pub(crate) running: Option<Running<D>>,
     /// While the process is not scheduled: since one fault or more hold it.
@@ -77,6 +78,7 @@ impl<D: Document> Node<D> {
             index,
             spec: scenario.nodes[index].clone(),
             key: NodeKey::from_bytes(keys.bytes()),
+            bounds: scenario.bounds.clone(),
             disk: Disk::new(
                 scenario.disk.clone(),
                 Draw::new(seed, &format!("disk {index}")),
@@ -147,7 +149,13 @@ impl<D: Document> Node<D> {
             cluster_name: "sim".to_owned(),
             cluster_key: None,
             membership: knot_engine::membership::Config::default(),
-            limits: Limits::default(),
+            limits: Limits {
+                window_bytes: self.bounds.window_bytes,
+                document_cache_bytes: self.bounds.document_cache_bytes,
+                log_cache_bytes: self.bounds.log_cache_bytes,
+                orphans: self.bounds.orphans,
+                ..Limits::default()
+            },
         }
     }
 

@@ -45,6 +45,8 @@ pub struct Scenario {
     pub network: NetworkSpec,
     /// The disks when nothing is wrong with them.
     pub disk: DiskSpec,
+    /// How much each server may keep and send.
+    pub bounds: Bounds,
     /// What clients ask for, in time order.
     pub operations: Vec<Operation>,
     /// What goes wrong.
@@ -90,6 +92,19 @@ pub struct DiskSpec {
     pub commit_min_us: u64,
     /// Greatest time of a commit, in microseconds.
     pub commit_max_us: u64,
+}
+
+/// Bounds of a server that are made small in some runs, so that what happens at them happens often.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bounds {
+    /// Bytes of changes in one answer to a repair.
+    pub window_bytes: usize,
+    /// Bytes of materialised documents.
+    pub document_cache_bytes: usize,
+    /// Bytes of document logs.
+    pub log_cache_bytes: usize,
+    /// Changes whose dependencies are missing.
+    pub orphans: usize,
 }
 
 /// What a client asks for.

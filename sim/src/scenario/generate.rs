@@ -3,9 +3,10 @@
 //! Half of them swarm (Groce et al., 2012): a random subset of the kinds of faults, since kinds that are always on mask
 //! each other. The other half have all on. Their lengths run from shorter to longer than every timeout.
 
+use knot_engine::Limits;
 use serde::{Deserialize, Serialize};
 
-use super::{DiskSpec, DocumentKind, Fault, FaultKind, NetworkSpec, NodeSpec, Scenario};
+use super::{Bounds, DiskSpec, DocumentKind, Fault, FaultKind, NetworkSpec, NodeSpec, Scenario};
 use crate::draw::Draw;
 use crate::workload;
 
@@ -85,6 +86,7 @@ impl Scenario {
                 commit_min_us: 60,
                 commit_max_us,
             },
+            bounds: bounds(seed),
             nodes,
             faults,
             quiet_at_ms,
@@ -160,6 +162,19 @@ fn network(seed: u64, nodes: &[NodeSpec]) -> NetworkSpec {
         loss_per_mille: *draw.pick(&[0, 0, 1, 10]),
         duplicate_per_mille: *draw.pick(&[0, 0, 5]),
         reorder_per_mille: *draw.pick(&[0, 0, 10]),
+    }
+}
+
+/// Half of the runs have the engine's own bounds, half some that are reached all the time.
+fn bounds(seed: u64) -> Bounds {
+    let mut draw = Draw::new(seed, "bounds");
+    let own = Limits::default();
+    let mut pick = |usual: usize, small: usize| if draw.chance(500) { usual } else { small };
+    Bounds {
+        window_bytes: pick(own.window_bytes, 1_500),
+        document_cache_bytes: pick(own.document_cache_bytes, 20_000),
+        log_cache_bytes: pick(own.log_cache_bytes, 20_000),
+        orphans: pick(own.orphans, 4),
     }
 }
 

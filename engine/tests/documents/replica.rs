@@ -93,11 +93,7 @@ impl<D: Document> Replica<D> {
         D: Clone,
     {
         // A demotion that this change causes is only known once it is in the log; then the document is rebuilt.
-        let trial = self
-            .doc
-            .clone()
-            .trial(std::slice::from_ref(bytes))
-            .unwrap();
+        let trial = self.doc.clone().trial(std::slice::from_ref(bytes)).unwrap();
         match trial.refused.as_slice() {
             [] => self.doc = trial.document,
             [(_, Quarantine::Apply)] if self.contends(bytes) => {}

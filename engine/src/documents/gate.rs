@@ -156,8 +156,22 @@ impl Log {
         if lost {
             Vec::new()
         } else {
-            self.demote(&rivals)
+            self.demote(&rivals, Quarantine::SequenceGap)
         }
+    }
+
+    /// Whether pushing this change, which [`judge`] admits, puts others into quarantine. It then cannot be tried beside
+    /// them: push it, rebuild the document without the changes that [`Log::push`] returns, try it there, and
+    /// [`Log::quarantine`] it if it fails.
+    #[must_use]
+    pub fn displaces(&self, header: &ChangeHeader) -> bool {
+        !self.rivals(header).is_empty()
+    }
+
+    /// Puts the change at `index` and all that descends from it into quarantine, and returns the indexes of those that
+    /// were not there before.
+    pub fn quarantine(&mut self, index: usize, why: Quarantine) -> Vec<usize> {
+        self.demote(&[position_of(index)], why)
     }
 
     /// How many changes it has, the genesis not counted.
@@ -330,14 +344,14 @@ impl Log {
     }
 
     /// Puts `losers` and all that descends from them into quarantine.
-    fn demote(&mut self, losers: &[u32]) -> Vec<usize> {
+    fn demote(&mut self, losers: &[u32], why: Quarantine) -> Vec<usize> {
         let mut demoted = Vec::new();
         if losers.is_empty() {
             return demoted;
         }
         for position in 1..position_of(self.entries.len()) {
             let reason = if losers.contains(&position) {
-                Quarantine::SequenceGap
+                why
             } else if self
                 .deps_at(position)
                 .iter()

@@ -209,6 +209,8 @@ fn descendants_of_quarantine_are_quarantined_and_its_heads_still_count() {
         Some(Quarantine::Ancestor),
         "pushed without a verdict"
     );
+    assert_eq!(log.quarantine(2, Quarantine::Reload), [2]);
+    assert_eq!(log.live_heads(), [hash(2)]);
     assert!(log.contains(&hash(4)) && log.knows_all(&[hash(4), GENESIS]));
 }
 
@@ -252,6 +254,7 @@ fn of_two_changes_with_one_sequence_number_the_lower_hash_stands_whatever_came_f
 
     let mut first_high = log_of(&[base, high, on_high]);
     assert_eq!(judge(&first_high, &low), Judgement::Admit);
+    assert!(first_high.displaces(&low));
     assert_eq!(
         first_high.push(&low, None),
         [1, 2],

@@ -370,6 +370,11 @@ fn two_lives_of_one_actor_converge() {
     right.put(json!({"k": right.doc.value()["k"], "right": 1}));
     exchange(&mut left, &mut right);
     assert_eq!(left.log.live_heads(), right.log.live_heads());
+    assert_eq!(
+        left.log.live_heads().len(),
+        1,
+        "one of the two lives stands"
+    );
     left.put(json!({"after": 1}));
     exchange(&mut left, &mut right);
     assert_eq!(right.doc.value(), json!({"after": 1}));

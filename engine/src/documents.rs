@@ -8,7 +8,7 @@
 //!   or sent; every other change descends from it, so a change cannot be replayed into another document.
 //! - A delete is an empty change that depends on the heads it observed. A document is deleted when all its heads are
 //!   deletes: an edit that the delete had not seen is a head of its own, and revives it.
-//! - Nothing here trusts bytes from a peer: see [`gate`](self::gate).
+//! - Nothing here trusts bytes from a peer: see [`gate`].
 
 mod automerge;
 pub mod gate;

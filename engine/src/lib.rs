@@ -4,6 +4,7 @@ mod faults;
 mod identity;
 pub mod membership;
 mod random;
+pub mod storage;
 mod time;
 pub use self::faults::Faults;
 pub use self::identity::*;

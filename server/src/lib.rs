@@ -1,3 +1,4 @@
 //! The knot server: drives the engine, keeps its data, answers HTTP, and the command line around it.
 
 pub mod config;
+pub mod storage;

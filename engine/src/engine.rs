@@ -19,6 +19,7 @@ use crate::faults::Faults;
 use crate::identity::{Address, Boot, ClusterId, Incarnation, NodeId, SessionId};
 use crate::membership::{Action, ForceLeaveError, Membership, Record, Via};
 use crate::random::{Random, Seed};
+use crate::replication::batch::Flush;
 use crate::replication::records::NodeRecord;
 use crate::replication::{Author, Effect, Recovered, Replica, Verdict};
 use crate::seal::{DatagramDrop, Datagrams};
@@ -281,18 +282,10 @@ impl<D: Document> Engine<D> {
         if let Some(output) = self.outputs.pop_front() {
             return Some(output);
         }
-        // Only the closing of a batch is left.
-        match self.replica.poll_effect()? {
-            Effect::Persist { batch, epoch, writes } => {
-                let rewrite_tail = std::mem::take(&mut self.rewrite_tail);
-                Some(Output::Persist { batch, epoch, rewrite_tail, writes })
-            }
-            Effect::Load { load, query } => Some(Output::Load { load, query }),
-            Effect::Verify(job) => Some(Output::Verify(job)),
-            Effect::Event(event) => Some(Output::Event(event)),
-            Effect::Started | Effect::Durable { .. } | Effect::Delivered { .. } | Effect::Missing { .. }
-            | Effect::Window { .. } => None,
-        }
+        // With nothing else left to do, what was gathered becomes one batch.
+        let Flush { batch, epoch, writes } = self.replica.flush()?;
+        let rewrite_tail = std::mem::take(&mut self.rewrite_tail);
+        Some(Output::Persist { batch, epoch, rewrite_tail, writes })
     }
 
     /// Carries what the parts want of each other, until none wants anything.
@@ -315,10 +308,6 @@ impl<D: Document> Engine<D> {
 
     fn on_effect(&mut self, effect: Effect<D>, now: Instant) {
         match effect {
-            Effect::Persist { batch, epoch, writes } => {
-                let rewrite_tail = std::mem::take(&mut self.rewrite_tail);
-                self.outputs.push_back(Output::Persist { batch, epoch, rewrite_tail, writes });
-            }
             Effect::Load { load, query } => self.outputs.push_back(Output::Load { load, query }),
             Effect::Verify(job) => self.outputs.push_back(Output::Verify(job)),
             Effect::Event(event) => {

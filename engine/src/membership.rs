@@ -6,10 +6,31 @@
 //! A machine of its own: messages, session openings and timers go in, [`Action`]s come out. It never reads a clock, never
 //! resolves a name, never touches documents; the engine seals what it sends and attaches the roots that repair compares.
 
+mod accuse;
+mod config;
+mod gossip;
+mod machine;
+mod message;
+mod probe;
+mod rumours;
+mod seeds;
+mod suspicion;
+mod table;
+mod timers;
+
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::config::Config;
+pub use self::machine::{
+    ACTIONS_MAX, Action, Closed, ForceLeaveError, Membership, Stats, StatusCounts, TimerKind,
+};
+pub use self::message::{
+    BUCKETS, DATAGRAM_BYTES_MAX, Message, SYNC_BYTES_MAX, SYNC_UPDATES_MAX, Standing, UPDATES_MAX,
+    Update, Via,
+};
+pub use self::seeds::SEEDS_MAX;
 use crate::identity::{Address, Boot, Incarnation, NodeId};
 use crate::time::Instant;
 

@@ -89,7 +89,7 @@ fn describe(engine: &ServerEngine) -> Value {
     let quarantined: Vec<Value> = engine
         .quarantined()
         .iter()
-        .map(|(id, change, why)| json!({"document": id.to_string(), "change": change.to_string(), "why": why.to_string()}))
+        .map(|(id, changes)| json!({"document": id.to_string(), "changes": changes}))
         .collect();
     json!({
         "id": me.node.to_string(),

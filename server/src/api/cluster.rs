@@ -54,10 +54,15 @@ pub(super) async fn members(State(api): State<Shared>, uri: Uri) -> Result<Respo
     Ok(axum::Json(json!({"total": rows.len(), "data": rows})).into_response())
 }
 
-pub(super) async fn force_leave(State(api): State<Shared>, headers: HeaderMap, body: Body) -> Result<Response, ApiError> {
-    const FORM: Form = Form::BadBody("send {\"name\": \"n1\"} or {\"id\": \"<32 hexadecimal digits>\"}, and \"force\": true where meant");
-    let asked: ForceLeave =
-        serde_json::from_value(body::json(&api, &headers, body).await?).map_err(|_| FORM)?;
+pub(super) async fn force_leave(
+    State(api): State<Shared>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    const FORM: Form = Form::BadBody(
+        "send {\"name\": \"n1\"} or {\"id\": \"<32 hexadecimal digits>\"}, and \"force\": true where meant",
+    );
+    let asked: ForceLeave = serde_json::from_value(body::json(&api, &headers, body).await?).map_err(|_| FORM)?;
     let who = match (asked.name, asked.id) {
         (Some(name), None) => Who::Name(name),
         (None, Some(id)) => Who::Id(id.parse().map_err(|_| FORM)?),

@@ -17,6 +17,9 @@ use crate::metrics::EngineSample;
 /// How long the driver may take to answer before this server counts as not ready.
 const READY_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Most documents with changes in quarantine that are named.
+const QUARANTINED_MAX: usize = 100;
+
 pub(super) async fn ping(State(api): State<Shared>) -> Response {
     axum::Json(json!({"status": "ok", "version": *api.version, "zone": *api.zone})).into_response()
 }
@@ -86,11 +89,8 @@ fn describe(engine: &ServerEngine) -> Value {
         .iter()
         .map(|queue| json!({"name": queue.name, "depth": queue.depth, "limit": queue.limit}))
         .collect();
-    let quarantined: Vec<Value> = engine
-        .quarantined()
-        .iter()
-        .map(|(id, change, why)| json!({"document": id.to_string(), "change": change.to_string(), "why": why.to_string()}))
-        .collect();
+    let quarantined: Vec<String> =
+        engine.quarantined_documents().iter().take(QUARANTINED_MAX).map(ToString::to_string).collect();
     json!({
         "id": me.node.to_string(),
         "name": me.name,
@@ -101,7 +101,8 @@ fn describe(engine: &ServerEngine) -> Value {
         "members": members,
         "queues": queues,
         "sequence": engine.sequence(),
-        "quarantined": quarantined,
+        "quarantined": engine.quarantined(),
+        "quarantined_documents": quarantined,
         "disk_full": engine.is_disk_full(),
     })
 }

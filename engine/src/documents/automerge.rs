@@ -7,8 +7,6 @@
 
 mod chunk;
 mod read;
-#[cfg(test)]
-mod tests;
 mod trial;
 mod write;
 

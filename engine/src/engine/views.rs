@@ -83,6 +83,18 @@ impl<D: Document> Engine<D> {
         self.replica.index().scopes()
     }
 
+    /// Whether another server is known to hold all that this one does, or nobody else is there to.
+    #[must_use]
+    pub fn is_held_elsewhere(&self) -> bool {
+        let index = self.replica.index();
+        let alone = self.membership.members().filter(|member| member.durable).count() <= 1;
+        let held = |scope: &Scope| {
+            let root = index.root(scope);
+            root.count == 0 || self.repairs.in_step(scope, root) > 0
+        };
+        alone || (held(&Scope::Global) && held(&Scope::Zone(self.config.zone.as_str().into())))
+    }
+
     /// Counters.
     #[must_use]
     pub fn stats(&self) -> &Stats {

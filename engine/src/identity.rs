@@ -134,7 +134,7 @@ impl fmt::Display for Incarnation {
 
 /// Where a node can be reached: `host:port`, the host a name, an IPv4 address, or an IPv6 address in brackets.
 /// The driver resolves it anew each time it connects.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Address(pub Arc<str>);
 
 impl fmt::Display for Address {
@@ -150,7 +150,7 @@ impl From<&str> for Address {
 }
 
 /// A stream between this node and one peer. The engine numbers those it opens (even), the driver those it accepts (odd).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(pub u64);
 
 /// What a peer says of itself when a stream opens; the session has verified that it holds the cluster's key.

@@ -19,7 +19,8 @@ use knot_engine::documents::{ZONE_BYTES_MAX, is_label};
 pub use self::address::{CLUSTER_PORT, HTTP_PORT, HostPort, first_address};
 pub use self::error::ConfigError;
 pub use self::settings::{SETTINGS, Setting};
-pub use self::value::{ClusterKey, parse_duration};
+pub use self::value::parse_duration;
+use knot_engine::seal::ClusterKey;
 
 use self::settings::{Raw, Settings, is_set};
 
@@ -344,7 +345,7 @@ fn cluster(settings: &Settings<'_>) -> Result<Option<ClusterConfig>, ConfigError
             Some(raw) => raw.check(|text| HostPort::parse_local(text, CLUSTER_PORT))?,
             None => HostPort::new("0.0.0.0", CLUSTER_PORT),
         },
-        key: key.check(ClusterKey::parse)?,
+        key: key.check(|text| ClusterKey::new(text).map_err(|error| error.to_string()))?,
         peers: match settings.get("server.cluster.peers") {
             Some(raw) => raw.check_each(|text| HostPort::parse(text, CLUSTER_PORT))?,
             None => Vec::new(),

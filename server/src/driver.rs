@@ -4,6 +4,7 @@
 //! trials have tasks of their own, durable writes a thread. What they report comes back through one bounded channel.
 
 mod committer;
+mod rate_limited;
 mod resolver;
 mod stream;
 
@@ -24,10 +25,10 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use self::committer::{Batch, Committer};
+use self::rate_limited::RateLimited;
 use self::resolver::Resolver;
 use self::stream::{StreamError, StreamHandle};
 use crate::handle::{Command, ServerEngine};
-use crate::logging::RateLimited;
 use crate::net::{Datagrams, Listener, Network};
 use crate::storage::Storage;
 
@@ -50,7 +51,7 @@ const DRAIN_INTERVAL: Duration = Duration::from_millis(100);
 
 /// What the driver's tasks report.
 #[derive(Debug)]
-pub(crate) enum Input {
+pub(in crate::driver) enum Input {
     Datagram(Bytes),
     Session(SessionId, SessionEvent),
     /// A stream is over, with the peer's address and the reason for the log.

@@ -2,6 +2,13 @@
 
 pub mod api;
 pub mod config;
+mod driver;
 pub mod handle;
 pub mod metrics;
+pub mod net;
+pub mod run;
 pub mod serve;
+pub mod storage;
+
+pub use self::driver::Stop;
+pub use self::run::{Platform, RunError, Running, run};

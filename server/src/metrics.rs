@@ -171,7 +171,7 @@ impl EngineSample {
             queues: engine.queues().iter().map(|queue| (queue.name, wide(queue.depth), wide(queue.limit))).collect(),
             scopes: engine.scopes().into_iter().map(|scope| (scope.scope, scope.documents, scope.deleted)).collect(),
             members,
-            quarantined: engine.quarantined(),
+            quarantined: engine.quarantined_changes(),
             sequence: engine.sequence(),
             disk_full: engine.is_disk_full(),
         }

@@ -10,9 +10,6 @@ mod pulse;
 mod tests;
 
 use std::convert::Infallible;
-use std::future::Future;
-use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,7 +21,6 @@ use hyper::service::{Service, service_fn};
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
@@ -33,6 +29,7 @@ use tokio_rustls::TlsAcceptor;
 use self::pulse::{Overdue, Pulse, Watched};
 use crate::api;
 use crate::metrics::Metrics;
+use crate::net::Listener;
 
 /// Most connections at a time. One beyond it is accepted, told 503 and closed.
 pub const CONNECTIONS_MAX: usize = 1_024;
@@ -57,25 +54,6 @@ const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 const REFUSAL_BYTES_MAX: u64 = 64 << 10;
 /// How long to wait when the system has no room for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-/// Accepts connections.
-pub trait Listener: Send {
-    /// What it accepts.
-    type Io: AsyncRead + AsyncWrite + Unpin + Send + 'static;
-
-    /// The next connection. Dropping the future loses none.
-    fn accept(&mut self) -> impl Future<Output = io::Result<(Self::Io, SocketAddr)>> + Send;
-}
-
-impl Listener for TcpListener {
-    type Io = tokio::net::TcpStream;
-
-    async fn accept(&mut self) -> io::Result<(Self::Io, SocketAddr)> {
-        let (stream, peer) = TcpListener::accept(self).await?;
-        stream.set_nodelay(true)?;
-        Ok((stream, peer))
-    }
-}
 
 /// Bounds on connections. The defaults are the constants of this module; tests shorten them, no configuration does.
 #[derive(Clone, Copy, Debug)]

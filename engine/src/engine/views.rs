@@ -121,17 +121,20 @@ impl<D: Document> Engine<D> {
         queues
     }
 
-    /// Changes in quarantine that are known from documents opened since the start; the count is of all.
+    /// How many changes are in quarantine.
     #[must_use]
-    pub fn quarantined(&self) -> u64 {
+    pub fn quarantined_changes(&self) -> u64 {
         self.replica.index().quarantined()
     }
 
-    /// Documents that have changes in quarantine; their histories say which, and why.
+    /// Documents that have changes in quarantine, and how many; their histories say which, and why.
     #[must_use]
-    pub fn quarantined_documents(&self) -> Vec<DocumentId> {
+    pub fn quarantined(&self) -> Vec<(DocumentId, u32)> {
         let index = self.replica.index();
-        index.with_quarantined().filter_map(|key| index.id(key)).collect()
+        if index.quarantined() == 0 {
+            return Vec::new();
+        }
+        index.with_quarantined().collect()
     }
 
     /// Whether storage has failed, so that nothing more is acknowledged.

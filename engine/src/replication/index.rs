@@ -120,10 +120,6 @@ impl Index {
         }
     }
 
-    pub(crate) fn secret(&self) -> &[u8; 32] {
-        &self.secret
-    }
-
     pub(crate) fn key(&self, id: &DocumentId) -> DocKey {
         DocKey::of(&self.secret, id)
     }
@@ -224,9 +220,9 @@ impl Index {
         self.quarantined
     }
 
-    /// Documents that have changes in quarantine.
-    pub(crate) fn with_quarantined(&self) -> impl Iterator<Item = &DocKey> {
-        self.entries.iter().filter(|(_, entry)| entry.quarantined > 0).map(|(key, _)| key)
+    /// Documents that have changes in quarantine, and how many.
+    pub(crate) fn with_quarantined(&self) -> impl Iterator<Item = (DocumentId, u32)> {
+        self.entries.values().filter(|entry| entry.quarantined > 0).map(|entry| (entry.id(), entry.quarantined))
     }
 
     /// The sum over a scope.

@@ -189,10 +189,6 @@ impl<D: Document> Open<D> {
         self.unapplied.clear();
         self.batch = None;
     }
-
-    pub(super) fn is_deleted(&self) -> bool {
-        self.record.as_ref().is_some_and(|record| record.deleted)
-    }
 }
 
 /// What an entry takes besides its log and content.

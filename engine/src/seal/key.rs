@@ -12,7 +12,7 @@ const CLUSTER_ID_CONTEXT: &str = "knot 2026-11-21 cluster id v1";
 const REPLICATION_CONTEXT: &str = "knot 2026-11-21 replication secret v1";
 
 /// The secret that the servers of a cluster share. It prints as its id, never as itself.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct ClusterKey {
     text: [u8; CLUSTER_KEY_CHARACTERS],
     id: KeyId,

@@ -89,8 +89,12 @@ fn describe(engine: &ServerEngine) -> Value {
         .iter()
         .map(|queue| json!({"name": queue.name, "depth": queue.depth, "limit": queue.limit}))
         .collect();
-    let quarantined: Vec<String> =
-        engine.quarantined_documents().iter().take(QUARANTINED_MAX).map(ToString::to_string).collect();
+    let quarantined: Vec<Value> = engine
+        .quarantined()
+        .iter()
+        .take(QUARANTINED_MAX)
+        .map(|(id, changes)| json!({"document": id.to_string(), "changes": changes}))
+        .collect();
     json!({
         "id": me.node.to_string(),
         "name": me.name,
@@ -101,8 +105,7 @@ fn describe(engine: &ServerEngine) -> Value {
         "members": members,
         "queues": queues,
         "sequence": engine.sequence(),
-        "quarantined": engine.quarantined(),
-        "quarantined_documents": quarantined,
+        "quarantined": quarantined,
         "disk_full": engine.is_disk_full(),
     })
 }

@@ -1,0 +1,465 @@
+//! [`Storage`] on redb, one file in the data folder.
+//!
+//! One-phase commits: one sync a transaction, and a checksum over the tree tells a torn commit from a whole one at the
+//! next open. A crash in redb's first create leaves a file that does not open, so the file is made under another name,
+//! synced and renamed.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, Write as _};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+
+use bytes::Bytes;
+use redb::{Builder, Database, ReadableDatabase, StorageBackend, TableDefinition, TableError};
+use rustix::fs::FallocateFlags;
+
+use super::backend::{DataFile, Fault, Watched, copy, is_no_space};
+use super::{Query, Scan, Storage, StorageError, Table, Write};
+
+/// The data file's name in the data folder.
+pub const FILE_NAME: &str = "knot.redb";
+/// The format that this version writes.
+pub const FORMAT_VERSION: u32 = 1;
+/// Memory that redb may use for pages. The kernel's page cache stands behind it, and the whole process is to stay under
+/// 100 MB with 100,000 documents.
+pub const CACHE_BYTES: usize = 16 << 20;
+
+const NEW_FILE_NAME: &str = "knot.redb.new";
+const LOCK_NAME: &str = "knot.lock";
+const PROBE_NAME: &str = "space.probe";
+/// What the lock file says after a clean end; while a server runs it holds its pid.
+const CLEAN: &str = "clean\n";
+/// Space that must be free before a full disk is tried again: each try that fails costs a repair of the database.
+const PROBE_BYTES: u64 = 1 << 20;
+
+const FORMAT: TableDefinition<'_, &str, u32> = TableDefinition::new("format");
+const FORMAT_KEY: &str = "version";
+
+type Bin = TableDefinition<'static, &'static [u8], &'static [u8]>;
+
+/// The store of a server.
+#[derive(Debug)]
+pub struct RedbStorage {
+    backend: Watched,
+    /// `None` once closed, and between a failure and the reopening after it.
+    database: RwLock<Option<Database>>,
+    /// The first failure that no retry can mend.
+    failed: OnceLock<io::Error>,
+    full: std::sync::atomic::AtomicBool,
+    closed: OnceLock<()>,
+    unclean: bool,
+    folder: Option<Folder>,
+}
+
+impl RedbStorage {
+    /// Opens the store in `data_dir`, making both where they are missing, and holds the folder's lock until dropped.
+    ///
+    /// # Errors
+    /// When another process has the folder, the disk is full or failing, or what is stored is damaged or too new.
+    pub fn open(data_dir: &Path) -> Result<Self, StorageError> {
+        let (folder, unclean) = Folder::claim(data_dir)?;
+        let file = folder.data_file()?;
+        let unclean = unclean && file.existed;
+        Self::start(Arc::new(DataFile(file.file)), unclean, Some(folder))
+    }
+
+    /// Opens the store on a disk of the caller's, such as one that a simulator can cut.
+    ///
+    /// # Errors
+    /// As for [`RedbStorage::open`].
+    pub fn on_backend(backend: Arc<dyn StorageBackend>, unclean: bool) -> Result<Self, StorageError> {
+        Self::start(backend, unclean, None)
+    }
+
+    fn start(backend: Arc<dyn StorageBackend>, unclean: bool, folder: Option<Folder>) -> Result<Self, StorageError> {
+        let backend = Watched::new(backend);
+        let database = open_database(&backend)?;
+        Ok(Self {
+            backend,
+            database: RwLock::new(Some(database)),
+            failed: OnceLock::new(),
+            full: false.into(),
+            closed: OnceLock::new(),
+            unclean,
+            folder,
+        })
+    }
+
+    fn check(&self) -> Result<(), StorageError> {
+        if let Some(error) = self.failed.get() {
+            return Err(StorageError::Failed(copy(error)));
+        }
+        match self.closed.get() {
+            Some(()) => Err(StorageError::Closed),
+            None => Ok(()),
+        }
+    }
+
+    /// Runs `work` on the open database, opening it first where an earlier failure closed it.
+    fn with<T>(&self, work: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, StorageError> {
+        self.check()?;
+        let mut database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        if database.is_none() {
+            drop(database);
+            self.reopen()?;
+            database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        }
+        let Some(open) = database.as_ref() else {
+            return Err(StorageError::Closed);
+        };
+        let result = work(open);
+        drop(database);
+        result.map_err(|error| self.on_error(error))
+    }
+
+    /// redb refuses everything after a failed write, so the database is closed here and opened again by whoever is next.
+    fn on_error(&self, error: redb::Error) -> StorageError {
+        let fault = self.backend.take_fault();
+        if fault.is_some() || matches!(error, redb::Error::PreviousIo) {
+            let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+            *database = None;
+        }
+        self.classify(fault, error)
+    }
+
+    fn classify(&self, fault: Option<Fault>, error: redb::Error) -> StorageError {
+        match fault {
+            Some(Fault::Full) => {
+                self.full.store(true, std::sync::atomic::Ordering::Release);
+                StorageError::Full
+            }
+            Some(Fault::Failed(error)) => {
+                let kept = copy(&error);
+                self.failed.get_or_init(|| kept);
+                StorageError::Failed(error)
+            }
+            None => plain(error),
+        }
+    }
+
+    fn reopen(&self) -> Result<(), StorageError> {
+        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        self.check()?;
+        if database.is_none() {
+            let opened = open_database(&self.backend);
+            if let Err(StorageError::Failed(error)) = &opened {
+                let kept = copy(error);
+                self.failed.get_or_init(|| kept);
+            }
+            *database = Some(opened?);
+        }
+        Ok(())
+    }
+
+    /// Whether a disk that was full has space again.
+    fn has_space(&self) -> bool {
+        use std::sync::atomic::Ordering;
+        if !self.full.load(Ordering::Acquire) {
+            return true;
+        }
+        let space = self.folder.as_ref().is_none_or(Folder::has_space);
+        self.full.store(!space, Ordering::Release);
+        space
+    }
+}
+
+impl Storage for RedbStorage {
+    fn commit(&self, batches: &[&[Write]]) -> Result<(), StorageError> {
+        self.check()?;
+        if !self.has_space() {
+            return Err(StorageError::Full);
+        }
+        self.with(|database| {
+            let transaction = database.begin_write()?;
+            for table in Table::ALL {
+                let mut writes = batches
+                    .iter()
+                    .flat_map(|batch| batch.iter())
+                    .filter(|write| write.table == table)
+                    .peekable();
+                if writes.peek().is_none() {
+                    continue;
+                }
+                let mut open = transaction.open_table(definition(table))?;
+                for write in writes {
+                    match &write.value {
+                        Some(value) => open.insert(&*write.key, &**value)?,
+                        None => open.remove(&*write.key)?,
+                    };
+                }
+            }
+            Ok(transaction.commit()?)
+        })
+    }
+
+    fn scan(&self, query: &Query) -> Result<Scan, StorageError> {
+        if !query.end.is_empty() && query.end <= query.start {
+            self.check()?;
+            return Ok(Scan {
+                entries: Vec::new(),
+                complete: true,
+            });
+        }
+        self.with(|database| {
+            let table = match database.begin_read()?.open_table(definition(query.table)) {
+                Err(TableError::TableDoesNotExist(_)) => {
+                    return Ok(Scan {
+                        entries: Vec::new(),
+                        complete: true,
+                    });
+                }
+                table => table?,
+            };
+            let range = if query.end.is_empty() {
+                table.range(&*query.start..)?
+            } else {
+                table.range(&*query.start..&*query.end)?
+            };
+            let mut scan = Scan::default();
+            let mut bytes = 0;
+            for entry in range {
+                if bytes >= query.bytes_max && !scan.entries.is_empty() {
+                    return Ok(scan);
+                }
+                let (key, value) = entry?;
+                let (key, value) = (Bytes::copy_from_slice(key.value()), Bytes::copy_from_slice(value.value()));
+                bytes += key.len() + value.len();
+                scan.entries.push((key, value));
+            }
+            scan.complete = true;
+            Ok(scan)
+        })
+    }
+
+    fn was_unclean(&self) -> bool {
+        self.unclean
+    }
+
+    fn rewrite_tail(&self) -> Result<(), StorageError> {
+        self.check()?;
+        // Held alone, so that no commit of another thread is overwritten by what was read before it.
+        let database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        let result = self.backend.rewrite();
+        drop(database);
+        result.map_err(|error| self.on_error(redb::Error::Io(error)))
+    }
+
+    fn close(&self) -> Result<(), StorageError> {
+        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        self.check()?;
+        self.closed.get_or_init(|| ());
+        *database = None;
+        drop(database);
+        // Dropping the database writes and syncs, and reports nothing.
+        match (self.backend.take_fault(), &self.folder) {
+            (Some(Fault::Full), _) => Err(StorageError::Full),
+            (Some(Fault::Failed(error)), _) => Err(StorageError::Failed(error)),
+            (None, Some(folder)) => folder.mark(CLEAN).map_err(StorageError::Failed),
+            (None, None) => Ok(()),
+        }
+    }
+
+    fn size_bytes(&self) -> u64 {
+        self.backend.len().unwrap_or(0)
+    }
+}
+
+/// The data folder, locked by this process.
+#[derive(Debug)]
+struct Folder {
+    path: PathBuf,
+    lock: File,
+}
+
+struct OpenedFile {
+    file: File,
+    existed: bool,
+}
+
+impl Folder {
+    /// Locks `path`, and tells whether the last run in it ended without a clean mark.
+    fn claim(path: &Path) -> Result<(Self, bool), StorageError> {
+        let unavailable = |path: &Path| {
+            let path = path.to_owned();
+            move |source| StorageError::Unavailable { path, source }
+        };
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .map_err(unavailable(path))?;
+        let lock_path = path.join(LOCK_NAME);
+        let lock = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&lock_path)
+            .map_err(unavailable(&lock_path))?;
+        let folder = Self {
+            path: path.to_owned(),
+            lock,
+        };
+        match folder.lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(StorageError::Locked {
+                    data_dir: path.to_owned(),
+                    pid: folder.said().and_then(|said| said.trim().parse().ok()),
+                });
+            }
+            Err(TryLockError::Error(source)) => return Err(unavailable(&lock_path)(source)),
+        }
+        let unclean = folder.said().as_deref() != Some(CLEAN);
+        folder
+            .mark(&format!("{}\n", std::process::id()))
+            .and_then(|()| File::open(path)?.sync_all())
+            .map_err(|error| no_space_or(error, unavailable(&lock_path)))?;
+        Ok((folder, unclean))
+    }
+
+    fn said(&self) -> Option<String> {
+        let mut text = String::new();
+        let mut lock = &self.lock;
+        lock.rewind().ok()?;
+        lock.take(64).read_to_string(&mut text).ok()?;
+        Some(text)
+    }
+
+    /// Says `text` in the lock file, durably.
+    fn mark(&self, text: &str) -> io::Result<()> {
+        let mut lock = &self.lock;
+        lock.rewind()?;
+        lock.write_all(text.as_bytes())?;
+        lock.set_len(text.len() as u64)?;
+        lock.sync_all()
+    }
+
+    /// Opens the data file, making a whole one first where there is none.
+    fn data_file(&self) -> Result<OpenedFile, StorageError> {
+        let path = self.path.join(FILE_NAME);
+        let existed = path.exists();
+        if !existed {
+            self.create(&path)?;
+        }
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(&path)
+            .map_err(|source| StorageError::Unavailable { path, source })?;
+        Ok(OpenedFile { file, existed })
+    }
+
+    fn create(&self, path: &Path) -> Result<(), StorageError> {
+        let new_path = self.path.join(NEW_FILE_NAME);
+        let made = (|| {
+            let file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(&new_path)?;
+            Ok::<_, io::Error>(Watched::new(Arc::new(DataFile(file))))
+        })()
+        .map_err(|error| {
+            no_space_or(error, |source| StorageError::Unavailable {
+                path: new_path.clone(),
+                source,
+            })
+        })?;
+        drop(open_database(&made)?);
+        match made.take_fault() {
+            Some(Fault::Full) => return Err(StorageError::Full),
+            Some(Fault::Failed(error)) => return Err(StorageError::Failed(error)),
+            None => {}
+        }
+        made.sync_data()
+            .and_then(|()| fs::rename(&new_path, path))
+            .and_then(|()| File::open(&self.path)?.sync_all())
+            .map_err(StorageError::Failed)
+    }
+
+    /// Tries to claim a little space. A file system that cannot say is taken to have some.
+    fn has_space(&self) -> bool {
+        let path = self.path.join(PROBE_NAME);
+        let probed = File::create(&path).and_then(|probe| {
+            rustix::fs::fallocate(&probe, FallocateFlags::empty(), 0, PROBE_BYTES).map_err(io::Error::from)
+        });
+        let _ = fs::remove_file(&path);
+        !probed.is_err_and(|error| is_no_space(&error))
+    }
+}
+
+/// Opens redb over `backend`, checks the format, and makes the tables where they are missing.
+fn open_database(backend: &Watched) -> Result<Database, StorageError> {
+    let opened = catch_unwind(AssertUnwindSafe(|| {
+        let database = Builder::new()
+            .set_cache_size(CACHE_BYTES)
+            .create_with_backend(backend.clone())?;
+        let found = read_format(&database)?;
+        if found.is_none() {
+            write_format(&database)?;
+        }
+        Ok::<_, redb::Error>((database, found.unwrap_or(FORMAT_VERSION)))
+    }));
+    match opened {
+        Ok(Ok((database, FORMAT_VERSION))) => Ok(database),
+        Ok(Ok((_, found))) => Err(StorageError::Version {
+            found,
+            known: FORMAT_VERSION,
+        }),
+        Ok(Err(error)) => Err(match backend.take_fault() {
+            Some(Fault::Full) => StorageError::Full,
+            Some(Fault::Failed(error)) => StorageError::Failed(error),
+            None => plain(error),
+        }),
+        Err(_) => Err(StorageError::Corrupt("redb cannot make sense of the file".to_owned())),
+    }
+}
+
+fn read_format(database: &Database) -> Result<Option<u32>, redb::Error> {
+    match database.begin_read()?.open_table(FORMAT) {
+        Ok(table) => Ok(table.get(FORMAT_KEY)?.map(|version| version.value())),
+        Err(TableError::TableDoesNotExist(_)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn write_format(database: &Database) -> Result<(), redb::Error> {
+    let transaction = database.begin_write()?;
+    transaction.open_table(FORMAT)?.insert(FORMAT_KEY, FORMAT_VERSION)?;
+    for table in Table::ALL {
+        transaction.open_table(definition(table))?;
+    }
+    Ok(transaction.commit()?)
+}
+
+fn definition(table: Table) -> Bin {
+    TableDefinition::new(match table {
+        Table::Meta => "meta",
+        Table::Documents => "documents",
+        Table::Changes => "changes",
+    })
+}
+
+/// An error in which the backend had no part.
+fn plain(error: redb::Error) -> StorageError {
+    if let redb::Error::Io(error) = error {
+        if matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) {
+            return StorageError::Corrupt(error.to_string());
+        }
+        return StorageError::Failed(error);
+    }
+    StorageError::Corrupt(error.to_string())
+}
+
+fn no_space_or(error: io::Error, otherwise: impl FnOnce(io::Error) -> StorageError) -> StorageError {
+    if is_no_space(&error) { StorageError::Full } else { otherwise(error) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,7 @@
+use std::net::SocketAddr;
 use std::time::Instant;
 
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 use super::*;

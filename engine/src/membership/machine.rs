@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use super::action::{Action, ForceLeaveError, TimerKind};
 use super::config::Config;
 use super::gossip::Queue;
 use super::message::{BUCKETS, Message, Standing, Update, Via};
 use super::probe::{Outcome, Probe, Relay};
 use super::seeds::Seeds;
 use super::suspicion::Suspicion;
-use super::table::{Entry, Fact, Link, Table, belief_hash, bucket};
+use super::table::{Entry, Link, Table, belief_hash, bucket};
 use super::timers::Timers;
 use super::{MEMBERS_MAX, Member, Record, Status};
 use crate::faults::Faults;
@@ -23,108 +24,7 @@ pub const ACTIONS_MAX: usize = 4 * MEMBERS_MAX;
 /// Most timers that one call of [`Membership::handle_timeout`] serves; what is left is due at once.
 const TIMERS_A_CALL_MAX: usize = 65_536;
 /// Open sessions to peers of whom no record is known yet.
-const STRANGERS_MAX: usize = 1_024;
-
-/// What the engine is to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Send a message. Where the pipe is gone by now, drop it.
-    Send {
-        /// To whom.
-        to: NodeId,
-        /// By which pipe.
-        via: Via,
-        /// What.
-        message: Message,
-    },
-    /// Open a stream. Answer with [`Membership::on_session_opened`] or [`Membership::on_connect_failed`].
-    Connect {
-        /// Where.
-        address: Address,
-        /// Who should answer; none for a seed.
-        peer: Option<NodeId>,
-    },
-    /// Close the session with a failed member: its pipe may hang for minutes after the network has healed.
-    Disconnect {
-        /// With whom.
-        peer: NodeId,
-    },
-    /// A member is believed to be in another state.
-    Changed {
-        /// Who.
-        node: NodeId,
-        /// Before; none for a new member.
-        from: Option<Status>,
-        /// Now.
-        to: Status,
-        /// The statement of its own that this is about.
-        incarnation: Incarnation,
-        /// Who says so, where it is an accusation.
-        accuser: Option<NodeId>,
-        /// Whether the accuser was refused by the member's host.
-        refused: bool,
-    },
-    /// A member started again elsewhere.
-    AddressMoved {
-        /// Who.
-        node: NodeId,
-        /// Before.
-        from: Vec<Address>,
-        /// Now.
-        to: Vec<Address>,
-    },
-    /// Several live members bear one name.
-    NameTaken {
-        /// The name.
-        name: String,
-        /// Who bears it.
-        nodes: Vec<NodeId>,
-    },
-    /// A failed or departed member is no longer listed. That does not take it out of the durable set.
-    Reaped {
-        /// Its last record.
-        record: Record,
-        /// Whether it counted as durable.
-        durable: bool,
-    },
-    /// This node raised its own incarnation; `starts` has to be persisted where it rose.
-    Refuted {
-        /// What it is now.
-        incarnation: Incarnation,
-    },
-    /// Another live boot of this node's own id exists, and it is the higher one. This machine has fallen silent.
-    Fenced {
-        /// The other.
-        boot: Boot,
-    },
-    /// The goodbye has been said.
-    LeftDone,
-}
-
-/// Why the next timeout is set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum TimerKind {
-    /// The next probe.
-    Probe,
-    /// A probe was not answered.
-    ProbeTimeout,
-    /// A probe for another member was not answered.
-    Relay,
-    /// A suspicion ends.
-    Suspicion,
-    /// A round of gossip.
-    Gossip,
-    /// Connect to a member.
-    Connect,
-    /// Try the seeds.
-    SeedRetry,
-    /// Knock at a failed member.
-    FailedRetry,
-    /// A member has been listed long enough.
-    Reap,
-    /// The goodbye ends.
-    Leave,
-}
+pub(super) const STRANGERS_MAX: usize = 1_024;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Timer {
@@ -201,36 +101,6 @@ pub(super) enum Phase {
     Fenced,
 }
 
-/// Why a session or an attempt at one ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Closed {
-    /// The peer's host closed it in order.
-    Eof,
-    /// The peer's host broke it.
-    Reset,
-    /// The peer's host is there, and nothing listens.
-    Refused,
-    /// No answer in time, or no way there.
-    Timeout,
-    /// This node closed it.
-    Local,
-}
-
-/// Why a member cannot be made to leave.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ForceLeaveError {
-    /// No such member is known.
-    #[error("no such member is known")]
-    Unknown,
-    /// It answers, and force was not asked for.
-    #[error("the member is alive")]
-    Alive,
-    /// A node leaves by [`Membership::leave`].
-    #[error("a node cannot force itself to leave")]
-    Myself,
-}
-
 /// The membership machine of one node. Feed it, then drain [`Self::poll_action`], then wait until [`Self::poll_timeout`].
 #[derive(Clone, Debug)]
 pub struct Membership {
@@ -259,7 +129,7 @@ pub struct Membership {
     pub(super) doubles: BTreeMap<Boot, Incarnation>,
     pub(super) stats: Stats,
     actions: VecDeque<Action>,
-    dirty: bool,
+    pub(super) dirty: bool,
 }
 
 impl Membership {
@@ -654,204 +524,9 @@ impl Membership {
         self.phase == Phase::Running
     }
 
-    /// Puts `fact` in place of what was believed, and does what follows from it.
-    pub(super) fn install(&mut self, fact: Fact, standing: Standing, now: Instant) {
-        let node = fact.record.node;
-        let old = self.table.remove(&node);
-        if old.is_none() && self.table.len() >= MEMBERS_MAX {
-            self.stats.table_full += 1;
-            return;
-        }
-        let from = old.as_ref().map(|entry| entry.member.status);
-        let version = (fact.record.incarnation, fact.record.boot);
-        let new_boot = old
-            .as_ref()
-            .is_none_or(|entry| entry.member.record.boot != fact.record.boot);
-        let moved = old
-            .as_ref()
-            .map(|entry| entry.member.record.addresses.clone())
-            .filter(|old| *old != fact.record.addresses);
-        let renamed = old
-            .as_ref()
-            .is_none_or(|entry| entry.member.record.name != fact.record.name);
-        let full = new_boot
-            || old.as_ref().is_some_and(|entry| entry.restored)
-            || moved.is_some()
-            || renamed;
-        let mut entry = old.unwrap_or_else(|| self.newcomer(&fact, now));
-        if new_boot {
-            let open = entry.link.open;
-            entry.link = Link {
-                open,
-                ..Link::default()
-            };
-        }
-        entry.member.record = fact.record;
-        entry.member.durable = !fact.retired;
-        entry.restored = false;
-        if from != Some(fact.status) {
-            entry.member.status = fact.status;
-            entry.member.since = back(now, standing.age_s);
-        }
-        entry.accuser = standing.accuser;
-        entry.refused = standing.refused;
-        let record = entry.member.record.clone();
-        self.table.insert(entry);
-        self.dirty = true;
-        self.gossip.push(node, full);
-        self.timers
-            .arm_by(Timer::Gossip, now + self.config.gossip_interval / 4);
-        if let (Some(from), true) = (moved, fact.status == Status::Alive) {
-            self.act(Action::AddressMoved {
-                node,
-                from,
-                to: record.addresses.clone(),
-            });
-        }
-        if from != Some(fact.status) {
-            let Standing {
-                accuser, refused, ..
-            } = standing;
-            self.act(Action::Changed {
-                node,
-                from,
-                to: fact.status,
-                incarnation: version.0,
-                accuser,
-                refused,
-            });
-        }
-        self.follow_status(node, from, fact.status, new_boot, &standing, now);
-        let back_again = from.is_none_or(|from| from > Status::Suspect) || renamed;
-        if fact.status == Status::Alive && back_again {
-            self.check_name(&record.name);
-        }
-    }
-
-    fn newcomer(&mut self, fact: &Fact, now: Instant) -> Entry {
-        let open = self.strangers.remove(&fact.record.node);
-        Entry {
-            member: Member {
-                record: fact.record.clone(),
-                status: fact.status,
-                since: now,
-                last_seen: open.then_some(now),
-                rtt: None,
-                durable: !fact.retired,
-            },
-            accuser: None,
-            refused: false,
-            restored: false,
-            restored_from: fact.status,
-            link: Link {
-                open: open.then_some(now),
-                ..Link::default()
-            },
-        }
-    }
-
-    fn follow_status(
-        &mut self,
-        node: NodeId,
-        from: Option<Status>,
-        to: Status,
-        new_boot: bool,
-        standing: &Standing,
-        now: Instant,
-    ) {
-        let changed = from != Some(to);
-        match to {
-            Status::Alive => {
-                self.timers.disarm(&Timer::Reap(node));
-                if changed || new_boot {
-                    self.enter_rotation(node);
-                    let hurry = from.is_some_and(|from| from > Status::Suspect)
-                        || new_boot && from.is_some();
-                    self.plan_connect(node, hurry, now);
-                }
-            }
-            Status::Suspect => self.begin_suspicion(node, standing, now),
-            Status::Failed => {
-                if changed {
-                    self.age_out(node, self.config.failed_retention, standing, now);
-                    if self
-                        .table
-                        .get(&node)
-                        .is_some_and(|entry| entry.link.open.is_some())
-                    {
-                        self.act(Action::Disconnect { peer: node });
-                    }
-                    self.plan_connect(node, true, now);
-                }
-                if !self.timers.is_armed(&Timer::Failed) {
-                    let first = self.jitter(self.config.failed_probe);
-                    self.timers.arm(Timer::Failed, now + first);
-                }
-            }
-            Status::Left => {
-                if changed {
-                    self.age_out(node, self.config.left_retention, standing, now);
-                    self.timers.disarm(&Timer::Connect(node));
-                }
-            }
-        }
-    }
-
-    fn age_out(&mut self, node: NodeId, retention: Duration, standing: &Standing, now: Instant) {
-        let age = Duration::from_secs(u64::from(standing.age_s));
-        self.timers
-            .arm(Timer::Reap(node), now + retention.saturating_sub(age));
-    }
-
-    fn on_reap(&mut self, node: NodeId) {
-        if self.table.get(&node).is_none_or(Entry::is_live) {
-            return;
-        }
-        if let Some(entry) = self.table.remove(&node) {
-            self.suspicions.remove(&node);
-            self.timers.disarm(&Timer::Connect(node));
-            self.timers.disarm(&Timer::Suspicion(node));
-            if entry.link.open.is_some() && self.strangers.len() < STRANGERS_MAX {
-                self.strangers.insert(node);
-            }
-            self.dirty = true;
-            self.act(Action::Reaped {
-                record: entry.member.record,
-                durable: entry.member.durable,
-            });
-        }
-    }
-
-    fn check_name(&mut self, name: &str) {
-        let bears =
-            |member: &&Member| member.status <= Status::Suspect && member.record.name == name;
-        let nodes: Vec<_> = self
-            .members()
-            .filter(bears)
-            .map(|member| member.record.node)
-            .collect();
-        if nodes.len() > 1 {
-            self.act(Action::NameTaken {
-                name: name.to_owned(),
-                nodes,
-            });
-        }
-    }
-
     pub(super) fn greet_stranger(&mut self, peer: NodeId) {
         if self.strangers.len() < STRANGERS_MAX {
             self.strangers.insert(peer);
         }
     }
-
-    pub(super) fn mark_dirty(&mut self) {
-        self.dirty = true;
-    }
-}
-
-fn back(now: Instant, seconds: u32) -> Instant {
-    Instant::from_micros(
-        now.as_micros()
-            .saturating_sub(u64::from(seconds) * 1_000_000),
-    )
 }

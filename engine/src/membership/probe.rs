@@ -78,8 +78,7 @@ impl Membership {
     }
 
     fn any_live(&mut self) -> Option<NodeId> {
-        let mut bytes = self.random.bytes16();
-        let start = NodeId(std::mem::take(&mut bytes));
+        let start = NodeId(self.random.bytes16());
         self.table.next_after(&start, Entry::is_live)
     }
 

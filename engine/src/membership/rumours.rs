@@ -1,6 +1,9 @@
 //! What this node hears of others and of itself, and what it tells.
 
-use super::machine::{Action, Membership, Phase, Timer};
+use std::time::Duration;
+
+use super::action::Action;
+use super::machine::{Membership, Phase, Timer};
 use super::message::{
     BUCKETS, DATAGRAM_BYTES_MAX, Message, SYNC_BYTES_MAX, SYNC_UPDATES_MAX, Standing, Update, Via,
     encoded_bytes,
@@ -9,7 +12,6 @@ use super::table::{Entry, Fact, bucket, render};
 use super::{Record, Status};
 use crate::identity::{Boot, Incarnation, NodeId};
 use crate::time::Instant;
-use std::time::Duration;
 
 /// Room for the message around its updates.
 const HEAD_BYTES: usize = 24;
@@ -169,7 +171,7 @@ impl Membership {
         self.me.record.incarnation = raised;
         self.stats.refutations += 1;
         self.worsen();
-        self.mark_dirty();
+        self.dirty = true;
         self.act(Action::Refuted {
             incarnation: raised,
         });

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::machine::{Action, Closed, Membership, Timer};
+use super::action::{Action, Closed};
+use super::machine::{Membership, Timer};
 use super::{Record, Status};
 use crate::identity::{Address, NodeId};
 use crate::time::Instant;

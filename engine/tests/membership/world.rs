@@ -1,4 +1,5 @@
 //! A cluster of membership machines on a virtual clock and a network that delays, loses and divides.
+#![expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,17 +10,17 @@ use knot_engine::{Address, Boot, Faults, Incarnation, Instant, NodeId, Random};
 /// IPv4 and UDP headers, and the seal.
 const OVERHEAD_BYTES: usize = 60;
 
-pub struct Node {
-    pub id: NodeId,
-    pub address: Address,
-    pub starts: u32,
-    pub boot: Boot,
-    pub machine: Option<Membership>,
-    pub host_up: bool,
-    pub side: u8,
-    pub sent_bytes: usize,
-    pub left_done: bool,
-    pub fenced: bool,
+pub(crate) struct Node {
+    pub(crate) id: NodeId,
+    pub(crate) address: Address,
+    pub(crate) starts: u32,
+    pub(crate) boot: Boot,
+    pub(crate) machine: Option<Membership>,
+    pub(crate) host_up: bool,
+    pub(crate) side: u8,
+    pub(crate) sent_bytes: usize,
+    pub(crate) left_done: bool,
+    pub(crate) fenced: bool,
 }
 
 #[derive(Debug)]
@@ -30,7 +31,7 @@ enum Event {
         to: usize,
         via: Via,
         session: u64,
-        message: Message,
+        message: Box<Message>,
     },
     Connected {
         from: usize,
@@ -50,25 +51,24 @@ enum Event {
 }
 
 #[derive(Debug, Clone)]
-pub struct Change {
-    pub at: Instant,
-    pub observer: usize,
-    pub node: usize,
-    pub to: Status,
+pub(crate) struct Change {
+    pub(crate) observer: usize,
+    pub(crate) node: usize,
+    pub(crate) to: Status,
 }
 
-pub struct World {
-    pub now: Instant,
-    pub nodes: Vec<Node>,
-    pub changes: Vec<Change>,
-    pub names_taken: usize,
-    pub moves: usize,
-    pub loss_permille: u64,
-    pub lossy_streams: bool,
-    pub latency: Duration,
-    pub config: Config,
-    pub faults: Faults,
-    pub trace: blake3::Hasher,
+pub(crate) struct World {
+    pub(crate) now: Instant,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) changes: Vec<Change>,
+    pub(crate) names_taken: usize,
+    pub(crate) moves: usize,
+    pub(crate) loss_permille: u64,
+    pub(crate) lossy_streams: bool,
+    pub(crate) latency: Duration,
+    pub(crate) config: Config,
+    pub(crate) faults: Faults,
+    pub(crate) trace: blake3::Hasher,
     zones: u8,
     events: BTreeMap<(Instant, u64), Event>,
     serial: u64,
@@ -78,7 +78,7 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(seed: u8, count: usize, zones: u8) -> Self {
+    pub(crate) fn new(seed: u8, count: usize, zones: u8) -> Self {
         let random = Random::new(&[seed; 32], "world");
         let mut world = Self {
             now: Instant::from_micros(1_000_000_000_000),
@@ -116,7 +116,7 @@ impl World {
         world
     }
 
-    pub fn record(&self, index: usize) -> Record {
+    pub(crate) fn record(&self, index: usize) -> Record {
         let node = &self.nodes[index];
         Record {
             node: node.id,
@@ -133,7 +133,7 @@ impl World {
         }
     }
 
-    pub fn start(&mut self, index: usize, seeds: &[usize]) {
+    pub(crate) fn start(&mut self, index: usize, seeds: &[usize]) {
         self.nodes[index].starts += 1;
         self.nodes[index].boot = Boot(self.random.bytes16());
         let me = self.record(index);
@@ -150,14 +150,14 @@ impl World {
     }
 
     /// All of them, the first as the seed of all.
-    pub fn start_all(&mut self) {
+    pub(crate) fn start_all(&mut self) {
         for index in 0..self.nodes.len() {
             self.start(index, &[0]);
         }
     }
 
     /// Ends a process; where its host goes too, nobody is told.
-    pub fn crash(&mut self, index: usize, host_too: bool) {
+    pub(crate) fn crash(&mut self, index: usize, host_too: bool) {
         self.nodes[index].machine = None;
         self.nodes[index].host_up = !host_too;
         for peer in 0..self.nodes.len() {
@@ -174,31 +174,35 @@ impl World {
         }
     }
 
-    pub fn with<T>(&mut self, index: usize, act: impl FnOnce(&mut Membership, Instant) -> T) -> T {
+    pub(crate) fn with<T>(
+        &mut self,
+        index: usize,
+        act: impl FnOnce(&mut Membership, Instant) -> T,
+    ) -> T {
         let now = self.now;
         let out = act(self.nodes[index].machine.as_mut().unwrap(), now);
         self.drain(index);
         out
     }
 
-    pub fn machine(&self, index: usize) -> &Membership {
+    pub(crate) fn machine(&self, index: usize) -> &Membership {
         self.nodes[index].machine.as_ref().unwrap()
     }
 
-    pub fn status(&self, observer: usize, node: usize) -> Option<Status> {
+    pub(crate) fn status(&self, observer: usize, node: usize) -> Option<Status> {
         self.machine(observer)
             .member(&self.nodes[node].id)
             .map(|member| member.status)
     }
 
-    pub fn running(&self) -> Vec<usize> {
+    pub(crate) fn running(&self) -> Vec<usize> {
         (0..self.nodes.len())
             .filter(|index| self.nodes[*index].machine.is_some())
             .collect()
     }
 
     /// Whether every running node sees exactly the running nodes as alive.
-    pub fn is_agreed(&self) -> bool {
+    pub(crate) fn is_agreed(&self) -> bool {
         let running = self.running();
         running.iter().all(|observer| {
             (0..self.nodes.len()).all(|node| {
@@ -208,20 +212,20 @@ impl World {
         })
     }
 
-    pub fn everyone_sees(&self, node: usize, status: Status) -> bool {
+    pub(crate) fn everyone_sees(&self, node: usize, status: Status) -> bool {
         self.running()
             .iter()
             .filter(|o| **o != node)
             .all(|o| self.status(*o, node) == Some(status))
     }
 
-    pub fn run(&mut self, wait: Duration) {
+    pub(crate) fn run(&mut self, wait: Duration) {
         let end = self.now + wait;
         while self.step(end) {}
     }
 
     /// Runs until `done`, and says how long that took.
-    pub fn run_until(
+    pub(crate) fn run_until(
         &mut self,
         most: Duration,
         mut done: impl FnMut(&Self) -> bool,
@@ -322,9 +326,7 @@ impl World {
             }
             Action::Changed { node, to, .. } => {
                 let node = self.index_of(&node);
-                let at = self.now;
                 self.changes.extend(node.map(|node| Change {
-                    at,
                     observer: from,
                     node,
                     to,
@@ -379,7 +381,7 @@ impl World {
                 to,
                 via,
                 session,
-                message,
+                message: Box::new(message),
             },
         );
     }
@@ -462,7 +464,7 @@ impl World {
         to: usize,
         via: Via,
         session: u64,
-        message: Message,
+        message: Box<Message>,
     ) {
         if self.nodes[to].machine.is_none() {
             return;
@@ -498,7 +500,7 @@ impl World {
             self.with(to, |machine, now| machine.on_datagram_verified(id, now));
         }
         self.with(to, |machine, now| {
-            machine.handle_message(id, via, message, now)
+            machine.handle_message(id, via, *message, now)
         });
     }
 }

@@ -19,6 +19,7 @@ use knot_engine::documents::{ZONE_BYTES_MAX, is_label};
 pub use self::address::{CLUSTER_PORT, HTTP_PORT, HostPort, first_address};
 pub use self::error::ConfigError;
 pub use self::settings::{SETTINGS, Setting};
+pub(crate) use self::value::KEY_BYTES;
 pub use self::value::{ClusterKey, parse_duration};
 
 use self::settings::{Raw, Settings, is_set};

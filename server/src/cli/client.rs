@@ -244,12 +244,7 @@ impl Client {
         if endpoint.tls && own.is_file() {
             trusted.push(own);
         }
-        // A token found on this machine is not sent to whatever server is named, only to this machine's own or where
-        // both were named together.
-        let ours = args.server.is_none()
-            || args.data_dir.is_some()
-            || args.config.is_some()
-            || HostPort::new(&endpoint.host, endpoint.port).is_loopback();
+        let ours = may_have_our_token(args, &endpoint);
         let token = match &args.token {
             Some(token) => Some(token.trim().to_owned()),
             None if ours => read_admin_token(&local.data_dir)?,
@@ -352,6 +347,15 @@ impl Client {
             hint,
         }
     }
+}
+
+/// Whether a token found on this machine may be sent. It is not for whatever server is named, only for this machine's
+/// own, or where both were named together.
+fn may_have_our_token(args: &ClientArgs, endpoint: &Endpoint) -> bool {
+    args.server.is_none()
+        || args.data_dir.is_some()
+        || args.config.is_some()
+        || HostPort::new(&endpoint.host, endpoint.port).is_loopback()
 }
 
 /// This machine's server, as far as the arguments and the configuration tell.
@@ -484,6 +488,32 @@ mod tests {
         ] {
             assert!(at(wrong).is_err(), "{wrong} was taken");
         }
+    }
+
+    #[test]
+    fn the_token_of_this_machine_is_not_sent_elsewhere_unasked() {
+        let may = |args: ClientArgs| {
+            let endpoint =
+                Endpoint::parse(args.server.as_deref().unwrap_or("http://127.0.0.1:3000"))
+                    .expect("valid");
+            may_have_our_token(&args, &endpoint)
+        };
+        let at = |server: &str| ClientArgs {
+            server: Some(server.to_owned()),
+            ..ClientArgs::default()
+        };
+        assert!(
+            may(ClientArgs::default())
+                && may(at("http://localhost:3000"))
+                && may(at("https://[::1]:1"))
+        );
+        assert!(
+            !may(at("https://knot1.internal:3000")) && !may(at("http://127.0.0.1.example.org"))
+        );
+        assert!(may(ClientArgs {
+            data_dir: Some("data".into()),
+            ..at("https://knot1.internal:3000")
+        }));
     }
 
     #[test]

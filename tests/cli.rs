@@ -17,10 +17,7 @@ fn knot(arguments: &[&str]) -> Command {
 
 fn run(arguments: &[&str]) -> Output {
     let empty = tempfile::tempdir().expect("a folder");
-    knot(arguments)
-        .current_dir(empty.path())
-        .output()
-        .expect("knot runs")
+    knot(arguments).current_dir(empty.path()).output().expect("knot runs")
 }
 
 fn out(output: &Output) -> String {
@@ -71,12 +68,7 @@ fn request(stream: &mut TcpStream) -> String {
         if let Some((head, body)) = text.split_once("\r\n\r\n") {
             let length = head
                 .lines()
-                .filter_map(|line| {
-                    line.to_ascii_lowercase()
-                        .strip_prefix("content-length: ")?
-                        .parse()
-                        .ok()
-                })
+                .filter_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok())
                 .next()
                 .unwrap_or(0);
             if body.len() >= length {
@@ -91,10 +83,7 @@ fn request(stream: &mut TcpStream) -> String {
 }
 
 fn answer(status: &str, headers: &str, body: &str) -> String {
-    format!(
-        "HTTP/1.1 {status}\r\n{headers}Content-Length: {}\r\n\r\n{body}",
-        body.len()
-    )
+    format!("HTTP/1.1 {status}\r\n{headers}Content-Length: {}\r\n\r\n{body}", body.len())
 }
 
 fn ask(answer: &str, arguments: &[&str]) -> (Output, String) {
@@ -110,14 +99,9 @@ fn genkey_prints_a_key_and_nothing_else() {
     let key = out(&one);
     assert_eq!(code(&one), 0);
     assert!(key.len() == 33 && key.ends_with('\n'), "{key:?}");
-    assert!(
-        key.trim_end()
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric())
-    );
+    assert!(key.trim_end().bytes().all(|byte| byte.is_ascii_alphanumeric()));
     assert_ne!(key, out(&two));
-    let json: serde_json::Value =
-        serde_json::from_str(&out(&run(&["genkey", "--json"]))).expect("JSON");
+    let json: serde_json::Value = serde_json::from_str(&out(&run(&["genkey", "--json"]))).expect("JSON");
     assert_eq!(json["key"].as_str().map(str::len), Some(32));
 }
 
@@ -146,10 +130,7 @@ fn every_command_has_help_with_examples() {
         arguments.push("--help");
         let output = run(&arguments);
         assert_eq!(code(&output), 0, "{command}");
-        assert!(
-            out(&output).contains("EXAMPLES:"),
-            "{command} has no examples"
-        );
+        assert!(out(&output).contains("EXAMPLES:"), "{command} has no examples");
         assert!(err(&output).is_empty(), "{command}");
     }
     assert!(out(&run(&["server", "--help"])).contains("KNOT_CLUSTER_ADVERTISE_ADDR"));
@@ -168,14 +149,7 @@ fn completions_are_made_for_every_shell() {
 fn wrong_arguments_exit_with_2_and_say_so_on_stderr() {
     for arguments in [
         &["doc", "get", "users"][..],
-        &[
-            "doc",
-            "put",
-            "users/ann",
-            "{",
-            "--server",
-            "http://127.0.0.1:1",
-        ],
+        &["doc", "put", "users/ann", "{", "--server", "http://127.0.0.1:1"],
         &["doc", "put", "users/ann", "{}", "--timeout", "5"],
         &["nonsense"],
         &["ping", "--server", "localhost:3000"],
@@ -185,10 +159,7 @@ fn wrong_arguments_exit_with_2_and_say_so_on_stderr() {
     ] {
         let output = run(arguments);
         assert_eq!(code(&output), 2, "{arguments:?}: {}", err(&output));
-        assert!(
-            out(&output).is_empty() && !err(&output).is_empty(),
-            "{arguments:?}"
-        );
+        assert!(out(&output).is_empty() && !err(&output).is_empty(), "{arguments:?}");
     }
 }
 
@@ -197,50 +168,26 @@ fn a_wrong_configuration_exits_with_2_and_shows_the_line() {
     let dir = tempfile::tempdir().expect("a folder");
     let text = "[server.cluster]\nkey = 'NDJuIFxrRbWLp6tKhVzyqNs5H5fCK1Cl'\nadverise_addr = 'knot1:3100'\n";
     std::fs::write(dir.path().join("knot.toml"), text).expect("written");
-    for arguments in [
-        &["server"][..],
-        &["ping"],
-        &["server", "--config", "knot.toml"],
-    ] {
-        let output = knot(arguments)
-            .current_dir(dir.path())
-            .output()
-            .expect("knot runs");
+    for arguments in [&["server"][..], &["ping"], &["server", "--config", "knot.toml"]] {
+        let output = knot(arguments).current_dir(dir.path()).output().expect("knot runs");
         assert_eq!(code(&output), 2, "{arguments:?}");
         let message = err(&output);
-        assert!(
-            message.contains("knot.toml:3:1: `adverise_addr`"),
-            "{message}"
-        );
-        assert!(
-            message.contains("did you mean `advertise_addr`?"),
-            "{message}"
-        );
+        assert!(message.contains("knot.toml:3:1: `adverise_addr`"), "{message}");
+        assert!(message.contains("did you mean `advertise_addr`?"), "{message}");
     }
     let output = run(&["server", "--config", "missing.toml"]);
     assert_eq!(code(&output), 2);
     assert!(err(&output).contains("missing.toml"));
-    let output = knot(&["server"])
-        .env("KNOT_LISTEN", "x:y")
-        .current_dir(std::env::temp_dir())
-        .output();
+    let output = knot(&["server"]).env("KNOT_LISTEN", "x:y").current_dir(std::env::temp_dir()).output();
     assert!(err(&output.expect("knot runs")).contains("variable KNOT_LISTEN"));
 }
 
 #[test]
 fn a_server_that_is_not_there_exits_with_3() {
-    let port = TcpListener::bind("127.0.0.1:0")
-        .expect("a port")
-        .local_addr()
-        .expect("bound")
-        .port();
+    let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound").port();
     let output = run(&["ping", "--server", &format!("http://127.0.0.1:{port}")]);
     assert_eq!(code(&output), 3);
-    assert!(
-        err(&output).starts_with(&format!("error: cannot reach http://127.0.0.1:{port}: ")),
-        "{}",
-        err(&output)
-    );
+    assert!(err(&output).starts_with(&format!("error: cannot reach http://127.0.0.1:{port}: ")), "{}", err(&output));
     assert!(err(&output).contains("hint: "));
 }
 
@@ -262,24 +209,14 @@ fn refusals_have_their_exit_codes_and_print_error_and_hint() {
         assert!(out(&output).is_empty());
     }
     let body = r#"{"error": "not here", "urls": ["http://a:1", "http://b:2"]}"#;
-    let (output, _) = ask(
-        &answer("421 Misdirected Request", "", body),
-        &["doc", "get", "x/y", "--zone", "gb"],
-    );
-    assert!(
-        err(&output).contains("--server: http://a:1 http://b:2"),
-        "{}",
-        err(&output)
-    );
+    let (output, _) = ask(&answer("421 Misdirected Request", "", body), &["doc", "get", "x/y", "--zone", "gb"]);
+    assert!(err(&output).contains("--server: http://a:1 http://b:2"), "{}", err(&output));
 }
 
 #[test]
 fn what_a_server_says_cannot_drive_the_terminal() {
     let body = "{\"error\": \"a\\u001b[2Jb\"}";
-    let (output, _) = ask(
-        &answer("500 Internal Server Error", "", body),
-        &["doc", "get", "users/ann"],
-    );
+    let (output, _) = ask(&answer("500 Internal Server Error", "", body), &["doc", "get", "users/ann"]);
     assert!(!err(&output).contains('\u{1b}'), "{:?}", err(&output));
 }
 
@@ -290,84 +227,36 @@ fn documents_are_written_and_read() {
         "ETag: \"5f0c\"\r\n",
         r#"{"etag": "5f0c", "created": true, "changed": true, "held_by": 2}"#,
     );
-    let put = [
-        "doc",
-        "put",
-        "users/a b/c",
-        r#"{"n":1}"#,
-        "--if-none-match",
-        "*",
-        "--replicas",
-        "2",
-        "--timeout",
-        "9",
-    ];
+    let put = ["doc", "put", "users/a b/c", r#"{"n":1}"#, "--if-none-match", "*", "--replicas", "2", "--timeout", "9"];
     let (output, request) = ask(&done, &put);
     assert_eq!(out(&output), "users/a b/c created 5f0c\n");
-    assert!(
-        request.starts_with("PUT /api/documents/users/a%20b%2Fc?w=2&timeout=9 HTTP/1.1\r\n"),
-        "{request}"
-    );
-    assert!(
-        request.contains("authorization: Bearer t0ken\r\n"),
-        "{request}"
-    );
-    assert!(
-        request.contains("if-none-match: *\r\n") && request.ends_with("\r\n\r\n{\"n\":1}"),
-        "{request}"
-    );
+    assert!(request.starts_with("PUT /api/documents/users/a%20b%2Fc?w=2&timeout=9 HTTP/1.1\r\n"), "{request}");
+    assert!(request.contains("authorization: Bearer t0ken\r\n"), "{request}");
+    assert!(request.contains("if-none-match: *\r\n") && request.ends_with("\r\n\r\n{\"n\":1}"), "{request}");
 
-    let (output, request) = ask(
-        &answer("200 OK", "ETag: \"5f0c\"\r\n", r#"{"n":1}"#),
-        &["doc", "get", "users/ann"],
-    );
+    let (output, request) = ask(&answer("200 OK", "ETag: \"5f0c\"\r\n", r#"{"n":1}"#), &["doc", "get", "users/ann"]);
     assert_eq!(out(&output), "{\n  \"n\": 1\n}\n");
-    assert!(
-        request.starts_with("GET /api/documents/users/ann HTTP/1.1\r\n"),
-        "{request}"
-    );
+    assert!(request.starts_with("GET /api/documents/users/ann HTTP/1.1\r\n"), "{request}");
     let get = ["doc", "get", "users/ann", "--json", "--zone", "au"];
     let (output, request) = ask(&answer("200 OK", "ETag: \"5f0c\"\r\n", r#"{"n":1}"#), &get);
     let json: serde_json::Value = serde_json::from_str(&out(&output)).expect("JSON");
-    assert_eq!(
-        json,
-        serde_json::json!({"collection": "users", "key": "ann", "etag": "5f0c", "value": {"n": 1}})
-    );
-    assert!(
-        request.starts_with("GET /api/zones/au/documents/users/ann HTTP/1.1\r\n"),
-        "{request}"
-    );
+    assert_eq!(json, serde_json::json!({"collection": "users", "key": "ann", "etag": "5f0c", "value": {"n": 1}}));
+    assert!(request.starts_with("GET /api/zones/au/documents/users/ann HTTP/1.1\r\n"), "{request}");
 
-    let changed = answer(
-        "200 OK",
-        "",
-        r#"{"etag": "6", "created": false, "changed": true, "held_by": 0}"#,
-    );
+    let changed = answer("200 OK", "", r#"{"etag": "6", "created": false, "changed": true, "held_by": 0}"#);
     for (flag, kind) in [
         (None, "application/merge-patch+json"),
         (Some("--json-patch"), "application/json-patch+json"),
         (Some("--increment"), "application/vnd.knot.increment+json"),
     ] {
-        let arguments: Vec<&str> = ["doc", "patch", "users/ann", "[]"]
-            .into_iter()
-            .chain(flag)
-            .collect();
+        let arguments: Vec<&str> = ["doc", "patch", "users/ann", "[]"].into_iter().chain(flag).collect();
         let (output, request) = ask(&changed, &arguments);
         assert_eq!(out(&output), "users/ann changed 6\n");
-        assert!(
-            request.contains(&format!("content-type: {kind}\r\n")),
-            "{request}"
-        );
+        assert!(request.contains(&format!("content-type: {kind}\r\n")), "{request}");
     }
-    let (output, request) = ask(
-        &changed,
-        &["doc", "delete", "users/ann", "--if-match", "5f0c"],
-    );
+    let (output, request) = ask(&changed, &["doc", "delete", "users/ann", "--if-match", "5f0c"]);
     assert_eq!(out(&output), "users/ann deleted 6\n");
-    assert!(
-        request.starts_with("DELETE ") && request.contains("if-match: \"5f0c\"\r\n"),
-        "{request}"
-    );
+    assert!(request.starts_with("DELETE ") && request.contains("if-match: \"5f0c\"\r\n"), "{request}");
 }
 
 #[test]
@@ -375,22 +264,12 @@ fn a_value_may_come_from_a_file_or_from_stdin() {
     let dir = tempfile::tempdir().expect("a folder");
     std::fs::write(dir.path().join("ann.json"), "{\"from\": \"file\"}").expect("written");
     std::fs::write(dir.path().join("in"), "{\"from\": \"stdin\"}").expect("written");
-    for (argument, expected) in [
-        (Some("@ann.json"), "file"),
-        (Some("-"), "stdin"),
-        (None, "stdin"),
-    ] {
+    for (argument, expected) in [(Some("@ann.json"), "file"), (Some("-"), "stdin"), (None, "stdin")] {
         let server = Scripted::answering(&[&answer("200 OK", "", "{}")]);
-        let arguments: Vec<&str> = ["doc", "put", "users/ann", "--server", &server.url]
-            .into_iter()
-            .chain(argument)
-            .collect();
+        let arguments: Vec<&str> =
+            ["doc", "put", "users/ann", "--server", &server.url].into_iter().chain(argument).collect();
         let stdin = std::fs::File::open(dir.path().join("in")).expect("there");
-        let output = knot(&arguments)
-            .current_dir(dir.path())
-            .stdin(stdin)
-            .output()
-            .expect("knot runs");
+        let output = knot(&arguments).current_dir(dir.path()).stdin(stdin).output().expect("knot runs");
         assert_eq!(code(&output), 0, "{}", err(&output));
         assert!(server.requests()[0].ends_with(&format!("{{\"from\": \"{expected}\"}}")));
     }
@@ -398,19 +277,11 @@ fn a_value_may_come_from_a_file_or_from_stdin() {
 
 #[test]
 fn a_write_that_too_few_hold_in_time_says_so_and_fails() {
-    let late = answer(
-        "202 Accepted",
-        "",
-        r#"{"etag": "5", "created": true, "changed": true, "held_by": 1}"#,
-    );
+    let late = answer("202 Accepted", "", r#"{"etag": "5", "created": true, "changed": true, "held_by": 1}"#);
     let (output, _) = ask(&late, &["doc", "put", "users/ann", "{}", "--replicas", "2"]);
     assert_eq!(code(&output), 1);
     assert_eq!(out(&output), "users/ann created 5\n");
-    assert!(
-        err(&output).contains("on 1 of 2 others in time"),
-        "{}",
-        err(&output)
-    );
+    assert!(err(&output).contains("on 1 of 2 others in time"), "{}", err(&output));
 }
 
 #[test]
@@ -419,47 +290,15 @@ fn a_list_follows_pages_up_to_its_limit() {
         r#"{"data": [{"key": "a", "etag": "1", "modified": "2026", "value": {"x": 1}}], "next": "a"}"#,
         r#"{"data": [{"key": "b", "etag": "2", "modified": "2026", "value": {}}], "next": "b"}"#,
     ];
-    let server = Scripted::answering(
-        &pages
-            .map(|page| answer("200 OK", "", page))
-            .each_ref()
-            .map(String::as_str),
-    );
-    let output = run(&[
-        "doc",
-        "list",
-        "users",
-        "--limit",
-        "2",
-        "--prefix",
-        "p&",
-        "--server",
-        &server.url,
-    ]);
-    let lines: Vec<String> = out(&output)
-        .lines()
-        .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
-        .collect();
-    assert_eq!(
-        lines,
-        [
-            "KEY MODIFIED ETAG VALUE",
-            "a 2026 1 {\"x\":1}",
-            "b 2026 2 {}"
-        ]
-    );
+    let server = Scripted::answering(&pages.map(|page| answer("200 OK", "", page)).each_ref().map(String::as_str));
+    let output = run(&["doc", "list", "users", "--limit", "2", "--prefix", "p&", "--server", &server.url]);
+    let lines: Vec<String> =
+        out(&output).lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    assert_eq!(lines, ["KEY MODIFIED ETAG VALUE", "a 2026 1 {\"x\":1}", "b 2026 2 {}"]);
     assert_eq!(err(&output), "there are more: go on with --after 'b'\n");
     let requests = server.requests();
-    assert!(
-        requests[0].starts_with("GET /api/documents/users?prefix=p%26&limit=2 "),
-        "{}",
-        requests[0]
-    );
-    assert!(
-        requests[1].starts_with("GET /api/documents/users?prefix=p%26&after=a&limit=1 "),
-        "{}",
-        requests[1]
-    );
+    assert!(requests[0].starts_with("GET /api/documents/users?prefix=p%26&limit=2 "), "{}", requests[0]);
+    assert!(requests[1].starts_with("GET /api/documents/users?prefix=p%26&after=a&limit=1 "), "{}", requests[1]);
 }
 
 #[test]
@@ -478,36 +317,20 @@ fn members_are_a_table_with_those_in_trouble_first() {
          knot1  10.0.0.1:3100  au    alive      12.3 ms\n\
          knot2  -              gb    left             -\n"
     );
-    let (output, _) = ask(
-        &answer("200 OK", "", body),
-        &["cluster", "members", "--json"],
-    );
+    let (output, _) = ask(&answer("200 OK", "", body), &["cluster", "members", "--json"]);
     let json: serde_json::Value = serde_json::from_str(&out(&output)).expect("JSON");
     assert_eq!(json["total"], 3);
 }
 
 #[test]
 fn members_are_taken_out_by_name_or_by_id() {
-    let gone = answer(
-        "200 OK",
-        "",
-        r#"{"id": "3", "name": "knot3", "status": "left"}"#,
-    );
+    let gone = answer("200 OK", "", r#"{"id": "3", "name": "knot3", "status": "left"}"#);
     let (output, request) = ask(&gone, &["cluster", "force-leave", "knot3"]);
     assert_eq!(out(&output), "knot3 (3) is left\n");
-    assert!(
-        request.starts_with("DELETE /api/cluster ") && request.ends_with("{\"name\":\"knot3\"}"),
-        "{request}"
-    );
+    assert!(request.starts_with("DELETE /api/cluster ") && request.ends_with("{\"name\":\"knot3\"}"), "{request}");
     let (_, request) = ask(&gone, &["cluster", "force-leave", "--id", "3", "--force"]);
-    assert!(
-        request.ends_with("{\"force\":true,\"id\":\"3\"}"),
-        "{request}"
-    );
-    let (output, request) = ask(
-        &answer("202 Accepted", "", r#"{"status": "leaving"}"#),
-        &["cluster", "leave"],
-    );
+    assert!(request.ends_with("{\"force\":true,\"id\":\"3\"}"), "{request}");
+    let (output, request) = ask(&answer("202 Accepted", "", r#"{"status": "leaving"}"#), &["cluster", "leave"]);
     assert_eq!(code(&output), 0);
     assert!(request.starts_with("POST /api/cluster/leave "), "{request}");
 }
@@ -519,12 +342,7 @@ fn status_prints_scopes_and_queues() {
         "queues": [{"name": "orphans", "depth": 0, "limit": 9}], "sequence": 8, "quarantined": [], "disk_full": false}"#;
     let (output, _) = ask(&answer("200 OK", "", body), &["cluster", "status"]);
     let shown = out(&output);
-    for line in [
-        "name           knot1",
-        "7 documents, 1 deleted, root ab",
-        "3 alive",
-        "queue orphans  0 of 9",
-    ] {
+    for line in ["name           knot1", "7 documents, 1 deleted, root ab", "3 alive", "queue orphans  0 of 9"] {
         assert!(shown.contains(line), "no {line:?} in\n{shown}");
     }
 }
@@ -535,44 +353,23 @@ fn a_watch_prints_changes_and_ends_where_it_is_told() {
         \"key\":\"ann\",\"etag\":\"5f0c\",\"deleted\":false}\n\nevent: change\nid: n-2\ndata: {\"sequence\":2,\
         \"scope\":\"zone:au\",\"collection\":\"users\",\"key\":\"bob\",\"etag\":\"6\",\"deleted\":true}\n\n\
         event: snapshot-end\nid: n-2\ndata: {\"sequence\":2}\n\n";
-    let feed = format!(
-        "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n{events}"
-    );
-    let (output, request) = ask(
-        &feed,
-        &["doc", "watch", "users", "--once", "--since", "n-0"],
-    );
+    let feed = format!("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n{events}");
+    let (output, request) = ask(&feed, &["doc", "watch", "users", "--once", "--since", "n-0"]);
     assert_eq!(code(&output), 0, "{}", err(&output));
-    assert_eq!(
-        out(&output),
-        "1  global  users/ann  5f0c\n2  zone:au  users/bob  deleted\n"
-    );
-    assert!(
-        request.starts_with("GET /api/changes?since=n-0&collection=users HTTP/1.1\r\n"),
-        "{request}"
-    );
+    assert_eq!(out(&output), "1  global  users/ann  5f0c\n2  zone:au  users/bob  deleted\n");
+    assert!(request.starts_with("GET /api/changes?since=n-0&collection=users HTTP/1.1\r\n"), "{request}");
 
     let (output, _) = ask(&feed, &["doc", "watch", "--json"]);
     assert_eq!(code(&output), 3, "the server closed the feed");
     assert_eq!(out(&output).lines().count(), 2);
-    assert!(
-        err(&output).contains("hint: go on with --since n-2"),
-        "{}",
-        err(&output)
-    );
+    assert!(err(&output).contains("hint: go on with --since n-2"), "{}", err(&output));
 }
 
 #[test]
 fn history_is_a_table() {
     let body = r#"{"data": [{"hash": "aabbccddeeff00", "node": "n1", "seq": 1, "time": 5, "kind": "edit"}]}"#;
-    let (output, request) = ask(
-        &answer("200 OK", "", body),
-        &["doc", "history", "users/ann"],
-    );
-    assert!(
-        request.starts_with("GET /api/documents/users/ann/history "),
-        "{request}"
-    );
+    let (output, request) = ask(&answer("200 OK", "", body), &["doc", "history", "users/ann"]);
+    assert!(request.starts_with("GET /api/documents/users/ann/history "), "{request}");
     assert!(out(&output).contains("aabbccddeeff..."), "{}", out(&output));
 }
 
@@ -583,11 +380,7 @@ fn the_token_is_found_in_the_data_folder() {
     let data_dir = dir.path().join("knot-data");
     std::fs::create_dir(&data_dir).expect("made");
     std::fs::write(data_dir.join("admin.token"), "found\n").expect("written");
-    let pong = answer(
-        "200 OK",
-        "",
-        r#"{"status": "ok", "version": "0.1.0", "zone": "au"}"#,
-    );
+    let pong = answer("200 OK", "", r#"{"status": "ok", "version": "0.1.0", "zone": "au"}"#);
     let asked = |arguments: &[&str], here: &Path| {
         let server = Scripted::answering(&[&pong]);
         let output = knot(&[&["ping", "--server", &server.url], arguments].concat())
@@ -595,19 +388,12 @@ fn the_token_is_found_in_the_data_folder() {
             .output()
             .expect("knot runs");
         assert_eq!(code(&output), 0, "{}", err(&output));
-        assert!(
-            out(&output).contains("ok, version 0.1.0, zone au"),
-            "{}",
-            out(&output)
-        );
+        assert!(out(&output).contains("ok, version 0.1.0, zone au"), "{}", out(&output));
         server.requests().remove(0)
     };
     assert!(asked(&[], dir.path()).contains("authorization: Bearer found\r\n"));
     let data_dir = data_dir.to_str().expect("text");
-    assert!(
-        asked(&["--data-dir", data_dir], Path::new("/"))
-            .contains("authorization: Bearer found\r\n")
-    );
+    assert!(asked(&["--data-dir", data_dir], Path::new("/")).contains("authorization: Bearer found\r\n"));
     assert!(!asked(&["--data-dir", "/nowhere"], dir.path()).contains("authorization"));
 }
 
@@ -615,10 +401,7 @@ fn the_token_is_found_in_the_data_folder() {
 fn with_tls(data_dir: &Path, attempts: usize) -> (String, JoinHandle<usize>) {
     let tls = knot_server::tls::server_tls(&TlsConfig::SelfSigned, data_dir, &[]).expect("made");
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let url = format!(
-        "https://localhost:{}",
-        listener.local_addr().expect("bound").port()
-    );
+    let url = format!("https://localhost:{}", listener.local_addr().expect("bound").port());
     let serving = std::thread::spawn(move || {
         let pong = answer("200 OK", "Connection: close\r\n", r#"{"status": "ok"}"#);
         let serve = |_: &usize| {
@@ -626,8 +409,7 @@ fn with_tls(data_dir: &Path, attempts: usize) -> (String, JoinHandle<usize>) {
             let session = rustls::ServerConnection::new(tls.config.clone()).expect("set up");
             let mut stream = rustls::StreamOwned::new(session, stream);
             let mut head = [0; 4096];
-            stream.read(&mut head).is_ok_and(|got| got > 0)
-                && stream.write_all(pong.as_bytes()).is_ok()
+            stream.read(&mut head).is_ok_and(|got| got > 0) && stream.write_all(pong.as_bytes()).is_ok()
         };
         (0..attempts).filter(serve).count()
     });
@@ -641,36 +423,17 @@ fn a_self_signed_server_is_trusted_by_its_file_and_never_without() {
     let cert = dir.path().join("cert.pem");
     let output = run(&["ping", "--server", &url]);
     assert_eq!(code(&output), 3);
-    assert!(
-        err(&output).contains("cannot trust") && err(&output).contains("--cacert"),
-        "{}",
-        err(&output)
-    );
-    let output = run(&[
-        "ping",
-        "--server",
-        &url,
-        "--cacert",
-        cert.to_str().expect("text"),
-    ]);
+    assert!(err(&output).contains("cannot trust") && err(&output).contains("--cacert"), "{}", err(&output));
+    let output = run(&["ping", "--server", &url, "--cacert", cert.to_str().expect("text")]);
     assert_eq!(code(&output), 0, "{}", err(&output));
-    let output = run(&[
-        "ping",
-        "--server",
-        &url,
-        "--data-dir",
-        dir.path().to_str().expect("text"),
-    ]);
+    let output = run(&["ping", "--server", &url, "--data-dir", dir.path().to_str().expect("text")]);
     assert_eq!(code(&output), 0, "{}", err(&output));
     assert_eq!(serving.join().expect("it ended"), 2);
 }
 
 #[test]
 fn a_reader_that_has_seen_enough_is_no_failure() {
-    let mut child = knot(&["completions", "zsh"])
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("knot runs");
+    let mut child = knot(&["completions", "zsh"]).stdout(Stdio::piped()).spawn().expect("knot runs");
     drop(child.stdout.take());
     assert_eq!(child.wait().expect("it ends").code(), Some(0));
 }

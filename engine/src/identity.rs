@@ -90,6 +90,13 @@ impl NodeKey {
     pub fn node_id(&self) -> NodeId {
         NodeId::of_public(&self.public())
     }
+
+    /// What only this key and the holder of the secret half of `public` can compute. None when `public` is one of the few
+    /// points for which everybody can.
+    pub(crate) fn agree(&self, public: &[u8; 32]) -> Option<[u8; 32]> {
+        let shared = self.0.diffie_hellman(&(*public).into());
+        shared.was_contributory().then(|| shared.to_bytes())
+    }
 }
 
 impl fmt::Debug for NodeKey {
@@ -127,7 +134,7 @@ impl fmt::Display for Incarnation {
 
 /// Where a node can be reached: `host:port`, the host a name, an IPv4 address, or an IPv6 address in brackets.
 /// The driver resolves it anew each time it connects.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Address(pub Arc<str>);
 
 impl fmt::Display for Address {
@@ -143,7 +150,7 @@ impl From<&str> for Address {
 }
 
 /// A stream between this node and one peer. The engine numbers those it opens (even), the driver those it accepts (odd).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(pub u64);
 
 /// What a peer says of itself when a stream opens; the session has verified that it holds the cluster's key.

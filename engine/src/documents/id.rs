@@ -101,6 +101,15 @@ impl DocumentId {
         Ok(())
     }
 
+    /// A name whose parts were checked before.
+    pub(crate) fn from_parts(scope: Scope, collection: Arc<str>, key: Arc<str>) -> Self {
+        Self { scope, collection, key }
+    }
+
+    pub(crate) fn into_parts(self) -> (Scope, Arc<str>, Arc<str>) {
+        (self.scope, self.collection, self.key)
+    }
+
     /// Which servers hold it.
     #[must_use]
     pub fn scope(&self) -> &Scope {

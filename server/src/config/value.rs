@@ -1,48 +1,6 @@
-//! Values with a form of their own: keys and durations.
+//! Values with a form of their own: durations.
 
-use std::fmt;
 use std::time::Duration;
-
-/// Bytes in a cluster key.
-pub(crate) const KEY_BYTES: usize = 32;
-
-/// The key that every server of a cluster shares. Never printed.
-#[derive(Clone, PartialEq, Eq)]
-pub struct ClusterKey([u8; KEY_BYTES]);
-
-impl ClusterKey {
-    /// Takes the 32 characters that `knot genkey` prints.
-    ///
-    /// # Errors
-    /// When there are more or fewer, or one is a space, a control character or not ASCII. The key is not repeated in
-    /// the message, since that lands in logs.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(
-                "a key has no spaces and nothing but ASCII; make one with `knot genkey`".to_owned(),
-            );
-        }
-        let bytes = text.as_bytes().try_into().map_err(|_| {
-            format!(
-                "a key is {KEY_BYTES} characters and this has {}; make one with `knot genkey`",
-                text.len()
-            )
-        })?;
-        Ok(Self(bytes))
-    }
-
-    /// The bytes that sealing keys are derived from.
-    #[must_use]
-    pub fn as_bytes(&self) -> &[u8; KEY_BYTES] {
-        &self.0
-    }
-}
-
-impl fmt::Debug for ClusterKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ClusterKey(..)")
-    }
-}
 
 /// Reads `72h`, `1h30m`, `500ms`, `3d`: numbers, each followed by `ms`, `s`, `m`, `h` or `d`.
 ///
@@ -67,9 +25,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         };
         let number: u64 = number.parse().map_err(|_| wrong())?;
         let part = number.checked_mul(unit_ms).ok_or_else(wrong)?;
-        total = total
-            .checked_add(Duration::from_millis(part))
-            .ok_or_else(wrong)?;
+        total = total.checked_add(Duration::from_millis(part)).ok_or_else(wrong)?;
         if tail.is_empty() {
             return Ok(total);
         }
@@ -88,30 +44,8 @@ mod tests {
         assert_eq!(seconds("1h30m"), Ok(5400));
         assert_eq!(seconds("3d"), Ok(3 * 86400));
         assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
-        for wrong in [
-            "",
-            "72",
-            "h",
-            "1x",
-            "-1h",
-            "1h30",
-            "1.5h",
-            "99999999999999999999h",
-            "18446744073709551615d",
-        ] {
+        for wrong in ["", "72", "h", "1x", "-1h", "1h30", "1.5h", "99999999999999999999h", "18446744073709551615d"] {
             assert!(parse_duration(wrong).is_err(), "{wrong} was read");
         }
-    }
-
-    #[test]
-    fn a_key_is_never_shown() {
-        let key = ClusterKey::parse("NDJuIFxrRbWLp6tKhVzyqNs5H5fCK1Cl").expect("the seeds' key");
-        assert_eq!(format!("{key:?}"), "ClusterKey(..)");
-        let error = ClusterKey::parse("hunter2").expect_err("it is short");
-        assert!(
-            error.contains("this has 7") && !error.contains("hunter2"),
-            "{error}"
-        );
-        assert!(ClusterKey::parse("NDJuIFxrRbWLp6tKhVzyqNs5H5fCK1C ").is_err());
     }
 }

@@ -1,0 +1,437 @@
+//! The machine: everything is handed in, everything to be done comes out.
+//!
+//! A driver calls the `handle_*` methods as things happen, then drains [`Engine::poll_output`], then sleeps until
+//! [`Engine::poll_timeout`]. The engine never fails: bad bytes from a peer end in a counter, a closed session or an event.
+
+mod repair;
+mod sessions;
+mod spread;
+mod views;
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use crate::api::{EditId, EditRequest, Event, MemberChange, Output, ReadId, SessionEvent, StorageEvent};
+use crate::config::{Config, FULL_BACKOFF, MEMBERS_SAVE};
+use crate::documents::{Document, DocumentId};
+use crate::faults::Faults;
+use crate::identity::{Address, Boot, ClusterId, Incarnation, NodeId, SessionId};
+use crate::membership::{Action, Closed, ForceLeaveError, Membership, Record, Via};
+use crate::random::{Random, Seed};
+use crate::replication::batch::Flush;
+use crate::replication::records::NodeRecord;
+use crate::replication::{Author, Effect, Recovered, Replica, Verdict};
+use crate::seal::{DatagramDrop, Datagrams};
+use crate::stats::Stats;
+use crate::time::{Instant, Wall};
+use crate::wire::{Frame, Packet};
+
+use self::repair::Repairs;
+use self::sessions::Sessions;
+use self::spread::Spread;
+
+/// Why the engine wants to be woken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TimerKind {
+    /// Membership: probes, suspicions, gossip, seeds.
+    Membership,
+    /// Roots are compared and announced.
+    Roots,
+    /// A repair has heard nothing for too long.
+    Pull,
+    /// An edit has waited long enough for replicas.
+    Replicas,
+    /// The member table is saved.
+    Members,
+}
+
+/// One node.
+#[derive(Debug)]
+pub struct Engine<D> {
+    config: Config,
+    faults: Faults,
+    node: NodeId,
+    boot: Boot,
+    record: NodeRecord,
+    /// The raised start count is durable: from here on the node speaks.
+    started: bool,
+    rewrite_tail: bool,
+    seeds: Vec<Address>,
+    membership: Membership,
+    datagrams: Datagrams,
+    replica: Replica<D>,
+    sessions: Sessions,
+    repairs: Repairs,
+    spread: Spread,
+    outputs: VecDeque<Output<D>>,
+    save_members: Option<Instant>,
+    left: bool,
+    numbers: u64,
+    stats: Stats,
+}
+
+impl<D: Document> Engine<D> {
+    /// A node that starts with what is on its disk. Its first output makes its raised start count durable; nothing is
+    /// sent or acknowledged before that.
+    #[must_use]
+    pub fn new(config: Config, recovered: Recovered, seed: Seed, faults: Faults, now: Instant) -> Self {
+        let mut random = Random::new(&seed, "boot");
+        let boot = Boot(random.bytes16());
+        let node = config.node_key.node_id();
+        let mut record = recovered.node.unwrap_or_else(|| first_record(&config));
+        let unraised = faults.incarnation_not_raised && record.starts > 0;
+        record.starts = record.starts.saturating_add(u32::from(!unraised));
+        let me = Record {
+            node,
+            boot,
+            incarnation: Incarnation { starts: record.starts, refutations: 0 },
+            name: config.name.clone(),
+            zone: config.zone.clone(),
+            addresses: config.addresses.clone(),
+            version: config.version.clone(),
+            url: config.url.clone(),
+        };
+        let mut membership =
+            Membership::new(config.membership.clone(), me, Random::new(&seed, "membership"), faults, now);
+        membership.restore(recovered.members, now);
+        let author = Author { node, boot, zone: config.zone.clone() };
+        let mut replica = Replica::new(author, record.secret, recovered.documents, config.limits.clone(), faults);
+        replica.save_node(&record);
+        Self {
+            datagrams: Datagrams::new(config.cluster_key.clone(), node, boot),
+            node,
+            boot,
+            record,
+            started: false,
+            rewrite_tail: recovered.unclean && !faults.dirty_tail_trusted,
+            seeds: Vec::new(),
+            membership,
+            replica,
+            sessions: Sessions::default(),
+            repairs: Repairs::new(Random::new(&seed, "repairs")),
+            spread: Spread::default(),
+            outputs: VecDeque::new(),
+            save_members: None,
+            left: false,
+            numbers: 0,
+            stats: Stats::default(),
+            faults,
+            config,
+        }
+    }
+
+    /// A datagram arrived. Whatever does not verify is counted and forgotten.
+    pub fn handle_datagram(&mut self, bytes: Bytes, now: Instant) {
+        if !self.started {
+            return;
+        }
+        let membership = &self.membership;
+        let boot_of = |node: NodeId| membership.member(&node).map(|member| member.record.boot);
+        match self.datagrams.open(&bytes, boot_of) {
+            Ok((from, body)) => self.on_packet(from, &body, now),
+            Err(drop) => self.stats.dropped(drop_reason(drop)),
+        }
+        self.settle(now);
+    }
+
+    fn on_packet(&mut self, from: NodeId, body: &[u8], now: Instant) {
+        match Packet::decode(body) {
+            Ok(Some(packet)) => {
+                self.stats.received("datagram", body.len());
+                self.membership.on_datagram_verified(from, now);
+                self.on_roots(from, packet.roots, now);
+                self.membership.handle_message(from, Via::Datagram, packet.message, now);
+            }
+            Ok(None) => self.stats.dropped("unknown datagram kind"),
+            Err(_) => self.stats.dropped("malformed datagram"),
+        }
+    }
+
+    /// Something happened to a stream. The driver numbers the streams it accepts with odd numbers.
+    pub fn handle_session(&mut self, session: SessionId, event: SessionEvent, now: Instant) {
+        match event {
+            SessionEvent::Opened(identity) => self.on_opened(session, identity, now),
+            SessionEvent::Frame(bytes) => self.on_frame(session, &bytes, now),
+            SessionEvent::Writable { queued } => self.sessions.drained(session, queued),
+            SessionEvent::Closed(why) => self.on_closed(session, why, now),
+        }
+        self.settle(now);
+    }
+
+    /// Storage has done, or failed to do, what it was asked.
+    pub fn handle_storage(&mut self, event: StorageEvent, now: Instant) {
+        match event {
+            StorageEvent::Persisted(batch) => self.replica.persisted(batch, now, &mut self.stats),
+            StorageEvent::Full(_) => self.replica.refused(now + FULL_BACKOFF, now, &mut self.stats),
+            StorageEvent::Failed(_) => self.replica.storage_failed(),
+            StorageEvent::Loaded { load, entries, complete } => {
+                self.replica.loaded(load, &entries, complete, now, &mut self.stats);
+            }
+            StorageEvent::LoadFailed(load) => self.replica.load_failed(load, &mut self.stats),
+        }
+        self.settle(now);
+    }
+
+    /// A job is done.
+    pub fn handle_verdict(&mut self, verdict: Verdict<D>, now: Instant) {
+        self.replica.verdict(verdict, now, &mut self.stats);
+        self.settle(now);
+    }
+
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.started {
+            if self.membership.poll_timeout().is_some_and(|(at, _)| at <= now) {
+                self.membership.handle_timeout(now);
+            }
+            self.compare_roots(now);
+            self.expire_pulls(now);
+            for (id, edited) in self.spread.waits.expire(now) {
+                self.emit(Event::Edited(id, Ok(edited)));
+            }
+            if self.save_members.is_some_and(|at| at <= now) {
+                self.save_members = None;
+                self.replica.save_members(&self.membership.persistent());
+            }
+        }
+        self.settle(now);
+    }
+
+    /// When to call [`Engine::handle_timeout`], and why.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<(Instant, TimerKind)> {
+        if !self.started {
+            return None;
+        }
+        [
+            self.membership.poll_timeout().map(|(at, _)| (at, TimerKind::Membership)),
+            self.repairs.tick().map(|at| (at, TimerKind::Roots)),
+            self.repairs.pull_deadline().map(|at| (at, TimerKind::Pull)),
+            self.spread.waits.next_deadline().map(|at| (at, TimerKind::Replicas)),
+            self.save_members.map(|at| (at, TimerKind::Members)),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// Finds the cluster through these addresses, now and whenever nobody else answers.
+    pub fn join(&mut self, seeds: Vec<Address>, now: Instant) {
+        if self.started {
+            self.membership.join(seeds, now);
+        } else {
+            self.seeds = seeds;
+        }
+        self.settle(now);
+    }
+
+    /// Says goodbye; [`Event::LeaveDone`] follows. `retire` also takes the node out of the durable set.
+    pub fn leave(&mut self, retire: bool, now: Instant) {
+        self.left = true;
+        self.replica.close();
+        if self.started {
+            self.membership.leave(retire, now);
+        } else {
+            self.emit(Event::LeaveDone);
+        }
+        self.settle(now);
+    }
+
+    /// Takes a member that is gone for good out of the cluster and out of the durable set.
+    ///
+    /// # Errors
+    /// When it is unknown, is this node, or is alive and `force` is false.
+    pub fn force_leave(&mut self, who: &NodeId, force: bool, now: Instant) -> Result<(), ForceLeaveError> {
+        let result = self.membership.force_leave(who, force, now);
+        self.settle(now);
+        result
+    }
+
+    /// Asks for an edit; [`Event::Edited`] answers. `wall` labels the change for people.
+    pub fn edit(&mut self, request: EditRequest, wall: Wall, now: Instant) -> EditId {
+        self.numbers += 1;
+        let id = EditId(self.numbers);
+        self.stats.edits += 1;
+        self.replica.edit(id, request, wall, now, &mut self.stats);
+        self.settle(now);
+        id
+    }
+
+    /// Asks for a document; [`Event::Read`] answers with durable state.
+    pub fn read(&mut self, document: &DocumentId, conflicts: bool, now: Instant) -> ReadId {
+        self.numbers += 1;
+        let id = ReadId(self.numbers);
+        self.stats.reads += 1;
+        self.replica.read(id, document, conflicts, now, &mut self.stats);
+        self.settle(now);
+        id
+    }
+
+    /// Asks for a document's changes; [`Event::History`] answers.
+    pub fn history(&mut self, document: &DocumentId, now: Instant) -> ReadId {
+        self.numbers += 1;
+        let id = ReadId(self.numbers);
+        self.replica.history(id, document);
+        self.settle(now);
+        id
+    }
+
+    /// The next thing to do. Drain it after every call.
+    pub fn poll_output(&mut self) -> Option<Output<D>> {
+        if let Some(output) = self.outputs.pop_front() {
+            return Some(output);
+        }
+        // With nothing else left to do, what was gathered becomes one batch.
+        let Flush { batch, epoch, writes } = self.replica.flush()?;
+        let rewrite_tail = std::mem::take(&mut self.rewrite_tail);
+        Some(Output::Persist { batch, epoch, rewrite_tail, writes })
+    }
+
+    /// Carries what the parts want of each other, until none wants anything.
+    fn settle(&mut self, now: Instant) {
+        loop {
+            if let Some(effect) = self.replica.pop_effect() {
+                self.on_effect(effect, now);
+            } else if self.started
+                && let Some(action) = self.membership.poll_action()
+            {
+                self.on_action(action, now);
+            } else {
+                break;
+            }
+        }
+        if self.started && self.save_members.is_none() && self.membership.take_dirty() {
+            self.save_members = Some(now + MEMBERS_SAVE);
+        }
+    }
+
+    fn on_effect(&mut self, effect: Effect<D>, now: Instant) {
+        match effect {
+            Effect::Load { load, query } => self.outputs.push_back(Output::Load { load, query }),
+            Effect::Verify(job) => self.outputs.push_back(Output::Verify(job)),
+            Effect::Event(event) => {
+                if matches!(event, Event::Changed(_)) {
+                    self.repairs.arm(now);
+                }
+                self.emit(event);
+            }
+            Effect::Started => {
+                if !self.started {
+                    self.started = true;
+                    let seeds = std::mem::take(&mut self.seeds);
+                    self.membership.join(seeds, now);
+                }
+            }
+            Effect::Durable { authored, edits } => self.spread(authored, edits, now),
+            Effect::Delivered { ticket, complete } => self.on_delivered(ticket, complete, now),
+            Effect::Missing { document, from } => self.fetch(document, from, now),
+            Effect::Window { session, request, changes, next } => {
+                self.send(session, &Frame::Window { request, changes, next });
+            }
+        }
+    }
+
+    fn on_action(&mut self, action: Action, now: Instant) {
+        match action {
+            Action::Send { to, via: Via::Datagram, message } => self.send_datagram(to, message),
+            Action::Send { to, via: Via::Stream, message } => {
+                let roots = if message.carries_roots() { self.roots_for(to) } else { Vec::new() };
+                match self.sessions.of(to) {
+                    Some(session) => self.send(session, &Frame::Membership(message, roots)),
+                    None => self.stats.dropped("membership message without session"),
+                }
+            }
+            Action::Connect { address, peer } => self.connect(address, peer, now),
+            Action::Disconnect { peer } => {
+                if let Some(session) = self.sessions.of(peer) {
+                    self.hang_up(session, "the member has failed");
+                }
+                self.membership.on_session_closed(peer, Closed::Local, now);
+            }
+            Action::Changed { node, from, to, .. } => {
+                let Some(member) = self.membership.member(&node) else { return };
+                let (name, zone) = (member.record.name.clone(), member.record.zone.clone());
+                self.repairs.arm(now);
+                self.emit(Event::Member(MemberChange { node, name, zone, from, to, at: now }));
+            }
+            Action::AddressMoved { node, to, .. } => self.emit(Event::AddressMoved { node, addresses: to }),
+            Action::NameTaken { name, nodes } => self.name_taken(name, &nodes),
+            Action::Reaped { record, .. } => self.datagrams.forget(record.node),
+            Action::Refuted { incarnation } => {
+                if incarnation.starts > self.record.starts {
+                    self.record.starts = incarnation.starts;
+                    self.replica.save_node(&self.record);
+                }
+            }
+            Action::Fenced { .. } => {
+                self.left = true;
+                self.replica.close();
+                self.emit(Event::Fenced);
+            }
+            Action::LeftDone => self.emit(Event::LeaveDone),
+        }
+    }
+
+    fn name_taken(&mut self, name: String, nodes: &[NodeId]) {
+        let address = |node: &NodeId| self.membership.member(node)?.record.addresses.first().cloned();
+        let addresses = nodes.iter().filter_map(address).collect();
+        self.emit(Event::NameTaken { name, addresses });
+    }
+
+    fn send_datagram(&mut self, to: NodeId, message: crate::membership::Message) {
+        let Some(member) = self.membership.member(&to) else { return };
+        let Some(address) = member.record.addresses.first().cloned() else { return };
+        let boot = member.record.boot;
+        let roots = if message.carries_roots() { self.roots_for(to) } else { Vec::new() };
+        let body = Packet { message, roots }.encode();
+        match self.datagrams.seal(to, boot, &body) {
+            Some(bytes) => {
+                self.stats.sent("datagram", bytes.len());
+                self.outputs.push_back(Output::SendDatagram { to: address, bytes });
+            }
+            None => self.stats.dropped("datagram not sealed"),
+        }
+    }
+
+    fn send(&mut self, session: SessionId, frame: &Frame) {
+        let bytes = frame.encode();
+        self.send_encoded(session, frame.kind(), bytes);
+    }
+
+    fn send_encoded(&mut self, session: SessionId, kind: &'static str, bytes: Bytes) {
+        self.stats.sent(kind, bytes.len());
+        self.sessions.queue(session, bytes.len());
+        self.outputs.push_back(Output::SendFrame { session, frame: bytes });
+    }
+
+    fn emit(&mut self, event: Event) {
+        self.outputs.push_back(Output::Event(event));
+    }
+}
+
+/// A node's record before its first start: servers of one key and name agree on the cluster without asking.
+fn first_record(config: &Config) -> NodeRecord {
+    let (cluster, secret) = match &config.cluster_key {
+        Some(key) => (key.cluster_id(&config.cluster_name), key.replication_secret(&config.cluster_name)),
+        None => {
+            let secret = blake3::derive_key("knot 2026 cluster without a key", config.cluster_name.as_bytes());
+            let [id @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = *blake3::hash(&secret).as_bytes();
+            (ClusterId(id), secret)
+        }
+    };
+    NodeRecord { cluster, secret, starts: 0 }
+}
+
+fn drop_reason(drop: DatagramDrop) -> &'static str {
+    match drop {
+        DatagramDrop::TooShort => "datagram too short",
+        DatagramDrop::TooLong => "datagram too long",
+        DatagramDrop::Version => "datagram of another version",
+        DatagramDrop::UnknownKey => "datagram under another cluster key",
+        DatagramDrop::UnknownSender => "datagram from an unknown sender",
+        DatagramDrop::Forged => "datagram does not verify",
+        DatagramDrop::Replayed => "datagram seen before",
+        DatagramDrop::Crowded => "datagram from one peer too many",
+    }
+}

@@ -1,0 +1,304 @@
+//! Streams: one to each peer, whoever opened it.
+
+use std::collections::BTreeMap;
+
+use crate::api::{Event, Output};
+use crate::documents::{Document, Scope};
+use crate::engine::Engine;
+use crate::identity::{Address, NodeId, PeerIdentity, SessionId};
+use crate::membership::{Closed, Via};
+use crate::replication::Ticket;
+use crate::time::Instant;
+use crate::wire::Frame;
+
+/// A stream that is open, or being opened.
+#[derive(Debug)]
+struct Session {
+    /// Where it was opened to; none for one that the peer opened.
+    to: Option<Address>,
+    /// Who is there, once that is proved.
+    peer: Option<PeerIdentity>,
+    /// The peer's data is another cluster's, and it has yet to hand us, or take from us, an identity.
+    foreign: bool,
+    /// Bytes that the driver has not sent yet.
+    queued: usize,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Sessions {
+    sessions: BTreeMap<SessionId, Session>,
+    by_peer: BTreeMap<NodeId, SessionId>,
+    opened: u64,
+}
+
+impl Sessions {
+    pub(super) fn of(&self, peer: NodeId) -> Option<SessionId> {
+        self.by_peer.get(&peer).copied()
+    }
+
+    pub(super) fn peers(&self) -> impl Iterator<Item = (NodeId, SessionId)> {
+        self.by_peer.iter().map(|(peer, session)| (*peer, *session))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.sessions.len()
+    }
+
+    pub(super) fn queued_max(&self) -> usize {
+        self.sessions.values().map(|session| session.queued).max().unwrap_or(0)
+    }
+
+    pub(super) fn queued(&self, session: SessionId) -> usize {
+        self.sessions.get(&session).map_or(0, |session| session.queued)
+    }
+
+    pub(super) fn queue(&mut self, session: SessionId, bytes: usize) {
+        if let Some(session) = self.sessions.get_mut(&session) {
+            session.queued += bytes;
+        }
+    }
+
+    pub(super) fn drained(&mut self, session: SessionId, queued: usize) {
+        if let Some(session) = self.sessions.get_mut(&session) {
+            session.queued = queued;
+        }
+    }
+
+    /// The proved peer of a session that may carry data.
+    fn peer(&self, session: SessionId) -> Option<NodeId> {
+        let session = self.sessions.get(&session).filter(|session| !session.foreign)?;
+        session.peer.as_ref().map(PeerIdentity::node)
+    }
+
+    /// Whether `node` opened the session.
+    fn is_from(&self, session: SessionId, node: NodeId, me: NodeId) -> bool {
+        let outgoing = self.sessions.get(&session).is_some_and(|session| session.to.is_some());
+        outgoing == (node == me)
+    }
+}
+
+impl<D: Document> Engine<D> {
+    pub(super) fn connect(&mut self, address: Address, peer: Option<NodeId>, now: Instant) {
+        let connecting = |session: &Session| session.peer.is_none() && session.to.as_ref() == Some(&address);
+        if self.sessions.len() >= self.config.limits.sessions || self.sessions.sessions.values().any(connecting) {
+            return;
+        }
+        if peer.is_some_and(|peer| self.sessions.of(peer).is_some()) {
+            return;
+        }
+        self.sessions.opened += 1;
+        let session = SessionId(self.sessions.opened * 2);
+        let to = Some(address.clone());
+        self.sessions.sessions.insert(session, Session { to, peer: None, foreign: false, queued: 0 });
+        self.outputs.push_back(Output::OpenSession { session, address });
+        self.repairs.arm(now);
+    }
+
+    pub(super) fn on_opened(&mut self, id: SessionId, identity: PeerIdentity, now: Instant) {
+        if !self.started {
+            self.hang_up(id, "not started");
+            return;
+        }
+        if !self.sessions.sessions.contains_key(&id) {
+            if self.sessions.len() >= self.config.limits.sessions {
+                self.hang_up(id, "too many sessions");
+                return;
+            }
+            self.sessions.sessions.insert(id, Session { to: None, peer: None, foreign: false, queued: 0 });
+        }
+        let peer = identity.node();
+        if peer == self.node {
+            let address = self.sessions.sessions.get(&id).and_then(|session| session.to.clone());
+            self.hang_up(id, "connected to itself");
+            if let Some(address) = address {
+                self.membership.on_connect_failed(&address, Closed::Local, now);
+            }
+            return;
+        }
+        let foreign = identity.cluster != self.record.cluster;
+        let (theirs, they_are_empty) = (identity.cluster, identity.empty);
+        if let Some(session) = self.sessions.sessions.get_mut(&id) {
+            session.peer = Some(identity);
+            session.foreign = foreign;
+        }
+        if !foreign {
+            self.establish(id, peer, now);
+            return;
+        }
+        // Of two empty servers the one with the greater cluster id gives way.
+        let we_are_empty = self.is_empty();
+        if they_are_empty && (!we_are_empty || self.record.cluster < theirs) {
+            self.send(id, &Frame::Adopt { cluster: self.record.cluster, secret: self.record.secret });
+            if let Some(session) = self.sessions.sessions.get_mut(&id) {
+                session.foreign = false;
+            }
+            self.establish(id, peer, now);
+        } else if !we_are_empty {
+            self.emit(Event::ForeignCluster { node: peer, theirs, ours: self.record.cluster });
+            self.hang_up(id, "another cluster's data");
+        }
+    }
+
+    fn adopt(&mut self, id: SessionId, cluster: crate::identity::ClusterId, secret: [u8; 32], now: Instant) {
+        let Some(session) = self.sessions.sessions.get_mut(&id).filter(|session| session.foreign) else { return };
+        let Some(peer) = session.peer.as_ref().map(PeerIdentity::node) else { return };
+        session.foreign = false;
+        if !self.is_empty() {
+            self.hang_up(id, "another cluster's data");
+            return;
+        }
+        self.record.cluster = cluster;
+        self.record.secret = secret;
+        self.replica.adopt(secret);
+        self.replica.save_node(&self.record);
+        self.emit(Event::Adopted(cluster));
+        self.establish(id, peer, now);
+    }
+
+    /// Makes a session the one to its peer. Of two, the one stays that the lower node opened; of two by one node, the
+    /// newer, since the older is dead or it would not have been opened.
+    fn establish(&mut self, id: SessionId, peer: NodeId, now: Instant) {
+        if let Some(old) = self.sessions.of(peer) {
+            let lower = self.node.min(peer);
+            let keep_old = self.sessions.is_from(old, lower, self.node)
+                && !self.sessions.is_from(id, lower, self.node)
+                && self.same_boot(old, id);
+            if keep_old {
+                self.hang_up(id, "one session is enough");
+                return;
+            }
+            self.hang_up(old, "a newer session took its place");
+        }
+        self.sessions.by_peer.insert(peer, id);
+        self.membership.on_session_opened(peer, now);
+        self.repairs.opened(peer);
+        let roots = self.roots_for(peer);
+        self.send(id, &Frame::Roots(roots));
+        self.repairs.arm(now);
+    }
+
+    fn same_boot(&self, one: SessionId, other: SessionId) -> bool {
+        let boot = |id: &SessionId| self.sessions.sessions.get(id)?.peer.as_ref().map(|peer| peer.boot);
+        boot(&one) == boot(&other)
+    }
+
+    pub(super) fn on_closed(&mut self, id: SessionId, why: Closed, now: Instant) {
+        let Some(session) = self.sessions.sessions.remove(&id) else { return };
+        self.replica.forget_session(id);
+        let Some(peer) = session.peer else {
+            if let Some(address) = session.to {
+                self.membership.on_connect_failed(&address, why, now);
+            }
+            return;
+        };
+        let peer = peer.node();
+        if self.sessions.of(peer) == Some(id) {
+            self.sessions.by_peer.remove(&peer);
+            self.repairs.closed(peer);
+            self.membership.on_session_closed(peer, why, now);
+        }
+    }
+
+    /// Closes a session from this side; the driver reports nothing more about it.
+    pub(super) fn hang_up(&mut self, id: SessionId, why: &'static str) {
+        self.outputs.push_back(Output::CloseSession { session: id, why });
+        self.replica.forget_session(id);
+        let Some(session) = self.sessions.sessions.remove(&id) else { return };
+        if let Some(peer) = session.peer.as_ref().map(PeerIdentity::node)
+            && self.sessions.of(peer) == Some(id)
+        {
+            self.sessions.by_peer.remove(&peer);
+            self.repairs.closed(peer);
+        }
+    }
+
+    pub(super) fn on_frame(&mut self, id: SessionId, bytes: &[u8], now: Instant) {
+        let frame = match Frame::decode(bytes) {
+            Ok(Some(frame)) => frame,
+            Ok(None) => {
+                self.stats.dropped("unknown frame kind");
+                return;
+            }
+            Err(_) => {
+                self.stats.dropped("malformed frame");
+                self.misbehaved(id, now);
+                return;
+            }
+        };
+        self.stats.received(frame.kind(), bytes.len());
+        if let Frame::Adopt { cluster, secret } = frame {
+            self.adopt(id, cluster, secret, now);
+            return;
+        }
+        let Some(peer) = self.sessions.peer(id) else {
+            self.stats.dropped("frame before the session was established");
+            return;
+        };
+        self.on_peer_frame(id, peer, frame, now);
+    }
+
+    /// Closes a session whose peer sent what no engine sends.
+    fn misbehaved(&mut self, id: SessionId, now: Instant) {
+        let peer = self.sessions.peer(id);
+        self.hang_up(id, "the peer sent a malformed frame");
+        if let Some(peer) = peer {
+            self.membership.on_session_closed(peer, Closed::Local, now);
+        }
+    }
+
+    fn on_peer_frame(&mut self, id: SessionId, peer: NodeId, frame: Frame, now: Instant) {
+        match frame {
+            Frame::Membership(message, roots) => {
+                self.on_roots(peer, roots, now);
+                self.membership.handle_message(peer, Via::Stream, message, now);
+            }
+            Frame::Push { seq, ack, changes } => {
+                let ticket = ack.then(|| self.spread.expect(id, seq));
+                self.replica.receive(peer, changes, ticket, now, &mut self.stats);
+            }
+            Frame::Held { seq } => {
+                for (edit, edited) in self.spread.waits.held(seq, peer) {
+                    self.emit(Event::Edited(edit, Ok(edited)));
+                }
+            }
+            Frame::Roots(roots) => self.on_roots(peer, roots, now),
+            Frame::Compare { request, scope, prefix, sums } => {
+                if self.is_entitled(peer, &scope) {
+                    let differences = self.differences(&scope, &prefix, &sums, now);
+                    self.send(id, &Frame::Differences { request, differences });
+                }
+            }
+            Frame::Differences { request, differences } => self.on_differences(peer, request, differences, now),
+            Frame::Want { request, wanted } => {
+                if let Some(wanted) = self.entitled(peer, wanted) {
+                    self.replica.serve(id, request, wanted, &mut self.stats);
+                }
+            }
+            Frame::Window { request, changes, next } => self.on_window(peer, request, changes, next, now),
+            Frame::Adopt { .. } => {}
+        }
+    }
+
+    /// A delivery is over: the push is answered, or the repair goes on.
+    pub(super) fn on_delivered(&mut self, ticket: Ticket, complete: bool, now: Instant) {
+        match self.spread.expected(ticket) {
+            Some((session, seq)) if complete => self.send(session, &Frame::Held { seq }),
+            Some(_) => {}
+            None => self.on_landed(ticket, complete, now),
+        }
+    }
+
+    /// Whether a peer may have documents of a scope.
+    pub(super) fn is_entitled(&mut self, peer: NodeId, scope: &Scope) -> bool {
+        let zone = self.membership.member(&peer).map(|member| member.record.zone.as_str());
+        let entitled = zone.is_some_and(|zone| scope.is_held_in(zone)) && scope.is_held_in(&self.config.zone);
+        if !entitled {
+            self.stats.dropped("request for a scope that the peer does not hold");
+        }
+        entitled
+    }
+
+    fn is_empty(&self) -> bool {
+        self.replica.is_empty() && self.membership.members().count() <= 1
+    }
+}

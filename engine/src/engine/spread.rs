@@ -1,0 +1,143 @@
+//! Push: each new change goes at once to every member that holds its scope and has a session open.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use crate::api::Event;
+use crate::documents::{Document, DocumentId, Scope};
+use crate::engine::Engine;
+use crate::identity::{NodeId, SessionId};
+use crate::replication::push::Waits;
+use crate::replication::{DurableEdit, Ticket};
+use crate::time::Instant;
+use crate::wire::{DocumentChanges, Frame};
+
+/// Bytes of changes in one push; a single larger change goes alone.
+const PUSH_BYTES: usize = 256 << 10;
+/// Pushes of peers that wait for storage and ask to be told; one beyond is not told.
+const EXPECTED_MAX: usize = 65_536;
+
+#[derive(Debug, Default)]
+pub(super) struct Spread {
+    seq: u64,
+    pub(super) waits: Waits,
+    tickets: u64,
+    /// Pushes of peers that asked to be told when they are durable here.
+    expected: BTreeMap<Ticket, (SessionId, u64)>,
+}
+
+impl Spread {
+    pub(super) fn ticket(&mut self) -> Ticket {
+        self.tickets += 1;
+        Ticket(self.tickets)
+    }
+
+    pub(super) fn expect(&mut self, session: SessionId, seq: u64) -> Ticket {
+        let ticket = self.ticket();
+        if self.expected.len() < EXPECTED_MAX {
+            self.expected.insert(ticket, (session, seq));
+        }
+        ticket
+    }
+
+    pub(super) fn expected(&mut self, ticket: Ticket) -> Option<(SessionId, u64)> {
+        self.expected.remove(&ticket)
+    }
+}
+
+impl<D: Document> Engine<D> {
+    /// Sends changes that are durable here, and answers the edits that made them.
+    pub(super) fn spread(&mut self, authored: Vec<(DocumentId, Bytes)>, edits: Vec<DurableEdit>, now: Instant) {
+        let mut by_scope: BTreeMap<Scope, Vec<(DocumentId, Bytes)>> = BTreeMap::new();
+        for (id, chunk) in authored {
+            by_scope.entry(id.scope().clone()).or_default().push((id, chunk));
+        }
+        let mut waiting: BTreeMap<Scope, Vec<DurableEdit>> = BTreeMap::new();
+        for edit in edits {
+            let has_room = self.spread.waits.len() < self.config.limits.replica_waits;
+            if edit.replicas > 0 && edit.edited.changed && has_room {
+                waiting.entry(edit.scope.clone()).or_default().push(edit);
+            } else {
+                self.answer(edit);
+            }
+        }
+        for (scope, changes) in by_scope {
+            let edits = waiting.remove(&scope).unwrap_or_default();
+            self.push(&scope, changes, edits, now);
+        }
+        // Their changes were not durable just now, but before; a planted bug can do that.
+        waiting.into_values().flatten().for_each(|edit| self.answer(edit));
+    }
+
+    /// Answers an edit that waits for no peer. One that changed nothing counts the peers that hold all that we do.
+    fn answer(&mut self, edit: DurableEdit) {
+        let mut edited = edit.edited;
+        if edit.replicas > 0 && !edited.changed {
+            edited.held_by = self.repairs.in_step(&edit.scope, self.replica.index().root(&edit.scope));
+            edited.replicated = edited.held_by >= edit.replicas;
+        }
+        self.emit(Event::Edited(edit.id, Ok(edited)));
+    }
+
+    fn push(&mut self, scope: &Scope, changes: Vec<(DocumentId, Bytes)>, edits: Vec<DurableEdit>, now: Instant) {
+        let ack = !edits.is_empty();
+        let mut seqs = Vec::new();
+        let peers = self.holders(scope);
+        for changes in split(changes) {
+            self.spread.seq += 1;
+            let seq = self.spread.seq;
+            seqs.push(seq);
+            let frame = Frame::Push { seq, ack, changes };
+            let bytes = frame.encode();
+            for (_, session) in &peers {
+                if self.sessions.queued(*session) > self.config.limits.peer_queue_bytes {
+                    self.stats.dropped("push without room");
+                } else {
+                    self.send_encoded(*session, frame.kind(), bytes.clone());
+                }
+            }
+        }
+        if !ack {
+            return;
+        }
+        self.spread.waits.add(&seqs, edits, now);
+        if self.faults.held_on_send {
+            for (peer, _) in peers {
+                for seq in &seqs {
+                    for (edit, edited) in self.spread.waits.held(*seq, peer) {
+                        self.emit(Event::Edited(edit, Ok(edited)));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Peers that hold a scope and can be reached.
+    fn holders(&self, scope: &Scope) -> Vec<(NodeId, SessionId)> {
+        let holds = |peer: &NodeId| {
+            self.faults.scope_ignored
+                || self.membership.member(peer).is_some_and(|member| scope.is_held_in(&member.record.zone))
+        };
+        self.sessions.peers().filter(|(peer, _)| holds(peer)).collect()
+    }
+}
+
+/// Groups changes by document into pushes of bounded size, keeping each document's order.
+fn split(changes: Vec<(DocumentId, Bytes)>) -> Vec<Vec<DocumentChanges>> {
+    let mut pushes: Vec<Vec<DocumentChanges>> = Vec::new();
+    let mut room = 0;
+    for (document, chunk) in changes {
+        if pushes.is_empty() || chunk.len() > room {
+            pushes.push(Vec::new());
+            room = PUSH_BYTES;
+        }
+        room = room.saturating_sub(chunk.len());
+        let Some(push) = pushes.last_mut() else { continue };
+        match push.last_mut() {
+            Some(last) if last.document == document => last.changes.push(chunk),
+            _ => push.push(DocumentChanges { document, changes: vec![chunk] }),
+        }
+    }
+    pushes
+}

@@ -1,0 +1,158 @@
+//! What a driver may look at between calls.
+
+use crate::api::{ScopeStatus, Summary};
+use crate::documents::{Document, DocumentId, Scope};
+use crate::engine::Engine;
+use crate::identity::{ClusterId, NodeId, PeerIdentity};
+use crate::membership::Member;
+use crate::stats::{Queue, Stats};
+use crate::wire::WIRE_VERSION;
+
+impl<D: Document> Engine<D> {
+    /// This node.
+    #[must_use]
+    pub fn me(&self) -> &Member {
+        self.membership.me()
+    }
+
+    /// Every member known, this node among them.
+    pub fn members(&self) -> impl Iterator<Item = &Member> {
+        self.membership.members()
+    }
+
+    /// One member.
+    #[must_use]
+    pub fn member(&self, node: &NodeId) -> Option<&Member> {
+        self.membership.member(node)
+    }
+
+    /// What a handshake tells peers of this node.
+    #[must_use]
+    pub fn identity(&self) -> PeerIdentity {
+        PeerIdentity {
+            public: self.config.node_key.public(),
+            boot: self.boot,
+            cluster: self.record.cluster,
+            empty: self.replica.is_empty() && self.membership.members().count() <= 1,
+            wire: WIRE_VERSION,
+        }
+    }
+
+    /// The cluster its data belongs to.
+    #[must_use]
+    pub fn cluster(&self) -> ClusterId {
+        self.record.cluster
+    }
+
+    /// The index's entry for a document, deleted or not.
+    #[must_use]
+    pub fn summary(&self, id: &DocumentId) -> Option<Summary> {
+        let index = self.replica.index();
+        index.summary(&index.key(id))
+    }
+
+    /// Documents of a collection whose keys begin with `prefix` and come after `after`, in key order, at most `limit`;
+    /// deleted ones are left out.
+    #[must_use]
+    pub fn list(
+        &self,
+        scope: &Scope,
+        collection: &str,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Vec<Summary> {
+        self.replica.index().list(scope, collection, prefix, after, limit)
+    }
+
+    /// The latest state of each document that changed here after `sequence`, in sequence order, deleted ones included.
+    #[must_use]
+    pub fn changes_since(&self, sequence: u64, limit: usize) -> Vec<Summary> {
+        self.replica.index().changes_since(sequence, limit)
+    }
+
+    /// The sequence number of the last durable update.
+    #[must_use]
+    pub fn sequence(&self) -> u64 {
+        self.replica.index().sequence()
+    }
+
+    /// The scopes held here.
+    #[must_use]
+    pub fn scopes(&self) -> Vec<ScopeStatus> {
+        self.replica.index().scopes()
+    }
+
+    /// Whether another server is known to hold all that this one does, or nobody else is there to.
+    #[must_use]
+    pub fn is_held_elsewhere(&self) -> bool {
+        let index = self.replica.index();
+        let alone = self.membership.members().filter(|member| member.durable).count() <= 1;
+        let held = |scope: &Scope| {
+            let root = index.root(scope);
+            root.count == 0 || self.repairs.in_step(scope, root) > 0
+        };
+        alone || (held(&Scope::Global) && held(&Scope::Zone(self.config.zone.as_str().into())))
+    }
+
+    /// Counters.
+    #[must_use]
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// Every queue and its bound.
+    #[must_use]
+    pub fn queues(&self) -> Vec<Queue> {
+        let limits = &self.config.limits;
+        let (repairs, repairs_max) = self.repairs.under_way();
+        let mut queues = self.replica.queues();
+        queues.extend([
+            Queue { name: "peer_queue_bytes", depth: self.sessions.queued_max(), limit: limits.peer_queue_bytes },
+            Queue { name: "replica_waits", depth: self.spread.waits.len(), limit: limits.replica_waits },
+            Queue { name: "sessions", depth: self.sessions.len(), limit: limits.sessions },
+            Queue { name: "repairs", depth: repairs, limit: repairs_max },
+            Queue {
+                name: "repair_answers",
+                depth: self.replica.serving(),
+                limit: limits.serves_per_peer * limits.sessions,
+            },
+        ]);
+        queues
+    }
+
+    /// How many changes are in quarantine.
+    #[must_use]
+    pub fn quarantined_changes(&self) -> u64 {
+        self.replica.index().quarantined()
+    }
+
+    /// Documents that have changes in quarantine, and how many; their histories say which, and why.
+    #[must_use]
+    pub fn quarantined(&self) -> Vec<(DocumentId, u32)> {
+        let index = self.replica.index();
+        if index.quarantined() == 0 {
+            return Vec::new();
+        }
+        index.with_quarantined().collect()
+    }
+
+    /// Whether storage has failed, so that nothing more is acknowledged.
+    #[must_use]
+    pub fn is_storage_failed(&self) -> bool {
+        self.replica.is_failed()
+    }
+
+    /// Whether storage had no room when it was last asked.
+    #[must_use]
+    pub fn is_disk_full(&self) -> bool {
+        self.replica.is_full()
+    }
+
+    /// Whether this node has left, or is fenced.
+    #[must_use]
+    pub fn has_left(&self) -> bool {
+        self.left
+    }
+}
+

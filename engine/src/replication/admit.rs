@@ -1,0 +1,83 @@
+//! Taking a change from a peer: judged on its metadata alone, stored, and tried when its document is next read.
+
+use super::batch::Done;
+use super::open::Incoming;
+use super::records::DocKey;
+use super::replica::{Effect, Replica};
+use crate::api::Event;
+use crate::documents::gate::{Judgement, judge};
+use crate::documents::{ChangeHeader, ChangeKind, Document};
+use crate::stats::Stats;
+use crate::time::Instant;
+
+impl<D: Document> Replica<D> {
+    pub(super) fn admit(&mut self, key: DocKey, incoming: Incoming, _now: Instant, stats: &mut Stats) {
+        let Ok(header) = D::header(&incoming.chunk) else {
+            stats.dropped("malformed change");
+            self.delivered(incoming.ticket, 1, false);
+            return;
+        };
+        if self.faults.tombstone_dropped && incoming.ticket.is_some() && header.kind == ChangeKind::Delete {
+            self.delivered(incoming.ticket, 1, true);
+            return;
+        }
+        let Some(log) = self.open.get(&key).and_then(|open| open.log.as_ref()) else { return };
+        match judge(log, &header) {
+            Judgement::Known => self.known(key, &incoming),
+            Judgement::Admit => self.admitted(key, &header, incoming, None),
+            Judgement::Quarantine(why) => {
+                stats.quarantined += 1;
+                if let Some(document) = self.open.get(&key).map(|open| open.id.clone()) {
+                    let change = header.hash;
+                    self.effects.push_back(Effect::Event(Event::Quarantined { document, change, why }));
+                }
+                self.admitted(key, &header, incoming, Some(why));
+            }
+            Judgement::Orphan { .. } if self.faults.gap_accepted => {
+                let heads = log.heads();
+                self.admitted(key, &ChangeHeader { deps: heads, ..header }, incoming, None);
+            }
+            Judgement::Orphan { .. } => self.orphaned(key, &header, incoming, stats),
+        }
+    }
+
+    /// The change is here already, but perhaps not durable yet.
+    fn known(&mut self, key: DocKey, incoming: &Incoming) {
+        let batch = self.open.get(&key).and_then(|open| open.batch).filter(|batch| self.batches.is_pending(*batch));
+        match (batch, incoming.ticket) {
+            (Some(batch), Some(ticket)) => self.batches.after(batch, Done::Ticket(ticket)),
+            (_, ticket) => self.delivered(ticket, 1, true),
+        }
+    }
+
+    fn admitted(
+        &mut self,
+        key: DocKey,
+        header: &ChangeHeader,
+        incoming: Incoming,
+        quarantine: Option<crate::documents::Quarantine>,
+    ) {
+        self.append(key, header, incoming.chunk, quarantine, false);
+        if let Some(ticket) = incoming.ticket {
+            self.batches.then(Done::Ticket(ticket));
+        }
+        // It may be what others waited for.
+        let orphans = self.orphans.take(&key);
+        let Some(open) = self.open.get_mut(&key) else { return };
+        for chunk in orphans {
+            self.incoming_bytes += chunk.len();
+            open.incoming.push_back(Incoming { chunk, ticket: None, from: None });
+        }
+    }
+
+    fn orphaned(&mut self, key: DocKey, header: &ChangeHeader, incoming: Incoming, stats: &mut Stats) {
+        let Incoming { chunk, ticket, from } = incoming;
+        if !self.orphans.keep(key, header.hash, chunk) {
+            stats.dropped("orphans without room");
+        }
+        self.delivered(ticket, 1, false);
+        if let (Some(from), Some(open)) = (from, self.open.get(&key)) {
+            self.effects.push_back(Effect::Missing { document: open.id.clone(), from });
+        }
+    }
+}

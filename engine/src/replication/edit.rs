@@ -1,0 +1,191 @@
+//! Making an edit or a read on a document whose content is at hand.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use bytes::Bytes;
+
+use super::batch::Done;
+use super::index::{etag, summary};
+use super::open::Content;
+use super::records::{DocKey, DocumentRecord, change_write};
+use super::replica::{DurableEdit, Effect, Replica};
+use crate::api::{DocumentView, EditError, EditId, EditRequest, Edited, Etag, EtagMatch, Precondition, ReadError, ReadId};
+use crate::documents::gate::{Judgement, judge};
+use crate::documents::{Actor, ChangeHeader, Document, Edit, EditRefused, Quarantine};
+use crate::identity::Boot;
+use crate::stats::Stats;
+use crate::time::Wall;
+
+impl<D: Document> Replica<D> {
+    pub(super) fn perform_edit(&mut self, key: DocKey, id: EditId, request: EditRequest, wall: Wall, stats: &mut Stats) {
+        let EditRequest { document: name, edit, precondition, replicas, timeout } = request;
+        let before = self.open.get(&key).and_then(|open| open.state().cloned());
+        if let Err(error) = may_edit(before.as_ref(), &edit, &precondition) {
+            self.answer_edit(id, Err(error));
+            return;
+        }
+        let created = before.as_ref().is_none_or(|record| record.deleted);
+        let boot = if self.faults.actor_reused { Boot([0; 16]) } else { self.author.boot };
+        let actor = Actor::new(self.author.node, &boot, &name, self.generation);
+        let Some(open) = self.open.get_mut(&key) else { return };
+        let Content::Ready(document) = &mut open.content else { return };
+        let heads = before.map(|record| record.heads).unwrap_or_default();
+        let made = catch_unwind(AssertUnwindSafe(|| document.edit(&actor, &edit, created, wall)));
+        let made = match made {
+            Ok(Ok(made)) => made,
+            Ok(Err(refused)) => {
+                self.answer_edit(id, Err(refused.into()));
+                return;
+            }
+            Err(_) => {
+                // A document that panicked is in no known state.
+                stats.dropped("edit panicked");
+                open.content = Content::Absent;
+                self.answer_edit(id, Err(EditError::Unreadable));
+                return;
+            }
+        };
+        let unchanged = Edited {
+            etag: etag(&heads),
+            created: false,
+            changed: false,
+            held_by: 0,
+            replicated: replicas == 0,
+        };
+        let edited = match made {
+            None => unchanged,
+            Some(chunk) => match self.author(key, chunk, stats) {
+                Ok(etag) => Edited { etag, created, changed: true, ..unchanged },
+                Err(error) => {
+                    self.answer_edit(id, Err(error));
+                    return;
+                }
+            },
+        };
+        self.answer_when_durable(key, DurableEdit { id, edited, scope: name.scope().clone(), replicas, timeout });
+    }
+
+    /// Takes a change made here through the gate that peers will put it through, and stages it.
+    fn author(&mut self, key: DocKey, chunk: Bytes, stats: &mut Stats) -> Result<Etag, EditError> {
+        let Some(open) = self.open.get_mut(&key) else { return Err(EditError::Busy) };
+        let Some(log) = &open.log else { return Err(EditError::Busy) };
+        let header = D::header(&chunk).ok().filter(|header| matches!(judge(log, header), Judgement::Admit));
+        let Some(header) = header else {
+            // The content now holds a change that no replica would take.
+            stats.dropped("own change refused by the gate");
+            open.content = Content::Absent;
+            return Err(EditRefused::TooLarge.into());
+        };
+        Ok(self.append(key, &header, chunk, None, true))
+    }
+
+    fn answer_when_durable(&mut self, key: DocKey, edit: DurableEdit) {
+        let batch = self.open.get(&key).and_then(|open| open.batch).filter(|batch| self.batches.is_pending(*batch));
+        match batch {
+            Some(batch) if !self.faults.ack_before_persist => self.batches.after(batch, Done::Edit(edit)),
+            _ => self.effects.push_back(Effect::Durable { authored: Vec::new(), edits: vec![edit] }),
+        }
+    }
+
+    pub(super) fn perform_read(&mut self, key: DocKey, id: ReadId, conflicts: bool) {
+        let Some(open) = self.open.get(&key) else { return };
+        let answer = match (open.state(), &open.content) {
+            (None, _) => Err(ReadError::NotFound),
+            (Some(record), _) if record.deleted => Err(ReadError::Gone { etag: etag(&record.heads) }),
+            (Some(record), Content::Ready(document)) => Ok(DocumentView {
+                summary: summary(record),
+                value: document.value(),
+                conflicts: if conflicts { document.conflicts() } else { Vec::new() },
+            }),
+            (Some(_), Content::Absent | Content::Away(_)) => Err(ReadError::Unreadable),
+        };
+        match open.batch.filter(|batch| self.batches.is_pending(*batch)) {
+            // It shows a change that a crash could still take back.
+            Some(batch) => self.batches.after(batch, Done::Read { id, key, conflicts, answer: Box::new(answer) }),
+            None => self.answer_read(id, answer),
+        }
+    }
+
+    /// Adds a change to a document's log and to the batch being gathered; returns the etag that results.
+    pub(super) fn append(
+        &mut self,
+        key: DocKey,
+        header: &ChangeHeader,
+        chunk: Bytes,
+        quarantine: Option<Quarantine>,
+        authored: bool,
+    ) -> Etag {
+        let Some(open) = self.open.get_mut(&key) else { return etag(&[]) };
+        let Some(log) = &mut open.log else { return etag(&[]) };
+        let order = log.len();
+        let demoted = log.push(header, quarantine);
+        let quarantine = log.quarantined(order);
+        self.sequence += 1;
+        let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        let before = open.record.as_ref();
+        let record = DocumentRecord {
+            id: open.id.clone(),
+            heads: log.heads(),
+            deleted: log.is_deleted(),
+            revived: log.is_revived(),
+            sequence: self.sequence,
+            modified: header.wall.0,
+            changes: number(order + 1),
+            // The author's content has seen the whole log.
+            verified: if authored { number(order + 1) } else { before.map_or(0, |record| record.verified) },
+            quarantined: before.map_or(0, |record| record.quarantined)
+                + number(demoted.len())
+                + u32::from(quarantine.is_some()),
+        };
+        open.record = Some(record.clone());
+        if !demoted.is_empty() {
+            // The content holds what no longer counts; the next use makes it anew. One of our own actors may be among
+            // what was put aside, so none of them is used again.
+            open.content = Content::Absent;
+            self.generation += 1;
+        }
+        if !authored && quarantine.is_none() && (open.load.is_some() || !matches!(open.content, Content::Absent)) {
+            open.unapplied.push((order, chunk.clone()));
+        }
+        let etag = etag(&record.heads);
+        self.batches.write(change_write(&key, number(order), quarantine, &chunk));
+        self.stage(key, record, authored.then_some(chunk));
+        etag
+    }
+
+    /// Puts a document's new state into the batch being gathered.
+    pub(super) fn stage(&mut self, key: DocKey, record: DocumentRecord, authored: Option<Bytes>) {
+        let batch = self.batches.write(record.write(&key));
+        if self.faults.push_before_persist
+            && let Some(chunk) = &authored
+        {
+            let authored = vec![(record.id.clone(), chunk.clone())];
+            self.effects.push_back(Effect::Durable { authored, edits: Vec::new() });
+        }
+        self.batches.then(Done::Update { key, record: Box::new(record), authored });
+        if let Some(open) = self.open.get_mut(&key) {
+            open.batch = Some(batch);
+        }
+    }
+}
+
+/// Whether a document in this state may be edited so.
+fn may_edit(state: Option<&DocumentRecord>, edit: &Edit, precondition: &Precondition) -> Result<(), EditError> {
+    let current = state.filter(|record| !record.deleted).map(|record| etag(&record.heads));
+    let matches = |wanted: &EtagMatch| match (wanted, &current) {
+        (_, None) => false,
+        (EtagMatch::Any, Some(_)) => true,
+        (EtagMatch::OneOf(etags), Some(current)) => etags.contains(current),
+    };
+    if precondition.if_match.as_ref().is_some_and(|wanted| !matches(wanted))
+        || precondition.if_none_match.as_ref().is_some_and(matches)
+    {
+        return Err(EditError::Precondition { current });
+    }
+    match (edit, state) {
+        (Edit::Put(_), _) => Ok(()),
+        (_, Some(record)) if record.deleted => Err(EditError::Gone),
+        (Edit::Delete | Edit::JsonPatch(_), None) => Err(EditError::NotFound),
+        (Edit::Delete | Edit::JsonPatch(_) | Edit::MergePatch(_) | Edit::Increment { .. }, _) => Ok(()),
+    }
+}

@@ -1,0 +1,114 @@
+//! Edits that wait until peers hold them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::replica::DurableEdit;
+use crate::api::{EditId, Edited};
+use crate::identity::NodeId;
+use crate::time::Instant;
+
+/// Edits that were pushed together, and who holds how much of that push.
+#[derive(Debug)]
+struct Group {
+    frames: usize,
+    held: BTreeMap<NodeId, usize>,
+    waiting: Vec<Wait>,
+}
+
+#[derive(Debug)]
+struct Wait {
+    id: EditId,
+    edited: Edited,
+    needed: usize,
+    deadline: Instant,
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub(crate) struct Waits {
+    /// The group that each pushed frame belongs to.
+    frames: BTreeMap<u64, u64>,
+    groups: BTreeMap<u64, Group>,
+    deadlines: BTreeSet<(Instant, u64)>,
+    count: usize,
+}
+
+impl Waits {
+    /// Waits for peers to hold the frames `seqs`, for as long as each edit says.
+    pub(crate) fn add(&mut self, seqs: &[u64], edits: Vec<DurableEdit>, now: Instant) {
+        let Some(&group) = seqs.first() else { return };
+        self.frames.extend(seqs.iter().map(|seq| (*seq, group)));
+        self.count += edits.len();
+        let waiting: Vec<Wait> = edits
+            .into_iter()
+            .map(|edit| Wait {
+                id: edit.id,
+                edited: edit.edited,
+                needed: edit.replicas,
+                deadline: now + edit.timeout,
+            })
+            .collect();
+        self.deadlines.extend(waiting.iter().map(|wait| (wait.deadline, group)));
+        self.groups.insert(group, Group { frames: seqs.len(), held: BTreeMap::new(), waiting });
+    }
+
+    /// A peer holds a frame; returns the answers that this completes.
+    pub(crate) fn held(&mut self, seq: u64, by: NodeId) -> Vec<(EditId, Edited)> {
+        let Some(&number) = self.frames.get(&seq) else { return Vec::new() };
+        let Some(group) = self.groups.get_mut(&number) else { return Vec::new() };
+        *group.held.entry(by).or_default() += 1;
+        let held_by = group.holders();
+        let (met, waiting) = group.waiting.drain(..).partition(|wait| wait.needed <= held_by);
+        group.waiting = waiting;
+        self.answer(number, met, held_by)
+    }
+
+    /// Answers the edits whose time is up.
+    pub(crate) fn expire(&mut self, now: Instant) -> Vec<(EditId, Edited)> {
+        let mut answers = Vec::new();
+        while let Some((deadline, number)) = self.deadlines.first().copied()
+            && deadline <= now
+        {
+            self.deadlines.pop_first();
+            let Some(group) = self.groups.get_mut(&number) else { continue };
+            let held_by = group.holders();
+            let (late, waiting) = group.waiting.drain(..).partition(|wait| wait.deadline <= now);
+            group.waiting = waiting;
+            answers.extend(self.answer(number, late, held_by));
+        }
+        answers
+    }
+
+    fn answer(&mut self, number: u64, waits: Vec<Wait>, held_by: usize) -> Vec<(EditId, Edited)> {
+        self.count -= waits.len();
+        for wait in &waits {
+            self.deadlines.remove(&(wait.deadline, number));
+        }
+        if let Some(group) = self.groups.get(&number) {
+            if group.waiting.is_empty() {
+                self.groups.remove(&number);
+                self.frames.retain(|_, group| *group != number);
+            } else {
+                self.deadlines.extend(group.waiting.iter().map(|wait| (wait.deadline, number)));
+            }
+        }
+        waits
+            .into_iter()
+            .map(|wait| (wait.id, Edited { held_by, replicated: held_by >= wait.needed, ..wait.edited }))
+            .collect()
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.deadlines.first().map(|(deadline, _)| *deadline)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.count
+    }
+}
+
+impl Group {
+    fn holders(&self) -> usize {
+        self.held.values().filter(|frames| **frames >= self.frames).count()
+    }
+}

@@ -1,0 +1,185 @@
+//! Sealed segments: the order and the truth of a byte stream.
+
+use std::mem::take;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use chacha20poly1305::{AeadInOut, ChaCha20Poly1305, KeyInit};
+
+use super::{PeerMisbehaved, SendError};
+
+/// The most that one segment seals: with its tag it is the longest message that Noise allows.
+pub(super) const SEGMENT_PLAIN_BYTES_MAX: usize = u16::MAX as usize - TAG_BYTES;
+
+/// A buffer that a burst left longer than this is not used again.
+const BUFFER_BYTES_KEPT: usize = 128 << 10;
+const TAG_BYTES: usize = 16;
+const LENGTH_BYTES: usize = 2;
+
+/// One direction's cipher. A counter seals one segment, then the next.
+struct Direction {
+    cipher: ChaCha20Poly1305,
+    counter: u64,
+}
+
+impl Direction {
+    fn new(key: &[u8; 32]) -> Self {
+        Self {
+            cipher: ChaCha20Poly1305::new(key.into()),
+            counter: 0,
+        }
+    }
+
+    /// None when every counter but the last, which stays unused, has had its segment.
+    fn next_nonce(&mut self) -> Option<chacha20poly1305::Nonce> {
+        let [a, b, c, d, e, f, g, h] = self.counter.to_le_bytes();
+        self.counter = self.counter.checked_add(1)?;
+        Some([0, 0, 0, 0, a, b, c, d, e, f, g, h].into())
+    }
+}
+
+/// Turns bytes into segments. The last one stays open until the stream can take it, so that small writes share it.
+pub(super) struct Sealer {
+    direction: Direction,
+    buffer: BytesMut,
+    /// Where the open segment's length begins.
+    open_at: Option<usize>,
+}
+
+impl Sealer {
+    /// `first` are bytes that go ahead of the first segment as they are.
+    pub(super) fn new(key: &[u8; 32], first: BytesMut) -> Self {
+        Self {
+            direction: Direction::new(key),
+            buffer: first,
+            open_at: None,
+        }
+    }
+
+    pub(super) fn pending_bytes(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// Appends `parts`, one behind the other.
+    pub(super) fn push(&mut self, parts: &[&[u8]]) -> Result<(), SendError> {
+        let bytes: usize = parts.iter().map(|part| part.len()).sum();
+        let segments = bytes / SEGMENT_PLAIN_BYTES_MAX + 2;
+        self.buffer
+            .reserve(bytes + segments * (LENGTH_BYTES + TAG_BYTES));
+        parts.iter().try_for_each(|part| self.push_part(part))
+    }
+
+    fn push_part(&mut self, mut bytes: &[u8]) -> Result<(), SendError> {
+        while !bytes.is_empty() {
+            let start = self.open_segment();
+            let filled = self.buffer.len() - start - LENGTH_BYTES;
+            let room = SEGMENT_PLAIN_BYTES_MAX - filled;
+            let (now, later) = bytes.split_at_checked(room).unwrap_or((bytes, &[]));
+            self.buffer.put_slice(now);
+            if now.len() == room {
+                self.close_segment().ok_or(SendError::Exhausted)?;
+            }
+            bytes = later;
+        }
+        Ok(())
+    }
+
+    /// All that is pending, sealed; empty when nothing is, or when the key is used up.
+    pub(super) fn take(&mut self) -> Bytes {
+        match self.close_segment() {
+            None => Bytes::new(),
+            Some(()) if self.buffer.len() > BUFFER_BYTES_KEPT => take(&mut self.buffer).freeze(),
+            Some(()) => self.buffer.split().freeze(),
+        }
+    }
+
+    fn open_segment(&mut self) -> usize {
+        *self.open_at.get_or_insert_with(|| {
+            self.buffer.put_bytes(0, LENGTH_BYTES);
+            self.buffer.len() - LENGTH_BYTES
+        })
+    }
+
+    fn close_segment(&mut self) -> Option<()> {
+        let Some(start) = self.open_at else {
+            return Some(());
+        };
+        let segment = self.buffer.get_mut(start..)?;
+        let (length, plain) = segment.split_first_chunk_mut::<LENGTH_BYTES>()?;
+        *length = u16::try_from(plain.len() + TAG_BYTES).ok()?.to_le_bytes();
+        let nonce = self.direction.next_nonce()?;
+        let tag = self
+            .direction
+            .cipher
+            .encrypt_inout_detached(&nonce, length, plain.into())
+            .ok()?;
+        self.buffer.put_slice(&tag);
+        self.open_at = None;
+        Some(())
+    }
+}
+
+impl std::fmt::Debug for Sealer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sealer")
+            .field("counter", &self.direction.counter)
+            .field("pending_bytes", &self.buffer.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Turns segments back into bytes.
+pub(super) struct Opener {
+    direction: Direction,
+}
+
+impl Opener {
+    pub(super) fn new(key: &[u8; 32]) -> Self {
+        Self {
+            direction: Direction::new(key),
+        }
+    }
+
+    /// Removes the next whole segment from `received` and returns what it held; None until all of it has arrived.
+    pub(super) fn open_next(
+        &mut self,
+        received: &mut BytesMut,
+    ) -> Result<Option<Bytes>, PeerMisbehaved> {
+        let Some((length, rest)) = received.split_first_chunk::<LENGTH_BYTES>() else {
+            return Ok(None);
+        };
+        let length = *length;
+        let sealed_bytes = usize::from(u16::from_le_bytes(length));
+        if sealed_bytes <= TAG_BYTES {
+            return Err(PeerMisbehaved::SegmentTooShort {
+                bytes: sealed_bytes,
+            });
+        }
+        if rest.len() < sealed_bytes {
+            return Ok(None);
+        }
+        received.advance(LENGTH_BYTES);
+        let mut segment = received.split_to(sealed_bytes);
+        let nonce = self
+            .direction
+            .next_nonce()
+            .ok_or(PeerMisbehaved::Exhausted)?;
+        let (plain, tag) = segment
+            .split_last_chunk_mut::<TAG_BYTES>()
+            .ok_or(PeerMisbehaved::SegmentForged)?;
+        let plain_bytes = plain.len();
+        self.direction
+            .cipher
+            .decrypt_inout_detached(&nonce, &length, plain.into(), (&*tag).into())
+            .map_err(|_| PeerMisbehaved::SegmentForged)?;
+        segment.truncate(plain_bytes);
+        Ok(Some(segment.freeze()))
+    }
+}
+
+impl std::fmt::Debug for Opener {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Opener")
+            .field("counter", &self.direction.counter)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,154 @@
+//! The cluster: its members, and taking one out.
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use knot_engine::membership::{ForceLeaveError, Member, Status};
+use knot_engine::{Instant, NodeId, Wall};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::error::{ApiError, Form, MemberError};
+use super::query::{self, MembersQuery};
+use super::{Shared, body, timestamp};
+use crate::handle::ServerEngine;
+
+/// The member list.
+#[derive(Serialize)]
+struct Members {
+    data: Vec<Row>,
+    total: usize,
+}
+
+/// One row of it.
+#[derive(Serialize)]
+struct Row {
+    id: String,
+    name: String,
+    zone: String,
+    address: Option<String>,
+    url: String,
+    status: &'static str,
+    incarnation: String,
+    version: String,
+    rtt_ms: Option<f64>,
+    last_seen: Option<String>,
+}
+
+/// Whom to force out.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ForceLeave {
+    name: Option<String>,
+    id: Option<String>,
+    #[serde(default)]
+    force: bool,
+}
+
+pub(super) async fn members(State(api): State<Shared>, uri: Uri) -> Result<Response, ApiError> {
+    let MembersQuery { status } = query::parse(&uri)?;
+    let status = status.as_deref().map(parse_status).transpose()?;
+    let wall = (api.wall)();
+    let data: Vec<Row> = api
+        .handle
+        .look(move |engine, now| {
+            let me = engine.me().record.node;
+            let wanted = engine.members().filter(|member| status.is_none_or(|status| member.status == status));
+            wanted.map(|member| row(member, me, now, wall)).collect()
+        })
+        .await?;
+    Ok(axum::Json(Members { total: data.len(), data }).into_response())
+}
+
+pub(super) async fn force_leave(
+    State(api): State<Shared>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    const FORM: Form = Form::BadBody(
+        "send {\"name\": \"n1\"} or {\"id\": \"<32 hexadecimal digits>\"}, and \"force\": true where meant",
+    );
+    let asked: ForceLeave = serde_json::from_value(body::json(&api, &headers, body).await?).map_err(|_| FORM)?;
+    let who = match (asked.name, asked.id) {
+        (Some(name), None) => Who::Name(name),
+        (None, Some(id)) => Who::Id(id.parse().map_err(|_| FORM)?),
+        (Some(_), Some(_)) | (None, None) => return Err(FORM.into()),
+    };
+    let left = api
+        .handle
+        .look(move |engine, now| {
+            let (node, name) = find(engine, &who)?;
+            engine.force_leave(&node, asked.force, now).map_err(|error| match error {
+                ForceLeaveError::Unknown => MemberError::Unknown,
+                ForceLeaveError::Alive => MemberError::Alive,
+                ForceLeaveError::Myself => MemberError::ThisServer,
+            })?;
+            Ok::<_, MemberError>(json!({"id": node.to_string(), "name": name, "status": status_name(Status::Left)}))
+        })
+        .await??;
+    Ok(axum::Json(left).into_response())
+}
+
+pub(super) async fn leave(State(api): State<Shared>) -> Result<Response, ApiError> {
+    api.handle.leave(true).await?;
+    Ok((StatusCode::ACCEPTED, axum::Json(json!({"status": "leaving"}))).into_response())
+}
+
+enum Who {
+    Name(String),
+    Id(NodeId),
+}
+
+fn find(engine: &ServerEngine, who: &Who) -> Result<(NodeId, String), MemberError> {
+    let mut found = engine.members().filter(|member| match who {
+        Who::Name(name) => member.record.name == *name && member.status != Status::Left,
+        Who::Id(id) => member.record.node == *id,
+    });
+    let first = found.next().ok_or(MemberError::Unknown)?;
+    let mut others = found.map(|member| member.record.node.to_string()).peekable();
+    if others.peek().is_some() {
+        return Err(MemberError::Ambiguous(std::iter::once(first.record.node.to_string()).chain(others).collect()));
+    }
+    Ok((first.record.node, first.record.name.clone()))
+}
+
+fn row(member: &Member, me: NodeId, now: Instant, wall: Wall) -> Row {
+    let seen = if member.record.node == me { Some(now) } else { member.last_seen };
+    let record = &member.record;
+    Row {
+        id: record.node.to_string(),
+        name: record.name.clone(),
+        zone: record.zone.clone(),
+        address: record.addresses.first().map(ToString::to_string),
+        url: record.url.clone(),
+        status: status_name(member.status),
+        incarnation: record.incarnation.to_string(),
+        version: record.version.clone(),
+        rtt_ms: member.rtt.map(|rtt| rtt.as_secs_f64() * 1_000.0),
+        last_seen: seen.map(|seen| timestamp::rfc3339(before(wall, now.since(seen)))),
+    }
+}
+
+fn before(wall: Wall, elapsed: std::time::Duration) -> Wall {
+    Wall(wall.0.saturating_sub(i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX)))
+}
+
+const STATUSES: [Status; 4] = [Status::Alive, Status::Suspect, Status::Failed, Status::Left];
+
+/// What a status is called.
+pub(crate) fn status_name(status: Status) -> &'static str {
+    match status {
+        Status::Alive => "alive",
+        Status::Suspect => "suspect",
+        Status::Failed => "failed",
+        Status::Left => "left",
+    }
+}
+
+fn parse_status(text: &str) -> Result<Status, ApiError> {
+    STATUSES
+        .into_iter()
+        .find(|status| status_name(*status) == text)
+        .ok_or_else(|| Form::BadQuery(format!("status is one of {}", STATUSES.map(status_name).join(", "))).into())
+}

@@ -1,0 +1,69 @@
+//! What each path takes in its query. A name that is misspelt is refused, not ignored.
+
+use axum::extract::Query;
+use axum::http::Uri;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::error::{ApiError, Form};
+
+/// PUT, PATCH and DELETE.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct EditQuery {
+    /// How many other servers must hold the edit durably.
+    pub(super) w: Option<usize>,
+    /// How long to wait for them, in milliseconds.
+    pub(super) timeout: Option<u64>,
+}
+
+/// GET of a document.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ReadQuery {
+    #[serde(default)]
+    pub(super) conflicts: bool,
+}
+
+/// A path that takes none.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NoQuery {}
+
+/// GET of a collection.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListQuery {
+    #[serde(default)]
+    pub(super) prefix: String,
+    pub(super) after: Option<String>,
+    pub(super) limit: Option<usize>,
+    pub(super) values: Option<bool>,
+}
+
+/// The change feed.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ChangesQuery {
+    pub(super) since: Option<String>,
+    pub(super) collection: Option<String>,
+    #[serde(default)]
+    pub(super) prefix: String,
+    #[serde(default)]
+    pub(super) values: bool,
+}
+
+/// The member list.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct MembersQuery {
+    pub(super) status: Option<String>,
+}
+
+/// Reads the query of `uri`.
+pub(super) fn parse<T: DeserializeOwned + Default>(uri: &Uri) -> Result<T, ApiError> {
+    if uri.query().is_none() {
+        return Ok(T::default());
+    }
+    Query::try_from_uri(uri).map(|Query(query)| query).map_err(|error| Form::BadQuery(error.body_text()).into())
+}

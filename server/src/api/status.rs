@@ -1,0 +1,118 @@
+//! How this server is: for load balancers, for people and for Prometheus.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::{Uri, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+use super::error::ApiError;
+use super::query::{self, NoQuery};
+use super::{Api, Shared, cluster};
+use crate::handle::ServerEngine;
+use crate::metrics::EngineSample;
+
+/// How long the driver may take to answer before this server counts as not ready.
+const READY_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Most documents with changes in quarantine that are named.
+const QUARANTINED_MAX: usize = 100;
+
+pub(super) async fn ping(State(api): State<Shared>) -> Response {
+    axum::Json(json!({"status": "ok", "version": *api.version, "zone": *api.zone})).into_response()
+}
+
+/// Alive: the process answers.
+pub(super) async fn livez() -> Response {
+    axum::Json(json!({"status": "ok"})).into_response()
+}
+
+/// Ready: this server can serve. It stays so when it is cut off from its peers, and when its disk is full, since reads
+/// go on.
+pub(super) async fn readyz(State(api): State<Shared>) -> Result<Response, ApiError> {
+    ensure_ready(&api).await?;
+    Ok(axum::Json(json!({"status": "ready"})).into_response())
+}
+
+pub(super) async fn health(State(api): State<Shared>) -> Response {
+    let problem = match ensure_ready(&api).await {
+        Ok(()) => None,
+        Err(ApiError::NotReady(why)) => Some(why),
+        Err(_) => Some("the server is shutting down"),
+    };
+    let status = if problem.is_none() { "ok" } else { "failing" };
+    axum::Json(json!({
+        "status": status,
+        "problem": problem,
+        "name": *api.name,
+        "zone": *api.zone,
+        "version": *api.version,
+        "uptime_s": api.started.elapsed().as_secs(),
+    }))
+    .into_response()
+}
+
+async fn ensure_ready(api: &Api) -> Result<(), ApiError> {
+    if *api.stopping.borrow() {
+        return Err(ApiError::Stopping);
+    }
+    let state = api.handle.look(|engine, _| (engine.is_storage_failed(), engine.has_left()));
+    match tokio::time::timeout(READY_TIMEOUT, state).await {
+        Ok(state) => match state? {
+            (true, _) => Err(ApiError::NotReady("this server's storage has failed")),
+            (_, true) => Err(ApiError::NotReady("this server has left the cluster")),
+            (false, false) => Ok(()),
+        },
+        Err(_) => Err(ApiError::NotReady("the server does not answer within 2 s: it is overloaded")),
+    }
+}
+
+pub(super) async fn status(State(api): State<Shared>, uri: Uri) -> Result<Response, ApiError> {
+    let NoQuery {} = query::parse(&uri)?;
+    let mut status = api.handle.look(|engine, _| describe(engine)).await?;
+    if let Some(status) = status.as_object_mut() {
+        status.insert("uptime_s".to_owned(), api.started.elapsed().as_secs().into());
+    }
+    Ok(axum::Json(status).into_response())
+}
+
+fn describe(engine: &ServerEngine) -> Value {
+    let me = &engine.me().record;
+    let mut members = BTreeMap::from([("alive", 0), ("suspect", 0), ("failed", 0), ("left", 0)]);
+    for member in engine.members() {
+        *members.entry(cluster::status_name(member.status)).or_insert(0) += 1;
+    }
+    let queues: Vec<Value> = engine
+        .queues()
+        .iter()
+        .map(|queue| json!({"name": queue.name, "depth": queue.depth, "limit": queue.limit}))
+        .collect();
+    let quarantined: Vec<Value> = engine
+        .quarantined()
+        .iter()
+        .take(QUARANTINED_MAX)
+        .map(|(id, changes)| json!({"document": id.to_string(), "changes": changes}))
+        .collect();
+    json!({
+        "id": me.node.to_string(),
+        "name": me.name,
+        "zone": me.zone,
+        "cluster": engine.cluster().to_string(),
+        "version": me.version,
+        "scopes": engine.scopes(),
+        "members": members,
+        "queues": queues,
+        "sequence": engine.sequence(),
+        "quarantined": quarantined,
+        "disk_full": engine.is_disk_full(),
+    })
+}
+
+pub(super) async fn metrics(State(api): State<Shared>) -> Result<Response, ApiError> {
+    let sample = api.handle.look(|engine, _| EngineSample::of(engine)).await?;
+    let text = api.metrics.encode(sample);
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
+}

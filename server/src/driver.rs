@@ -1,0 +1,530 @@
+//! The one task that owns the engine: turns what happens into calls, and outputs into deeds.
+//!
+//! Nothing here decides anything about the protocol. Everything that can wait, waits elsewhere: streams, names and
+//! trials have tasks of their own, durable writes a thread. What they report comes back through one bounded channel.
+
+mod committer;
+mod rate_limited;
+mod resolver;
+mod stream;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use knot_engine::documents::AutomergeDocument;
+use knot_engine::session::{self, Role, Session, SessionError};
+use knot_engine::{
+    Address, Edited, EditError, EditId, Event, HistoryEntry, Instant, Output, PeerIdentity, Random, ReadError, ReadId, SessionEvent, SessionId,
+    StorageEvent, Verdict, Wall,
+};
+use knot_engine::DocumentView;
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::time::timeout;
+
+use self::committer::{Batch, Committer};
+use self::rate_limited::RateLimited;
+use self::resolver::Resolver;
+use self::stream::{StreamError, StreamHandle};
+use crate::handle::{Command, ServerEngine};
+use crate::net::{Datagrams, Listener, Network};
+use crate::storage::Storage;
+
+/// What happens, as the driver's tasks report it; a reporter beyond waits.
+const INPUTS_MAX: usize = 8_192;
+/// Inputs handled before outputs are: more are gathered into one batch of writes and one push.
+const INPUTS_AT_ONCE: usize = 256;
+/// Streams that are shaking hands at once, accepted ones; one beyond is closed at once.
+const HANDSHAKES_MAX: usize = 256;
+/// How long one attempt to connect may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Longest datagram.
+const DATAGRAM_BYTES_MAX: usize = 1_500;
+/// How long a goodbye may take.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a retiring server waits for another to hold all that it does.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often it looks.
+const DRAIN_INTERVAL: Duration = Duration::from_millis(100);
+
+/// What the driver's tasks report.
+#[derive(Debug)]
+pub(in crate::driver) enum Input {
+    Datagram(Bytes),
+    Session(SessionId, SessionEvent),
+    /// A stream is over, with the peer's address and the reason for the log.
+    Ended(SessionId, Option<SocketAddr>, Role, StreamError),
+    /// A stream was accepted and has a number now.
+    Accepted(StreamHandle, SessionId),
+    Storage(StorageEvent),
+    Verdict(Verdict<AutomergeDocument>),
+    Resolved(Address, Option<SocketAddr>),
+}
+
+/// Why the driver stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// It was asked to, and said goodbye.
+    Asked,
+    /// It retired from the cluster.
+    Retired,
+    /// Storage failed; a restart recovers.
+    StorageFailed,
+}
+
+/// What the driver needs besides the engine.
+pub(crate) struct Parts<N> {
+    pub(crate) network: N,
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) wall: fn() -> Wall,
+    pub(crate) random: Random,
+    /// Sessions' configuration; none without a cluster.
+    pub(crate) session: Option<SessionConfig>,
+    /// Keep to this runtime's tasks, for one whose time is simulated.
+    pub(crate) inline: bool,
+}
+
+/// What all sessions share.
+#[derive(Clone, Debug)]
+pub(crate) struct SessionConfig {
+    pub(crate) key: knot_engine::seal::ClusterKey,
+    pub(crate) node_key: knot_engine::NodeKey,
+    pub(crate) compression: bool,
+}
+
+pub(crate) struct Driver<N: Network> {
+    engine: ServerEngine,
+    parts: Parts<N>,
+    origin: tokio::time::Instant,
+    inputs: mpsc::Sender<Input>,
+    reports: mpsc::Receiver<Input>,
+    commands: mpsc::Receiver<Command>,
+    feed: broadcast::Sender<knot_engine::Summary>,
+    committer: Committer,
+    resolver: Resolver<N>,
+    datagrams: Option<Arc<N::Datagrams>>,
+    identity: watch::Sender<PeerIdentity>,
+    streams: HashMap<SessionId, StreamHandle>,
+    edits: HashMap<EditId, oneshot::Sender<Result<Edited, EditError>>>,
+    reads: HashMap<ReadId, oneshot::Sender<Result<DocumentView, ReadError>>>,
+    histories: HashMap<ReadId, oneshot::Sender<Result<Vec<HistoryEntry>, ReadError>>>,
+    wrong_keys: RateLimited,
+    failed_handshakes: RateLimited,
+    stop: Option<Stop>,
+    leaving: Option<(bool, Instant)>,
+    draining: Option<Instant>,
+}
+
+impl<N: Network> Driver<N> {
+    pub(crate) fn new(
+        engine: ServerEngine,
+        parts: Parts<N>,
+        origin: tokio::time::Instant,
+        commands: mpsc::Receiver<Command>,
+        feed: broadcast::Sender<knot_engine::Summary>,
+    ) -> std::io::Result<Self> {
+        let (inputs, reports) = mpsc::channel(INPUTS_MAX);
+        let (identity, _) = watch::channel(engine.identity());
+        Ok(Self {
+            committer: Committer::start(parts.storage.clone(), inputs.clone(), parts.inline)?,
+            resolver: Resolver::new(parts.network.clone(), inputs.clone()),
+            engine,
+            parts,
+            origin,
+            inputs,
+            reports,
+            commands,
+            feed,
+            datagrams: None,
+            identity,
+            streams: HashMap::new(),
+            edits: HashMap::new(),
+            reads: HashMap::new(),
+            histories: HashMap::new(),
+            wrong_keys: RateLimited::default(),
+            failed_handshakes: RateLimited::default(),
+            stop: None,
+            leaving: None,
+            draining: None,
+        })
+    }
+
+    /// Takes the cluster's sockets and begins to receive on them.
+    pub(crate) fn listen(&mut self, datagrams: N::Datagrams, listener: N::Listener, tasks: &mut tokio::task::JoinSet<()>) {
+        let datagrams = Arc::new(datagrams);
+        self.datagrams = Some(datagrams.clone());
+        tasks.spawn(receive(datagrams, self.inputs.clone()));
+        if let Some(config) = self.parts.session.clone() {
+            let acceptor = Acceptor {
+                config,
+                identity: self.identity.subscribe(),
+                inputs: self.inputs.clone(),
+                random: self.parts.random.fork("accept"),
+            };
+            tasks.spawn(acceptor.run(listener));
+        }
+    }
+
+    /// Runs until asked to stop, or until storage fails.
+    pub(crate) async fn run(mut self, mut shutdown: watch::Receiver<bool>) -> Stop {
+        loop {
+            self.perform();
+            if let Some(stop) = self.stop {
+                self.committer.finish();
+                return stop;
+            }
+            let wake = self.engine.poll_timeout().map(|(at, _)| at).into_iter();
+            let wake = wake.chain(self.leaving.map(|(_, at)| at)).chain(self.draining.map(|_| self.now() + DRAIN_INTERVAL)).min();
+            let sleep = wake.map(|at| self.origin + Duration::from_micros(at.as_micros()));
+            tokio::select! {
+                input = self.reports.recv() => if let Some(input) = input { self.on_inputs(input) },
+                command = self.commands.recv() => match command {
+                    Some(command) => self.on_commands(command),
+                    None => self.leave(false),
+                },
+                () = until(sleep) => self.on_time(),
+                _ = shutdown.wait_for(|stop| *stop), if self.leaving.is_none() => self.leave(false),
+            }
+        }
+    }
+
+    fn now(&self) -> Instant {
+        let micros = self.origin.elapsed().as_micros();
+        Instant::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
+    }
+
+    fn on_inputs(&mut self, first: Input) {
+        self.on_input(first);
+        for _ in 1..INPUTS_AT_ONCE {
+            match self.reports.try_recv() {
+                Ok(input) => self.on_input(input),
+                Err(_) => break,
+            }
+        }
+        self.take_commands();
+    }
+
+    fn on_commands(&mut self, first: Command) {
+        self.on_command(first);
+        self.take_commands();
+    }
+
+    fn take_commands(&mut self) {
+        for _ in 1..INPUTS_AT_ONCE {
+            match self.commands.try_recv() {
+                Ok(command) => self.on_command(command),
+                Err(_) => break,
+            }
+        }
+    }
+
+    fn on_input(&mut self, input: Input) {
+        let now = self.now();
+        match input {
+            Input::Datagram(bytes) => self.engine.handle_datagram(bytes, now),
+            Input::Session(session, event) => self.engine.handle_session(session, event, now),
+            Input::Accepted(handle, session) => {
+                self.streams.insert(session, handle);
+            }
+            Input::Ended(session, address, role, error) => self.on_ended(session, address, role, &error, now),
+            Input::Storage(event) => self.engine.handle_storage(event, now),
+            Input::Verdict(verdict) => self.engine.handle_verdict(verdict, now),
+            Input::Resolved(address, found) => self.resolver.resolved(&address, found),
+        }
+    }
+
+    fn on_ended(&mut self, session: SessionId, address: Option<SocketAddr>, role: Role, error: &StreamError, now: Instant) {
+        let established = self.streams.remove(&session).is_some() && !is_handshake(error);
+        let peer = address.map_or_else(|| "a peer".to_owned(), |address| address.to_string());
+        match error {
+            StreamError::Session(SessionError::WrongKey { theirs, ours }) => self.wrong_keys.report(|suppressed| {
+                tracing::warn!(%peer, %theirs, %ours, suppressed, "refused a server that holds another cluster key; give both the same `key` in [server.cluster]");
+            }),
+            StreamError::HandshakeEof | StreamError::HandshakeTimeout if role == Role::Initiator => {
+                self.failed_handshakes.report(|suppressed| {
+                    tracing::warn!(%peer, suppressed, "{error}");
+                });
+            }
+            StreamError::Session(error) => tracing::warn!(%peer, %error, "closed a stream"),
+            _ => tracing::debug!(%peer, %error, established, "stream ended"),
+        }
+        self.engine.handle_session(session, SessionEvent::Closed(error.closed()), now);
+    }
+
+    fn on_command(&mut self, command: Command) {
+        let now = self.now();
+        match command {
+            Command::Edit(request, answer) => {
+                let id = self.engine.edit(request, (self.parts.wall)(), now);
+                self.edits.insert(id, answer);
+            }
+            Command::Read(document, conflicts, answer) => {
+                let id = self.engine.read(&document, conflicts, now);
+                self.reads.insert(id, answer);
+            }
+            Command::History(document, answer) => {
+                let id = self.engine.history(&document, now);
+                self.histories.insert(id, answer);
+            }
+            Command::Look(look) => look(&mut self.engine, now),
+            Command::Leave(retire) => self.leave(retire),
+        }
+    }
+
+    /// Says goodbye. A server that retires first waits until another holds all that it does.
+    fn leave(&mut self, retire: bool) {
+        let now = self.now();
+        if self.leaving.is_some() {
+            return;
+        }
+        if retire && !self.engine.is_held_elsewhere() {
+            self.draining.get_or_insert(now + DRAIN_TIMEOUT);
+            return;
+        }
+        self.draining = None;
+        self.leaving = Some((retire, now + LEAVE_TIMEOUT));
+        self.engine.leave(retire, now);
+    }
+
+    fn on_time(&mut self) {
+        let now = self.now();
+        self.engine.handle_timeout(now);
+        if let Some(until) = self.draining {
+            if until <= now {
+                self.draining = None;
+                tracing::error!("stays in the cluster: no other server holds all that this one does; connect it and try again");
+            } else {
+                self.leave(true);
+            }
+        }
+        if let Some((retired, until)) = self.leaving
+            && until <= now
+        {
+            self.stop = Some(if retired { Stop::Retired } else { Stop::Asked });
+        }
+    }
+
+    /// Does everything that the engine wants done.
+    fn perform(&mut self) {
+        while let Some(output) = self.engine.poll_output() {
+            match output {
+                Output::SendDatagram { to, bytes } => self.send_datagram(&to, &bytes),
+                Output::OpenSession { session, address } => self.open(session, address),
+                Output::SendFrame { session, frame } => self.send_frame(session, frame),
+                Output::CloseSession { session, why } => {
+                    tracing::debug!(session = session.0, why, "closing a stream");
+                    self.streams.remove(&session);
+                }
+                Output::Persist { batch, epoch, rewrite_tail, writes } => {
+                    if !self.committer.commit(Batch { id: batch, epoch, rewrite_tail, writes }) {
+                        let now = self.now();
+                        self.engine.handle_storage(StorageEvent::Failed(batch), now);
+                    }
+                }
+                Output::Load { load, query } => {
+                    let event = match self.parts.storage.scan(&query) {
+                        Ok(scan) => StorageEvent::Loaded { load, entries: scan.entries, complete: scan.complete },
+                        Err(error) => {
+                            tracing::error!(%error, "cannot read from storage");
+                            StorageEvent::LoadFailed(load)
+                        }
+                    };
+                    let now = self.now();
+                    self.engine.handle_storage(event, now);
+                }
+                Output::Verify(job) => self.verify(job),
+                Output::Event(event) => self.on_event(event),
+            }
+        }
+        let identity = self.engine.identity();
+        self.identity.send_if_modified(|known| {
+            let changed = *known != identity;
+            *known = identity;
+            changed
+        });
+    }
+
+    fn send_datagram(&mut self, to: &Address, bytes: &[u8]) {
+        let Some(datagrams) = self.datagrams.clone() else { return };
+        if let Some(to) = self.resolver.datagram_address(to) {
+            datagrams.send(bytes, to);
+        }
+    }
+
+    fn send_frame(&mut self, session: SessionId, frame: Bytes) {
+        let Some(stream) = self.streams.get(&session) else { return };
+        let now = self.now();
+        match stream.send(frame) {
+            Some(queued) => self.engine.handle_session(session, SessionEvent::Writable { queued }, now),
+            None => {
+                // Too far behind, or gone; repair brings what it missed once it is back.
+                self.streams.remove(&session);
+                self.engine.handle_session(session, SessionEvent::Closed(knot_engine::membership::Closed::Local), now);
+            }
+        }
+    }
+
+    fn verify(&self, job: knot_engine::Job<AutomergeDocument>) {
+        let inputs = self.inputs.clone();
+        if self.parts.inline {
+            tokio::spawn(async move {
+                let _ = inputs.send(Input::Verdict(job.run())).await;
+            });
+        } else {
+            tokio::task::spawn_blocking(move || {
+                let _ = inputs.blocking_send(Input::Verdict(job.run()));
+            });
+        }
+    }
+
+    fn open(&mut self, session: SessionId, address: Address) {
+        let Some(config) = self.parts.session.clone() else { return };
+        let (handle, outbox) = StreamHandle::new();
+        self.streams.insert(session, handle);
+        let config = config.with(self.identity.borrow().clone());
+        let random = self.parts.random.bytes();
+        let (network, inputs) = (self.parts.network.clone(), self.inputs.clone());
+        tokio::spawn(async move {
+            let (error, address) = match connect(&network, &address).await {
+                Ok((stream, address)) => {
+                    let machine = Session::new(Role::Initiator, config, random);
+                    (stream::run(stream, session, machine, outbox, inputs.clone(), None).await, Some(address))
+                }
+                Err(error) => (error.into(), address.0.parse().ok()),
+            };
+            let _ = inputs.send(Input::Ended(session, address, Role::Initiator, error)).await;
+        });
+    }
+
+    fn on_event(&mut self, event: Event) {
+        match event {
+            // Whoever asked may have gone; nobody else wants the answer.
+            Event::Edited(id, answer) => drop(self.edits.remove(&id).map(|asked| asked.send(answer))),
+            Event::Read(id, answer) => drop(self.reads.remove(&id).map(|asked| asked.send(answer))),
+            Event::History(id, answer) => drop(self.histories.remove(&id).map(|asked| asked.send(answer))),
+            Event::Changed(summary) => drop(self.feed.send(summary)),
+            Event::Member(change) => {
+                let from = change.from.map(|status| format!("{status:?}").to_lowercase());
+                let to = format!("{:?}", change.to).to_lowercase();
+                tracing::info!(name = change.name, zone = change.zone, node = %change.node, from, to, "member");
+            }
+            Event::AddressMoved { node, addresses } => tracing::info!(%node, addresses = listed(&addresses), "member moved"),
+            Event::NameTaken { name, addresses } => {
+                let addresses = listed(&addresses);
+                tracing::warn!(name, addresses, "several servers have one name; give each its own `name` in [server]");
+            }
+            Event::Quarantined { document, change, why } => {
+                tracing::warn!(%document, %change, %why, "a change is in quarantine: it is kept and counted, and never applied");
+            }
+            Event::ForeignCluster { node, theirs, ours } => {
+                tracing::warn!(%node, %theirs, %ours, "a server holds the key but its data is another cluster's; empty its data_dir to let it join");
+            }
+            Event::Adopted(cluster) => tracing::info!(%cluster, "took over the cluster's identity"),
+            Event::Fenced => {
+                tracing::error!("another live server runs on a copy of this data: this one takes no more writes; remove node.key from one of the copies");
+            }
+            Event::LeaveDone => {
+                if let Some((retired, _)) = self.leaving {
+                    self.stop = Some(if retired { Stop::Retired } else { Stop::Asked });
+                }
+            }
+            Event::RepairStarted { peer, scope } => tracing::debug!(%peer, %scope, "repair"),
+            Event::StorageFailed => self.stop = Some(Stop::StorageFailed),
+        }
+    }
+}
+
+impl SessionConfig {
+    fn with(self, identity: PeerIdentity) -> session::Config {
+        session::Config { key: self.key, identity, node_key: self.node_key, compression: self.compression }
+    }
+}
+
+fn listed(addresses: &[Address]) -> String {
+    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn is_handshake(error: &StreamError) -> bool {
+    matches!(error, StreamError::HandshakeEof | StreamError::HandshakeTimeout)
+}
+
+async fn until(at: Option<tokio::time::Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn connect<N: Network>(network: &N, address: &Address) -> std::io::Result<(N::Stream, SocketAddr)> {
+    let mut failure = std::io::Error::new(std::io::ErrorKind::NotFound, "the name has no address");
+    let addresses = match address.0.parse() {
+        Ok(numeric) => vec![numeric],
+        Err(_) => network.resolve(&address.0).await?,
+    };
+    for address in addresses {
+        match timeout(CONNECT_TIMEOUT, network.connect(address)).await {
+            Ok(Ok(stream)) => return Ok((stream, address)),
+            Ok(Err(error)) => failure = error,
+            Err(_) => failure = std::io::ErrorKind::TimedOut.into(),
+        }
+    }
+    Err(failure)
+}
+
+async fn receive<T: Datagrams>(datagrams: Arc<T>, inputs: mpsc::Sender<Input>) {
+    let mut buffer = [0; DATAGRAM_BYTES_MAX];
+    loop {
+        match datagrams.receive(&mut buffer).await {
+            Ok((len, _)) => {
+                let bytes = Bytes::copy_from_slice(buffer.get(..len).unwrap_or_default());
+                // Losing a datagram is better than holding up those behind it.
+                if let Err(mpsc::error::TrySendError::Closed(_)) = inputs.try_send(Input::Datagram(bytes)) {
+                    return;
+                }
+            }
+            // An ICMP error for an earlier datagram; the socket goes on.
+            Err(_) => tokio::task::yield_now().await,
+        }
+    }
+}
+
+/// Accepts streams and shakes hands on them.
+struct Acceptor {
+    config: SessionConfig,
+    identity: watch::Receiver<PeerIdentity>,
+    inputs: mpsc::Sender<Input>,
+    random: Random,
+}
+
+impl Acceptor {
+    async fn run<L: Listener>(mut self, mut listener: L) {
+        let half_open = Arc::new(tokio::sync::Semaphore::new(HANDSHAKES_MAX));
+        let mut number = 1;
+        loop {
+            let Ok((stream, from)) = listener.accept().await else {
+                // Out of file descriptors, most likely: wait for some to come back.
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            };
+            let Ok(permit) = half_open.clone().try_acquire_owned() else { continue };
+            let session = SessionId(number);
+            number += 2;
+            let config = self.config.clone().with(self.identity.borrow().clone());
+            let (random, inputs) = (self.random.bytes(), self.inputs.clone());
+            tokio::spawn(async move {
+                let (handle, outbox) = StreamHandle::new();
+                if inputs.send(Input::Accepted(handle, session)).await.is_err() {
+                    return;
+                }
+                let machine = Session::new(Role::Responder, config, random);
+                let error = stream::run(stream, session, machine, outbox, inputs.clone(), Some(permit)).await;
+                let _ = inputs.send(Input::Ended(session, Some(from), Role::Responder, error)).await;
+            });
+        }
+    }
+}
+
+/// How long the acceptor waits after the system refused it a connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -1,0 +1,226 @@
+//! One stream to a peer: the handshake, then frames both ways, until either side ends it.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use knot_engine::membership::Closed;
+use knot_engine::session::{self, Session, SessionError};
+use knot_engine::{SessionEvent, SessionId};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::time::timeout;
+
+use super::Input;
+
+/// How long a handshake may take.
+pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Frames that may wait for one stream; the engine bounds most of their bytes, and a stream with more is cut.
+pub(super) const FRAMES_MAX: usize = 16_384;
+/// Bytes read at once.
+const READ_BYTES: usize = 64 << 10;
+/// Bytes sealed before they are written.
+const WRITE_BYTES: usize = 512 << 10;
+/// When a queue that had this much is empty again, the engine is told.
+const DRAINED_FROM: usize = 64 << 10;
+
+/// The driver's end of a stream.
+#[derive(Debug)]
+pub(super) struct StreamHandle {
+    frames: mpsc::Sender<Bytes>,
+    queued: Arc<AtomicUsize>,
+}
+
+impl StreamHandle {
+    pub(super) fn new() -> (Self, Outbox) {
+        let (frames, waiting) = mpsc::channel(FRAMES_MAX);
+        let queued = Arc::new(AtomicUsize::new(0));
+        (Self { frames, queued: queued.clone() }, Outbox { frames: waiting, queued, high: 0 })
+    }
+
+    /// Queues a frame and returns how many bytes wait; none when the stream is gone or too far behind.
+    pub(super) fn send(&self, frame: Bytes) -> Option<usize> {
+        let len = frame.len();
+        let queued = self.queued.fetch_add(len, Ordering::Relaxed) + len;
+        self.frames.try_send(frame).ok().map(|()| queued)
+    }
+}
+
+/// The stream's end of its queue.
+#[derive(Debug)]
+pub(super) struct Outbox {
+    frames: mpsc::Receiver<Bytes>,
+    queued: Arc<AtomicUsize>,
+    high: usize,
+}
+
+/// Why a stream ended.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StreamError {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error("the peer closed the stream")]
+    Eof,
+    #[error("the peer closed the stream during the handshake; does it hold the same key?")]
+    HandshakeEof,
+    #[error("the handshake took longer than {} s", HANDSHAKE_TIMEOUT.as_secs())]
+    HandshakeTimeout,
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    #[error("this side closed it")]
+    Local,
+}
+
+impl StreamError {
+    /// As membership wants to know it.
+    pub(super) fn closed(&self) -> Closed {
+        match self {
+            Self::Io(error) => match error.kind() {
+                io::ErrorKind::ConnectionRefused => Closed::Refused,
+                io::ErrorKind::TimedOut => Closed::Timeout,
+                io::ErrorKind::UnexpectedEof => Closed::Eof,
+                _ => Closed::Reset,
+            },
+            Self::Eof | Self::HandshakeEof => Closed::Eof,
+            Self::HandshakeTimeout => Closed::Timeout,
+            Self::Session(_) | Self::Local => Closed::Local,
+        }
+    }
+}
+
+/// Shakes hands and reports the peer, then carries frames until the stream ends. `permit` counts the stream among
+/// those that are shaking hands.
+pub(super) async fn run<S>(
+    stream: S,
+    id: SessionId,
+    session: Session,
+    outbox: Outbox,
+    inputs: mpsc::Sender<Input>,
+    permit: Option<OwnedSemaphorePermit>,
+) -> StreamError
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut carrier = Carrier { stream, session, id, outbox, inputs };
+    match timeout(HANDSHAKE_TIMEOUT, carrier.shake_hands()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => return error,
+        Err(_) => return StreamError::HandshakeTimeout,
+    }
+    drop(permit);
+    carrier.carry().await
+}
+
+struct Carrier<S> {
+    stream: S,
+    session: Session,
+    id: SessionId,
+    outbox: Outbox,
+    inputs: mpsc::Sender<Input>,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Carrier<S> {
+    async fn shake_hands(&mut self) -> Result<(), StreamError> {
+        let mut buffer = BytesMut::with_capacity(READ_BYTES);
+        loop {
+            while let Some(bytes) = self.session.poll_transmit() {
+                self.stream.write_all(&bytes).await?;
+            }
+            if self.session.is_established() {
+                return self.report().await;
+            }
+            buffer.clear();
+            if self.stream.read_buf(&mut buffer).await? == 0 {
+                return Err(StreamError::HandshakeEof);
+            }
+            self.session.handle_bytes(&buffer)?;
+        }
+    }
+
+    async fn carry(mut self) -> StreamError {
+        let mut incoming = BytesMut::with_capacity(READ_BYTES);
+        let mut outgoing = Bytes::new();
+        loop {
+            if outgoing.is_empty() {
+                outgoing = self.session.poll_transmit().unwrap_or_default();
+            }
+            let (mut reader, mut writer) = tokio::io::split(&mut self.stream);
+            let room = self.session.pending_transmit_bytes() < WRITE_BYTES;
+            tokio::select! {
+                read = reader.read_buf(&mut incoming) => {
+                    match read {
+                        Ok(0) => return StreamError::Eof,
+                        Ok(_) => {}
+                        Err(error) => return error.into(),
+                    }
+                    if let Err(error) = self.on_bytes(&mut incoming).await {
+                        return error;
+                    }
+                }
+                written = writer.write(&outgoing), if !outgoing.is_empty() => match written {
+                    Ok(written) => {
+                        outgoing.advance(written);
+                        if outgoing.is_empty() {
+                            self.drained().await;
+                        }
+                    }
+                    Err(error) => return error.into(),
+                },
+                frame = self.outbox.frames.recv(), if room => {
+                    let Some(frame) = frame else { return StreamError::Local };
+                    if !self.queue(&frame) {
+                        return StreamError::Local;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn on_bytes(&mut self, incoming: &mut BytesMut) -> Result<(), StreamError> {
+        let verified = self.session.handle_bytes(incoming);
+        incoming.clear();
+        self.report().await?;
+        Ok(verified?)
+    }
+
+    /// Hands what the session has to tell to the driver; waiting here is what slows a peer down that sends too much.
+    async fn report(&mut self) -> Result<(), StreamError> {
+        while let Some(event) = self.session.poll_event() {
+            let event = match event {
+                session::SessionEvent::Established(peer) => SessionEvent::Opened(peer),
+                session::SessionEvent::Frame(frame) => SessionEvent::Frame(frame),
+            };
+            if self.inputs.send(Input::Session(self.id, event)).await.is_err() {
+                return Err(StreamError::Local);
+            }
+        }
+        Ok(())
+    }
+
+    /// Seals a frame and as many more as wait, up to what is written at once.
+    fn queue(&mut self, frame: &[u8]) -> bool {
+        let mut sealed = frame.len();
+        let mut taken = self.session.send_frame(frame).is_ok();
+        while taken
+            && self.session.pending_transmit_bytes() < WRITE_BYTES
+            && let Ok(frame) = self.outbox.frames.try_recv()
+        {
+            sealed += frame.len();
+            taken = self.session.send_frame(&frame).is_ok();
+        }
+        let before = self.outbox.queued.fetch_sub(sealed, Ordering::Relaxed);
+        self.outbox.high = self.outbox.high.max(before);
+        taken
+    }
+
+    /// Tells the engine that a queue that was long is empty.
+    async fn drained(&mut self) {
+        if self.outbox.high >= DRAINED_FROM && self.outbox.queued.load(Ordering::Relaxed) == 0 {
+            self.outbox.high = 0;
+            let event = SessionEvent::Writable { queued: 0 };
+            let _ = self.inputs.send(Input::Session(self.id, event)).await;
+        }
+    }
+}

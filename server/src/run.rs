@@ -1,0 +1,291 @@
+//! A whole server: storage, driver, cluster sockets, HTTP. The binary runs one; a simulation runs several in a process.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use knot_engine::{
+    Address, Corrupt, Engine, Faults, Instant, Limits, NodeKey, Query, Random, Recovered, Seed, Table, Wall, membership,
+};
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
+
+use crate::api::{self, ApiState};
+use crate::config::{self, ClusterConfig, Config, HostPort};
+use crate::driver::{Driver, Parts, SessionConfig, Stop};
+use crate::handle::Handle;
+use crate::metrics::Metrics;
+use crate::net::{Listener, Network};
+use crate::serve::{self, Serving};
+use crate::storage::{Storage, StorageError};
+
+/// Bytes of records read at once when a server starts.
+const RECOVERY_BYTES: usize = 4 << 20;
+
+/// What a server runs on.
+pub struct Platform<N> {
+    /// Sockets and names.
+    pub network: N,
+    /// Its disk.
+    pub storage: Arc<dyn Storage>,
+    /// Who it is.
+    pub node_key: NodeKey,
+    /// The HTTP API's admin token.
+    pub token: Arc<str>,
+    /// TLS of the HTTP API; none for plain HTTP.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// Fresh randomness: 32 bytes that no other start has.
+    pub seed: Seed,
+    /// The wall clock. It labels changes; nothing is decided by it.
+    pub wall: fn() -> Wall,
+    /// Keep to the runtime's own tasks, for one whose time is simulated.
+    pub inline: bool,
+}
+
+impl<N> std::fmt::Debug for Platform<N> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Platform").field("node_key", &self.node_key).finish_non_exhaustive()
+    }
+}
+
+/// A server that is up.
+#[derive(Clone, Debug)]
+pub struct Running {
+    /// The way to its driver.
+    pub handle: Handle,
+    /// Where its HTTP API listens.
+    pub http: SocketAddr,
+    /// The API's URL.
+    pub url: String,
+    /// Where it is reached by other servers, if it has a cluster.
+    pub advertised: Option<Address>,
+}
+
+/// Why a server did not start, or did not end well.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// The API's address cannot be used.
+    #[error("cannot listen on {address} for HTTP: {source}; change `listen` in [server], or stop what uses it")]
+    Http {
+        /// That address.
+        address: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The cluster's address cannot be used.
+    #[error("cannot listen on {address} for other servers: {source}; change `bind_addr` in [server.cluster], or stop what uses it")]
+    Cluster {
+        /// That address.
+        address: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A thread cannot be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(std::io::Error),
+    /// Storage cannot be read at the start.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// What is stored does not decode.
+    #[error(transparent)]
+    Corrupt(#[from] Corrupt),
+    /// Storage failed while the server ran.
+    #[error("storage failed: nothing after the failure was acknowledged; start the server again to recover what is durable")]
+    StorageFailed,
+}
+
+/// Runs a server until `shutdown` turns true, it retires, or its storage fails. `ready` is told once it serves.
+///
+/// # Errors
+/// When it cannot start, or storage fails.
+pub async fn run<N: Network>(
+    config: Config,
+    platform: Platform<N>,
+    ready: oneshot::Sender<Running>,
+    shutdown: watch::Receiver<bool>,
+) -> Result<Stop, RunError> {
+    let network = platform.network.clone();
+    let storage = platform.storage.clone();
+    let http = listen(&network, &config.listen).await.map_err(|source| RunError::Http { address: config.listen.to_string(), source })?;
+    let http_addr = http.local_addr().map_err(|source| RunError::Http { address: config.listen.to_string(), source })?;
+    let url = url(&config, http_addr);
+    let mut advertised = None;
+    let mut sockets = None;
+    if let Some(cluster) = &config.cluster {
+        let (datagrams, listener, bound) = bind_cluster(&network, cluster)
+            .await
+            .map_err(|source| RunError::Cluster { address: cluster.bind_addr.to_string(), source })?;
+        advertised = Some(advertise(cluster, bound));
+        sockets = Some((datagrams, listener));
+    }
+    let (handle, commands, feed) = Handle::new();
+    let origin = tokio::time::Instant::now();
+    let mut engine =
+        Engine::new(engine_config(&config, &platform, &url, advertised.as_ref()), recover(&*storage)?, platform.seed, Faults::default(), Instant::ZERO);
+    if let Some(cluster) = &config.cluster {
+        engine.join(cluster.peers.iter().map(|peer| Address::from(peer.to_string().as_str())).collect(), Instant::ZERO);
+    }
+    let parts = Parts {
+        network,
+        storage: storage.clone(),
+        wall: platform.wall,
+        random: Random::new(&platform.seed, "sessions"),
+        session: session_config(&config, &platform),
+        inline: platform.inline,
+    };
+    let mut driver = Driver::new(engine, parts, origin, commands, feed).map_err(RunError::Thread)?;
+    let mut tasks = JoinSet::new();
+    if let Some((datagrams, listener)) = sockets {
+        driver.listen(datagrams, listener, &mut tasks);
+    }
+    let (stopping, stopped) = watch::channel(false);
+    let serving = serving(&config, &platform, &handle, stopped.clone());
+    let http_task = tokio::spawn(serve::serve(http, serving, stopped));
+    // Whoever started the server may not care when it is up.
+    let _ = ready.send(Running { handle, http: http_addr, url, advertised });
+    let stop = driver.run(shutdown).await;
+    let _ = stopping.send(true);
+    if let Err(error) = http_task.await {
+        tracing::error!(%error, "the HTTP server panicked");
+    }
+    tasks.shutdown().await;
+    if stop == Stop::StorageFailed {
+        return Err(RunError::StorageFailed);
+    }
+    storage.close()?;
+    Ok(stop)
+}
+
+/// Listens at the first address of a host that can be listened at.
+async fn listen<N: Network>(network: &N, at: &HostPort) -> std::io::Result<N::Listener> {
+    let mut failure = std::io::Error::new(std::io::ErrorKind::NotFound, "the name has no address");
+    for address in addresses(network, at).await? {
+        match network.listen(address).await {
+            Ok(listener) => return Ok(listener),
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
+}
+
+/// Binds TCP and UDP to one port; port 0 is one that is free for both.
+async fn bind_cluster<N: Network>(
+    network: &N,
+    cluster: &ClusterConfig,
+) -> std::io::Result<(N::Datagrams, N::Listener, SocketAddr)> {
+    let mut failure = std::io::Error::new(std::io::ErrorKind::NotFound, "the name has no address");
+    for address in addresses(network, &cluster.bind_addr).await? {
+        for _ in 0..if address.port() == 0 { PORT_TRIES } else { 1 } {
+            let listener = match network.listen(address).await {
+                Ok(listener) => listener,
+                Err(error) => {
+                    failure = error;
+                    continue;
+                }
+            };
+            let bound = listener.local_addr()?;
+            match network.bind(bound).await {
+                Ok(datagrams) => return Ok((datagrams, listener, bound)),
+                Err(error) => failure = error,
+            }
+        }
+    }
+    Err(failure)
+}
+
+/// How many free TCP ports are tried until one is free for UDP too.
+const PORT_TRIES: usize = 16;
+
+async fn addresses<N: Network>(network: &N, of: &HostPort) -> std::io::Result<Vec<SocketAddr>> {
+    match of.ip() {
+        Some(ip) => Ok(vec![SocketAddr::new(ip, of.port())]),
+        None => network.resolve(&of.to_string()).await,
+    }
+}
+
+/// The address that others are told: the configured one, else the bound one, else the first that is not loopback.
+fn advertise(cluster: &ClusterConfig, bound: SocketAddr) -> Address {
+    if let Some(configured) = &cluster.advertise_addr {
+        return configured.into();
+    }
+    let ip = if bound.ip().is_unspecified() { config::first_address() } else { bound.ip() };
+    let address = Address::from(SocketAddr::new(ip, bound.port()).to_string().as_str());
+    tracing::info!(%address, "no `advertise_addr` in [server.cluster]: others are told this one");
+    address
+}
+
+/// Reads what a start needs: the node's own records, and one record a document.
+fn recover(storage: &dyn Storage) -> Result<Recovered, RunError> {
+    let mut recovered = Recovered::new(storage.was_unclean());
+    for table in [Table::Meta, Table::Documents] {
+        let mut start = Bytes::new();
+        loop {
+            let query = Query { table, start: start.clone(), end: Bytes::new(), bytes_max: RECOVERY_BYTES };
+            let scan = storage.scan(&query)?;
+            for (key, value) in &scan.entries {
+                recovered.push(table, key, value)?;
+            }
+            match scan.entries.last() {
+                // The least key above the last one is that and a zero.
+                Some((last, _)) if !scan.complete => start = [&last[..], &[0]].concat().into(),
+                _ => break,
+            }
+        }
+    }
+    Ok(recovered)
+}
+
+fn engine_config<N>(config: &Config, platform: &Platform<N>, url: &str, advertised: Option<&Address>) -> knot_engine::Config {
+    let defaults = membership::Config::default();
+    let cluster = config.cluster.as_ref();
+    knot_engine::Config {
+        node_key: platform.node_key.clone(),
+        name: config.name.clone(),
+        zone: config.zone.clone(),
+        addresses: advertised.into_iter().cloned().collect(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        url: url.to_owned(),
+        cluster_name: cluster.map_or_else(|| "knot".to_owned(), |cluster| cluster.name.clone()),
+        cluster_key: cluster.map(|cluster| cluster.key.clone()),
+        membership: membership::Config {
+            failed_retention: cluster.map_or(defaults.failed_retention, |cluster| cluster.failed_retention),
+            ..defaults
+        },
+        limits: Limits::default(),
+    }
+}
+
+fn session_config<N>(config: &Config, platform: &Platform<N>) -> Option<SessionConfig> {
+    let cluster = config.cluster.as_ref()?;
+    let (key, node_key) = (cluster.key.clone(), platform.node_key.clone());
+    Some(SessionConfig { key, node_key, compression: cluster.compression })
+}
+
+fn serving<N>(config: &Config, platform: &Platform<N>, handle: &Handle, stopping: watch::Receiver<bool>) -> Serving {
+    let metrics = Arc::new(Metrics::default());
+    let wall = platform.wall;
+    let router = api::router(ApiState {
+        handle: handle.clone(),
+        token: platform.token.clone(),
+        name: config.name.as_str().into(),
+        zone: config.zone.as_str().into(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        started: tokio::time::Instant::now(),
+        wall: Arc::new(wall),
+        metrics: metrics.clone(),
+        stopping,
+        limits: api::Limits::default(),
+    });
+    Serving { router, tls: platform.tls.clone(), metrics, limits: serve::Limits::default() }
+}
+
+/// The API's URL as people and other servers use it.
+fn url(config: &Config, bound: SocketAddr) -> String {
+    if let Some(url) = &config.url {
+        return url.clone();
+    }
+    let scheme = if config.tls.is_some() { "https" } else { "http" };
+    let host = if bound.ip().is_unspecified() { config::first_address().to_string() } else { config.listen.host().to_owned() };
+    format!("{scheme}://{}", HostPort::new(&host, bound.port()))
+}

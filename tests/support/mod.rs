@@ -1,0 +1,252 @@
+//! Real servers on loopback, and a client that sees exactly what goes over the wire.
+
+#![allow(dead_code, unreachable_pub, unused_imports, reason = "each test binary uses its own part of this module")]
+#![allow(clippy::unwrap_used, reason = "a test ends where what it needs is not there")]
+
+pub mod client;
+
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+pub use self::client::{Client, Events, Reply};
+
+/// How long a server may take to be ready, on a machine that is busy.
+pub const START_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a server may take to stop after SIGTERM.
+pub const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often a condition is looked at.
+const POLL: Duration = Duration::from_millis(20);
+
+/// Waits until `condition` gives a value.
+///
+/// # Panics
+/// When it has not within `timeout`.
+pub fn wait_for<T>(what: &str, timeout: Duration, mut condition: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + timeout;
+    loop {
+        if let Some(value) = condition() {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "{what}: not within {timeout:?}");
+        std::thread::sleep(POLL);
+    }
+}
+
+/// A port of 127.0.0.1 that nothing listens on, for TCP and UDP.
+pub fn free_port() -> u16 {
+    loop {
+        let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = tcp.local_addr().unwrap().port();
+        if std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// What goes into a `knot.toml`.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    pub name: String,
+    pub zone: String,
+    pub port: u16,
+    /// Lines of `[server.cluster]`; none for a standalone server.
+    pub cluster: Option<Cluster>,
+    /// Set where several servers share one.
+    pub token: Option<String>,
+    /// Appended as it is.
+    pub extra: String,
+}
+
+/// The cluster part of a [`Setup`].
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    /// 32 characters.
+    pub key: String,
+    /// `host:port` that this server listens on for its peers.
+    pub address: String,
+    /// `host:port` of some others.
+    pub peers: Vec<String>,
+}
+
+impl Setup {
+    /// A standalone server on a free port.
+    pub fn new(name: &str, zone: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            zone: zone.to_owned(),
+            port: free_port(),
+            cluster: None,
+            token: None,
+            extra: String::new(),
+        }
+    }
+
+    /// Servers that know each other, on free ports, with one key and one token. Names are `n0`, `n1` and so on.
+    pub fn cluster(zones: &[&str]) -> Vec<Self> {
+        let addresses: Vec<String> = zones.iter().map(|_| format!("127.0.0.1:{}", free_port())).collect();
+        let setup = |(index, zone): (usize, &&str)| {
+            let mut setup = Self::new(&format!("n{index}"), zone);
+            setup.token = Some("a-token-that-all-of-them-share".to_owned());
+            setup.cluster = Some(Cluster {
+                key: "0123456789abcdefghijklmnopqrstuv".to_owned(),
+                address: addresses[index].clone(),
+                peers: addresses.iter().filter(|address| **address != addresses[index]).cloned().collect(),
+            });
+            setup
+        };
+        zones.iter().enumerate().map(setup).collect()
+    }
+
+    fn toml(&self, data_dir: &Path) -> String {
+        let Self { name, zone, port, .. } = self;
+        let mut text = format!(
+            "[server]\nlisten = \"127.0.0.1:{port}\"\nurl = \"http://127.0.0.1:{port}\"\nname = \"{name}\"\nzone = \"{zone}\"\ndata_dir = {:?}\n",
+            data_dir.to_str().unwrap()
+        );
+        if let Some(Cluster { key, address, peers }) = &self.cluster {
+            let _ = write!(
+                text,
+                "\n[server.cluster]\nkey = \"{key}\"\nadvertise_addr = \"{address}\"\nbind_addr = \"{address}\"\npeers = {peers:?}\n"
+            );
+        }
+        text + &self.extra
+    }
+}
+
+/// A running `knot server` with a folder of its own. Killed when dropped; its log is shown when the test panics.
+#[derive(Debug)]
+pub struct Server {
+    child: Option<Child>,
+    dir: tempfile::TempDir,
+    pub setup: Setup,
+}
+
+impl Server {
+    /// Starts a server in a fresh folder and waits until it is ready.
+    pub fn start(setup: Setup) -> Self {
+        let mut server = Self::prepare(setup);
+        server.restart();
+        server
+    }
+
+    /// Writes the folder of a server without starting it.
+    pub fn prepare(setup: Setup) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let server = Self { child: None, dir, setup };
+        fs::create_dir_all(server.data_dir()).unwrap();
+        fs::write(server.config(), server.setup.toml(&server.data_dir())).unwrap();
+        if let Some(token) = &server.setup.token {
+            fs::write(server.data_dir().join("admin.token"), token).unwrap();
+        }
+        server
+    }
+
+    /// Starts the server on what its folder holds, and waits until it is ready.
+    pub fn restart(&mut self) {
+        self.spawn();
+        self.wait_until_ready();
+    }
+
+    /// Starts the process only.
+    pub fn spawn(&mut self) {
+        assert!(self.child.is_none(), "the server runs already");
+        let log = File::options().create(true).append(true).open(self.log_file()).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_knot"))
+            .args(["server", "--config"])
+            .arg(self.config())
+            .current_dir(self.dir.path())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        self.child = Some(child);
+    }
+
+    /// Polls `/readyz`.
+    pub fn wait_until_ready(&mut self) {
+        let address = self.address();
+        wait_for("the server is ready", START_TIMEOUT, || {
+            if let Some(status) = self.exit_status() {
+                panic!("the server ended with {status}");
+            }
+            let reply = Client::new(address, None).try_request("GET", "/readyz", &[], None).ok()?;
+            (reply.status == 200).then_some(())
+        });
+    }
+
+    /// Kills the process as a power cut would, and waits for its end.
+    pub fn kill(&mut self) {
+        let mut child = self.child.take().expect("the server runs");
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// Asks the process to stop and waits for its end.
+    pub fn stop(&mut self) -> ExitStatus {
+        self.signal("TERM");
+        self.wait_for_exit()
+    }
+
+    /// Sends a signal by its name, such as `STOP`.
+    pub fn signal(&self, name: &str) {
+        let id = self.child.as_ref().expect("the server runs").id();
+        let status = Command::new("kill").args([format!("-{name}"), id.to_string()]).status().unwrap();
+        assert!(status.success());
+    }
+
+    /// Waits until the process has ended by itself.
+    pub fn wait_for_exit(&mut self) -> ExitStatus {
+        let status = wait_for("the server has stopped", STOP_TIMEOUT, || self.exit_status());
+        self.child = None;
+        status
+    }
+
+    /// How the process ended, if it has.
+    pub fn exit_status(&mut self) -> Option<ExitStatus> {
+        self.child.as_mut()?.try_wait().unwrap()
+    }
+
+    /// A client that holds the admin token.
+    pub fn client(&self) -> Client {
+        let token = fs::read_to_string(self.data_dir().join("admin.token")).unwrap();
+        Client::new(self.address(), Some(token.trim()))
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.setup.port).into()
+    }
+
+    pub fn data_dir(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    pub fn config(&self) -> PathBuf {
+        self.dir.path().join("knot.toml")
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.log_file()).unwrap_or_default()
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.dir.path().join("server.log")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            // It may have ended by itself; either way it is reaped.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if std::thread::panicking() {
+            eprintln!("--- log of {} ---\n{}", self.setup.name, self.log());
+        }
+    }
+}

@@ -192,10 +192,14 @@ impl Server {
         self.wait_for_exit()
     }
 
+    /// The process's id.
+    pub fn id(&self) -> u32 {
+        self.child.as_ref().expect("the server runs").id()
+    }
+
     /// Sends a signal by its name, such as `STOP`.
     pub fn signal(&self, name: &str) {
-        let id = self.child.as_ref().expect("the server runs").id();
-        let status = Command::new("kill").args([format!("-{name}"), id.to_string()]).status().unwrap();
+        let status = Command::new("kill").args([format!("-{name}"), self.id().to_string()]).status().unwrap();
         assert!(status.success());
     }
 

@@ -339,12 +339,19 @@ pub enum Event {
     Changed(Summary),
     /// A member came, changed or went.
     Member(MemberChange),
-    /// Two nodes use one name.
+    /// A member started again at another address.
+    AddressMoved {
+        /// Who.
+        node: NodeId,
+        /// Where it is now.
+        addresses: Vec<Address>,
+    },
+    /// Several live nodes use one name.
     NameTaken {
         /// The name.
         name: String,
-        /// Both addresses.
-        addresses: [Address; 2],
+        /// Their addresses.
+        addresses: Vec<Address>,
     },
     /// A change was put in quarantine.
     Quarantined {

@@ -73,7 +73,7 @@ impl Default for Limits {
             peer_queue_bytes: 16 << 20,
             replica_waits: 16_384,
             window_bytes: 256 << 10,
-            serves_per_peer: 4,
+            serves_per_peer: 8,
             sessions: 4_096,
         }
     }

@@ -8,7 +8,7 @@
 //!   or sent; every other change descends from it, so a change cannot be replayed into another document.
 //! - A delete is an empty change that depends on the heads it observed. A document is deleted when all its heads are
 //!   deletes: an edit that the delete had not seen is a head of its own, and revives it.
-//! - Nothing here trusts bytes from a peer: see [`gate`](self::gate).
+//! - Nothing here trusts bytes from a peer: see [`gate`].
 
 mod automerge;
 pub mod gate;
@@ -123,14 +123,14 @@ pub enum Malformed {
     /// Longer than [`CHANGE_BYTES_MAX`].
     #[error("change is over {CHANGE_BYTES_MAX} bytes")]
     TooLong,
-    /// Not one uncompressed change chunk, or one with trailing bytes.
+    /// Not one uncompressed change chunk, one with trailing bytes, or one whose dependencies are none or not ascending.
     #[error("not one uncompressed change chunk")]
     NotAChange,
     /// The checksum does not match the bytes.
     #[error("checksum does not match")]
     Checksum,
-    /// The chunk's columns do not decode.
-    #[error("columns do not decode")]
+    /// The chunk's columns do not decode, claim more than [`CHANGE_OPS_MAX`] operations, or hold what no document has.
+    #[error("columns do not decode, or not within the limits")]
     Columns,
 }
 
@@ -281,7 +281,8 @@ pub trait Document: Sized + Send + std::fmt::Debug + 'static {
     fn apply(&mut self, changes: &[Bytes]) -> Result<(), Quarantine>;
 
     /// Applies `candidates` in order, each judged on its ancestors alone, and checks that the result can be saved and
-    /// loaded. A panic inside is caught and counts against the change.
+    /// loaded. A panic inside is caught and counts against the change. Candidates have passed [`Document::header`]; one
+    /// that has not is refused under an all-zero hash.
     ///
     /// # Errors
     /// When `self` itself turns out to be unusable; the caller rebuilds it from its log.

@@ -17,8 +17,9 @@ use crate::config::{Config, FULL_BACKOFF, MEMBERS_SAVE};
 use crate::documents::{Document, DocumentId};
 use crate::faults::Faults;
 use crate::identity::{Address, Boot, ClusterId, Incarnation, NodeId, SessionId};
-use crate::membership::{Action, ForceLeaveError, Membership, Record, Via};
+use crate::membership::{Action, Closed, ForceLeaveError, Membership, Record, Via};
 use crate::random::{Random, Seed};
+use crate::replication::batch::Flush;
 use crate::replication::records::NodeRecord;
 use crate::replication::{Author, Effect, Recovered, Replica, Verdict};
 use crate::seal::{DatagramDrop, Datagrams};
@@ -281,18 +282,10 @@ impl<D: Document> Engine<D> {
         if let Some(output) = self.outputs.pop_front() {
             return Some(output);
         }
-        // Only the closing of a batch is left.
-        match self.replica.poll_effect()? {
-            Effect::Persist { batch, epoch, writes } => {
-                let rewrite_tail = std::mem::take(&mut self.rewrite_tail);
-                Some(Output::Persist { batch, epoch, rewrite_tail, writes })
-            }
-            Effect::Load { load, query } => Some(Output::Load { load, query }),
-            Effect::Verify(job) => Some(Output::Verify(job)),
-            Effect::Event(event) => Some(Output::Event(event)),
-            Effect::Started | Effect::Durable { .. } | Effect::Delivered { .. } | Effect::Missing { .. }
-            | Effect::Window { .. } => None,
-        }
+        // With nothing else left to do, what was gathered becomes one batch.
+        let Flush { batch, epoch, writes } = self.replica.flush()?;
+        let rewrite_tail = std::mem::take(&mut self.rewrite_tail);
+        Some(Output::Persist { batch, epoch, rewrite_tail, writes })
     }
 
     /// Carries what the parts want of each other, until none wants anything.
@@ -315,10 +308,6 @@ impl<D: Document> Engine<D> {
 
     fn on_effect(&mut self, effect: Effect<D>, now: Instant) {
         match effect {
-            Effect::Persist { batch, epoch, writes } => {
-                let rewrite_tail = std::mem::take(&mut self.rewrite_tail);
-                self.outputs.push_back(Output::Persist { batch, epoch, rewrite_tail, writes });
-            }
             Effect::Load { load, query } => self.outputs.push_back(Output::Load { load, query }),
             Effect::Verify(job) => self.outputs.push_back(Output::Verify(job)),
             Effect::Event(event) => {
@@ -354,20 +343,40 @@ impl<D: Document> Engine<D> {
                 }
             }
             Action::Connect { address, peer } => self.connect(address, peer, now),
-            Action::Changed { node, from, to } => {
+            Action::Disconnect { peer } => {
+                if let Some(session) = self.sessions.of(peer) {
+                    self.hang_up(session, "the member has failed");
+                }
+                self.membership.on_session_closed(peer, Closed::Local, now);
+            }
+            Action::Changed { node, from, to, .. } => {
                 let Some(member) = self.membership.member(&node) else { return };
                 let (name, zone) = (member.record.name.clone(), member.record.zone.clone());
                 self.repairs.arm(now);
                 self.emit(Event::Member(MemberChange { node, name, zone, from, to, at: now }));
             }
-            Action::NameTaken { name, addresses } => self.emit(Event::NameTaken { name, addresses }),
-            Action::Fenced => {
+            Action::AddressMoved { node, to, .. } => self.emit(Event::AddressMoved { node, addresses: to }),
+            Action::NameTaken { name, nodes } => self.name_taken(name, &nodes),
+            Action::Reaped { record, .. } => self.datagrams.forget(record.node),
+            Action::Refuted { incarnation } => {
+                if incarnation.starts > self.record.starts {
+                    self.record.starts = incarnation.starts;
+                    self.replica.save_node(&self.record);
+                }
+            }
+            Action::Fenced { .. } => {
                 self.left = true;
                 self.replica.close();
                 self.emit(Event::Fenced);
             }
-            Action::LeaveDone => self.emit(Event::LeaveDone),
+            Action::LeftDone => self.emit(Event::LeaveDone),
         }
+    }
+
+    fn name_taken(&mut self, name: String, nodes: &[NodeId]) {
+        let address = |node: &NodeId| self.membership.member(node)?.record.addresses.first().cloned();
+        let addresses = nodes.iter().filter_map(address).collect();
+        self.emit(Event::NameTaken { name, addresses });
     }
 
     fn send_datagram(&mut self, to: NodeId, message: crate::membership::Message) {

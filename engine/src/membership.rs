@@ -5,11 +5,38 @@
 //!
 //! A machine of its own: messages, session openings and timers go in, [`Action`]s come out. It never reads a clock, never
 //! resolves a name, never touches documents; the engine seals what it sends and attaches the roots that repair compares.
+//!
+//! - Beliefs merge by a lattice (`table`): only its owner raises an incarnation, so a false belief ends with a denial.
+//! - A suspicion that runs out looks at the member's present state before it declares anything (`accuse`).
+//! - Word of a failure of a member whose stream is open here is checked by a probe before it is believed.
+//! - Durability ends with a retirement or a force-leave, never with a failure.
+
+mod accuse;
+mod action;
+mod config;
+mod gossip;
+mod install;
+mod machine;
+mod message;
+mod probe;
+mod rumours;
+mod seeds;
+mod suspicion;
+mod table;
+mod timers;
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::action::{Action, Closed, ForceLeaveError, TimerKind};
+pub use self::config::Config;
+pub use self::machine::{ACTIONS_MAX, Membership, Stats, StatusCounts};
+pub use self::message::{
+    BUCKETS, DATAGRAM_BYTES_MAX, Message, SYNC_BYTES_MAX, SYNC_UPDATES_MAX, Standing, UPDATES_MAX,
+    Update, Via,
+};
+pub use self::seeds::SEEDS_MAX;
 use crate::identity::{Address, Boot, Incarnation, NodeId};
 use crate::time::Instant;
 

@@ -40,6 +40,11 @@ pub struct Root {
 /// A document and one side's heads of it.
 pub type DocumentHeads = (DocumentId, Vec<ChangeHash>);
 
+/// Bytes that it takes in a frame, roughly.
+pub(crate) fn heads_bytes((id, heads): &DocumentHeads) -> usize {
+    id.collection().len() + id.key().len() + crate::documents::ZONE_BYTES_MAX + heads.len() * size_of::<ChangeHash>()
+}
+
 /// What a repair asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Wanted {

@@ -39,7 +39,7 @@ const INPUTS_AT_ONCE: usize = 256;
 /// Streams that are shaking hands at once, accepted ones; one beyond is closed at once.
 const HANDSHAKES_MAX: usize = 256;
 /// How long one attempt to connect may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Longest datagram.
 const DATAGRAM_BYTES_MAX: usize = 1_500;
 /// How long a goodbye may take.
@@ -410,8 +410,10 @@ impl<N: Network> Driver<N> {
                 let to = format!("{:?}", change.to).to_lowercase();
                 tracing::info!(name = change.name, zone = change.zone, node = %change.node, from, to, "member");
             }
-            Event::NameTaken { name, addresses: [one, other] } => {
-                tracing::warn!(name, %one, %other, "two servers have one name; give each its own `name` in [server]");
+            Event::AddressMoved { node, addresses } => tracing::info!(%node, addresses = listed(&addresses), "member moved"),
+            Event::NameTaken { name, addresses } => {
+                let addresses = listed(&addresses);
+                tracing::warn!(name, addresses, "several servers have one name; give each its own `name` in [server]");
             }
             Event::Quarantined { document, change, why } => {
                 tracing::warn!(%document, %change, %why, "a change is in quarantine: it is kept and counted, and never applied");
@@ -438,6 +440,10 @@ impl SessionConfig {
     fn with(self, identity: PeerIdentity) -> session::Config {
         session::Config { key: self.key, identity, node_key: self.node_key, compression: self.compression }
     }
+}
+
+fn listed(addresses: &[Address]) -> String {
+    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn is_handshake(error: &StreamError) -> bool {

@@ -18,7 +18,8 @@ use crate::api::status_name;
 use crate::handle::ServerEngine;
 
 /// Upper bounds of the request latency histogram, in seconds.
-const LATENCY_BUCKETS_S: [f64; 12] = [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5, 10.0];
+const LATENCY_BUCKETS_S: [f64; 12] =
+    [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5, 10.0];
 
 /// A request as it is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -149,7 +150,8 @@ impl EngineSample {
     pub fn of(engine: &ServerEngine) -> Self {
         let stats = engine.stats();
         let sent = stats.sent.iter().map(|(kind, traffic)| ("sent", *kind, traffic.messages, traffic.bytes));
-        let received = stats.received.iter().map(|(kind, traffic)| ("received", *kind, traffic.messages, traffic.bytes));
+        let received =
+            stats.received.iter().map(|(kind, traffic)| ("received", *kind, traffic.messages, traffic.bytes));
         let mut members = BTreeMap::from([("alive", 0), ("suspect", 0), ("failed", 0), ("left", 0)]);
         for member in engine.members() {
             *members.entry(status_name(member.status)).or_insert(0) += 1;

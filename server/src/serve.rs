@@ -6,6 +6,8 @@
 //! [`serve`] returns.
 
 mod pulse;
+#[cfg(test)]
+mod tests;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -172,7 +174,8 @@ where
         .header_read_timeout(None)
         .max_buf_size(HEAD_BYTES_MAX)
         .serve_connection(io, service(serving.router.clone(), Arc::clone(&pulse)));
-    let mut ticks = interval((serving.limits.header_timeout / 10).clamp(Duration::from_millis(10), Duration::from_secs(1)));
+    let mut ticks =
+        interval((serving.limits.header_timeout / 10).clamp(Duration::from_millis(10), Duration::from_secs(1)));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut stopping = false;
     loop {

@@ -94,7 +94,13 @@ impl Client {
     }
 
     /// As [`Client::request`], where the server may not be there.
-    pub fn try_request(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Option<&[u8]>) -> io::Result<Reply> {
+    pub fn try_request(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&[u8]>,
+    ) -> io::Result<Reply> {
         let mut stream = self.connect()?;
         let mut head = self.head(method, path, headers);
         if let Some(body) = body {

@@ -1,6 +1,7 @@
 //! Real servers on loopback, and a client that sees exactly what goes over the wire.
 
-#![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part of this module")]
+#![allow(dead_code, unreachable_pub, unused_imports, reason = "each test binary uses its own part of this module")]
+#![allow(clippy::unwrap_used, reason = "a test ends where what it needs is not there")]
 
 pub mod client;
 

@@ -117,7 +117,7 @@ impl Document for AutomergeDocument {
     }
 
     fn value(&self) -> Value {
-        read::document(&self.doc).unwrap_or_else(|_| Value::Object(Map::new()))
+        Value::Object(self.members())
     }
 
     fn conflicts(&self) -> Vec<Conflict> {
@@ -137,19 +137,23 @@ impl AutomergeDocument {
         deleted: bool,
         options: CommitOptions,
     ) -> Result<Option<automerge::ChangeHash>, EditRefused> {
-        let target = self.target(edit, deleted)?;
+        let is_new = self.applied_bytes == 0;
+        let present = self.members();
+        let target = target(edit, || if deleted { Map::new() } else { present.clone() })?;
         let mut tx = self.doc.transaction();
         let mut written = match &target {
-            Target::Value(members) => write::put(&mut tx, members),
-            Target::Increment { tokens, by, clear } => {
-                let cleared = if *clear {
-                    write::put(&mut tx, &Map::new())
+            Target::Value(members) if is_new => write::create(&mut tx, members),
+            Target::Value(members) => write::put(&mut tx, &present, members),
+            Target::Increment { tokens, by } => {
+                let cleared = if deleted {
+                    write::put(&mut tx, &present, &Map::new())
                 } else {
                     Ok(())
                 };
                 cleared
                     .and_then(|()| write::increment(&mut tx, tokens, *by))
-                    .and_then(|()| json::check(&read::document(&tx).map_err(|_| EditRefused::TooDeep)?))
+                    .and_then(|()| read::document(&tx).map_err(|_| EditRefused::TooDeep))
+                    .and_then(|members| json::check(&Value::Object(members)))
             }
         };
         let ops = tx.pending_ops();
@@ -169,51 +173,40 @@ impl AutomergeDocument {
         }
     }
 
-    /// What the edit asks for, checked against the limits.
-    fn target(&self, edit: &Edit, deleted: bool) -> Result<Target, EditRefused> {
-        let base = || {
-            if deleted {
-                Value::Object(Map::new())
-            } else {
-                self.value()
-            }
-        };
-        let value = match edit {
-            Edit::Put(value) => {
-                json::check(value)?;
-                value.clone()
-            }
-            Edit::MergePatch(patch) => json::merge_patch(base(), patch)?,
-            Edit::JsonPatch(patch) => json::json_patch(base(), patch)?,
-            Edit::Increment { pointer, by } => {
-                let tokens = json::pointer_tokens(pointer).ok_or_else(|| {
-                    EditRefused::Increment("the path is not a JSON pointer".to_owned())
-                })?;
-                return Ok(Target::Increment {
-                    tokens,
-                    by: *by,
-                    clear: deleted,
-                });
-            }
-            Edit::Delete => Value::Object(Map::new()),
-        };
-        json::check(&value)?;
-        match value {
-            Value::Object(members) => Ok(Target::Value(members)),
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
-                Err(EditRefused::NotAnObject(json::kind(&value)))
-            }
-        }
+    fn members(&self) -> Map<String, Value> {
+        read::document(&self.doc).unwrap_or_default()
     }
 }
 
 enum Target {
     Value(Map<String, Value>),
-    Increment {
-        tokens: Vec<String>,
-        by: i64,
-        clear: bool,
-    },
+    Increment { tokens: Vec<String>, by: i64 },
+}
+
+/// What the edit asks for, checked against the limits; patches apply to `base`.
+fn target(edit: &Edit, base: impl FnOnce() -> Map<String, Value>) -> Result<Target, EditRefused> {
+    let value = match edit {
+        Edit::Put(value) => {
+            json::check(value)?;
+            value.clone()
+        }
+        Edit::MergePatch(patch) => json::merge_patch(Value::Object(base()), patch)?,
+        Edit::JsonPatch(patch) => json::json_patch(Value::Object(base()), patch)?,
+        Edit::Increment { pointer, by } => {
+            let tokens = json::pointer_tokens(pointer).ok_or_else(|| {
+                EditRefused::Increment("the path is not a JSON pointer".to_owned())
+            })?;
+            return Ok(Target::Increment { tokens, by: *by });
+        }
+        Edit::Delete => Value::Object(Map::new()),
+    };
+    json::check(&value)?;
+    match value {
+        Value::Object(members) => Ok(Target::Value(members)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+            Err(EditRefused::NotAnObject(json::kind(&value)))
+        }
+    }
 }
 
 /// Whether every replica would admit the change that was just made.

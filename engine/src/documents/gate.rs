@@ -19,9 +19,7 @@
 //! therefore agree. Only metadata decides who contends: a change that fails its trial still does, since a trial that
 //! did not run must not make a difference.
 
-use super::{
-    Actor, CHANGE_DEPS_MAX, CHANGE_OPS_MAX, ChangeHeader, ChangeKind, Quarantine,
-};
+use super::{Actor, CHANGE_DEPS_MAX, CHANGE_OPS_MAX, ChangeHeader, ChangeKind, Quarantine};
 use crate::identity::ChangeHash;
 
 /// Greatest operation counter a document may reach. Automerge holds counters in 32 bits and panics past them; this is
@@ -125,7 +123,9 @@ impl Log {
         } else {
             Vec::new()
         };
-        let lost = rivals.iter().any(|rival| self.hash_at(*rival) < &header.hash);
+        let lost = rivals
+            .iter()
+            .any(|rival| self.hash_at(*rival) < &header.hash);
         let ancestor = deps.iter().any(|dep| self.is_quarantined_at(*dep));
         let quarantined = quarantined
             .or(ancestor.then_some(Quarantine::Ancestor))
@@ -153,12 +153,24 @@ impl Log {
         }
         self.by_hash.insert(slot, position);
         self.deps.extend(deps);
-        if lost { Vec::new() } else { self.demote(&rivals, Quarantine::SequenceGap) }
+        if lost {
+            Vec::new()
+        } else {
+            self.demote(&rivals, Quarantine::SequenceGap)
+        }
     }
 
-    /// Puts the change at `index`, which failed its trial, and all that descends from it into quarantine; returns the
-    /// indexes of those that were not there yet.
-    pub fn condemn(&mut self, index: usize, why: Quarantine) -> Vec<usize> {
+    /// Whether pushing this change, which [`judge`] admits, puts others into quarantine. It then cannot be tried beside
+    /// them: push it, rebuild the document without the changes that [`Log::push`] returns, try it there, and
+    /// [`Log::quarantine`] it if it fails.
+    #[must_use]
+    pub fn displaces(&self, header: &ChangeHeader) -> bool {
+        !self.rivals(header).is_empty()
+    }
+
+    /// Puts the change at `index` and all that descends from it into quarantine, and returns the indexes of those that
+    /// were not there before.
+    pub fn quarantine(&mut self, index: usize, why: Quarantine) -> Vec<usize> {
         self.demote(&[position_of(index)], why)
     }
 
@@ -207,7 +219,9 @@ impl Log {
     /// The index of a change; none for the genesis.
     #[must_use]
     pub fn index_of(&self, hash: &ChangeHash) -> Option<usize> {
-        self.position(hash)?.checked_sub(1).map(|index| index as usize)
+        self.position(hash)?
+            .checked_sub(1)
+            .map(|index| index as usize)
     }
 
     /// The hash of the change at `index`.
@@ -272,7 +286,8 @@ impl Log {
             return Some(Quarantine::UnboundActor);
         }
         let greatest = deps.iter().map(|dep| self.last_op_at(*dep)).max();
-        let follows = greatest.and_then(|greatest| greatest.checked_add(1)) == Some(header.start_op);
+        let follows =
+            greatest.and_then(|greatest| greatest.checked_add(1)) == Some(header.start_op);
         if !follows || last_op(header) > OPERATION_COUNTER_MAX {
             return Some(Quarantine::OperationCounter);
         }
@@ -334,10 +349,14 @@ impl Log {
         if losers.is_empty() {
             return demoted;
         }
-        for position in 1..=position_of(self.entries.len()) - 1 {
+        for position in 1..position_of(self.entries.len()) {
             let reason = if losers.contains(&position) {
                 why
-            } else if self.deps_at(position).iter().any(|dep| self.is_quarantined_at(*dep)) {
+            } else if self
+                .deps_at(position)
+                .iter()
+                .any(|dep| self.is_quarantined_at(*dep))
+            {
                 Quarantine::Ancestor
             } else {
                 continue;
@@ -351,7 +370,7 @@ impl Log {
             }
         }
         self.live_heads = vec![0];
-        for position in 1..=position_of(self.entries.len()) - 1 {
+        for position in 1..position_of(self.entries.len()) {
             if !self.is_quarantined_at(position) {
                 let deps = self.deps_at(position).to_vec();
                 advance(&mut self.live_heads, &deps, position);
@@ -368,7 +387,7 @@ impl Log {
         for position in of {
             mark(&mut marked, *position);
         }
-        for position in (1..=position_of(self.entries.len()) - 1).rev() {
+        for position in (1..position_of(self.entries.len())).rev() {
             if marked.get(position as usize) == Some(&true) {
                 for dep in self.deps_at(position) {
                     mark(&mut marked, *dep);
@@ -379,9 +398,10 @@ impl Log {
     }
 
     fn live_kinds(&self) -> impl Iterator<Item = ChangeKind> {
-        self.live_heads
-            .iter()
-            .map(|head| self.entry(*head).map_or(ChangeKind::Edit, |entry| entry.kind))
+        self.live_heads.iter().map(|head| {
+            self.entry(*head)
+                .map_or(ChangeKind::Edit, |entry| entry.kind)
+        })
     }
 
     fn sorted_hashes(&self, positions: &[u32]) -> Vec<ChangeHash> {
@@ -396,7 +416,8 @@ impl Log {
     }
 
     fn hash_at(&self, position: u32) -> &ChangeHash {
-        self.entry(position).map_or(&self.genesis, |entry| &entry.hash)
+        self.entry(position)
+            .map_or(&self.genesis, |entry| &entry.hash)
     }
 
     fn last_op_at(&self, position: u32) -> u64 {
@@ -433,7 +454,10 @@ impl Log {
 
     /// Positions of those of `hashes` that are here.
     fn positions(&self, hashes: &[ChangeHash]) -> Vec<u32> {
-        hashes.iter().filter_map(|hash| self.position(hash)).collect()
+        hashes
+            .iter()
+            .filter_map(|hash| self.position(hash))
+            .collect()
     }
 
     fn find_author(&self, actor: &Actor) -> Result<usize, usize> {

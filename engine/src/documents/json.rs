@@ -83,7 +83,11 @@ pub(super) fn pointer_tokens(pointer: &str) -> Option<Vec<String>> {
     if pointer.is_empty() {
         return Some(Vec::new());
     }
-    pointer.strip_prefix('/')?.split('/').map(unescape).collect()
+    pointer
+        .strip_prefix('/')?
+        .split('/')
+        .map(unescape)
+        .collect()
 }
 
 fn unescape(token: &str) -> Option<String> {
@@ -118,7 +122,11 @@ pub(super) fn pointer_push(pointer: &mut String, token: &str) {
 pub(super) fn array_index(token: &str) -> Option<usize> {
     let well_formed = token.bytes().all(|byte| byte.is_ascii_digit())
         && (token == "0" || !token.starts_with('0'));
-    if well_formed { token.parse().ok() } else { None }
+    if well_formed {
+        token.parse().ok()
+    } else {
+        None
+    }
 }
 
 /// Applies an RFC 7396 merge patch.
@@ -324,7 +332,9 @@ fn lookup<'a>(value: &'a Value, path: &[String]) -> Option<&'a Value> {
 /// Equality as RFC 6902 defines it for `test`: numbers by value, so that 1 and 1.0 are the same.
 fn same(left: &Value, right: &Value) -> bool {
     match (left, right) {
-        (Value::Number(a), Value::Number(b)) => a == b || (a.is_f64() || b.is_f64()) && a.as_f64() == b.as_f64(),
+        (Value::Number(a), Value::Number(b)) => {
+            a == b || (a.is_f64() || b.is_f64()) && a.as_f64() == b.as_f64()
+        }
         (Value::Array(a), Value::Array(b)) => {
             a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b))
         }
@@ -358,11 +368,31 @@ mod tests {
     #[test]
     fn the_examples_of_rfc_6902_appendix_a_hold() {
         let cases = [
-            (json!({"foo": "bar"}), json!([{"op": "add", "path": "/baz", "value": "qux"}]), json!({"baz": "qux", "foo": "bar"})),
-            (json!({"foo": ["bar", "baz"]}), json!([{"op": "add", "path": "/foo/1", "value": "qux"}]), json!({"foo": ["bar", "qux", "baz"]})),
-            (json!({"baz": "qux", "foo": "bar"}), json!([{"op": "remove", "path": "/baz"}]), json!({"foo": "bar"})),
-            (json!({"foo": ["bar", "qux", "baz"]}), json!([{"op": "remove", "path": "/foo/1"}]), json!({"foo": ["bar", "baz"]})),
-            (json!({"baz": "qux", "foo": "bar"}), json!([{"op": "replace", "path": "/baz", "value": "boo"}]), json!({"baz": "boo", "foo": "bar"})),
+            (
+                json!({"foo": "bar"}),
+                json!([{"op": "add", "path": "/baz", "value": "qux"}]),
+                json!({"baz": "qux", "foo": "bar"}),
+            ),
+            (
+                json!({"foo": ["bar", "baz"]}),
+                json!([{"op": "add", "path": "/foo/1", "value": "qux"}]),
+                json!({"foo": ["bar", "qux", "baz"]}),
+            ),
+            (
+                json!({"baz": "qux", "foo": "bar"}),
+                json!([{"op": "remove", "path": "/baz"}]),
+                json!({"foo": "bar"}),
+            ),
+            (
+                json!({"foo": ["bar", "qux", "baz"]}),
+                json!([{"op": "remove", "path": "/foo/1"}]),
+                json!({"foo": ["bar", "baz"]}),
+            ),
+            (
+                json!({"baz": "qux", "foo": "bar"}),
+                json!([{"op": "replace", "path": "/baz", "value": "boo"}]),
+                json!({"baz": "boo", "foo": "bar"}),
+            ),
             (
                 json!({"foo": {"bar": "baz", "waldo": "fred"}, "qux": {"corge": "grault"}}),
                 json!([{"op": "move", "from": "/foo/waldo", "path": "/qux/thud"}]),
@@ -378,12 +408,36 @@ mod tests {
                 json!([{"op": "test", "path": "/baz", "value": "qux"}, {"op": "test", "path": "/foo/1", "value": 2}]),
                 json!({"baz": "qux", "foo": ["a", 2, "c"]}),
             ),
-            (json!({"foo": "bar"}), json!([{"op": "add", "path": "/child", "value": {"grandchild": {}}}]), json!({"foo": "bar", "child": {"grandchild": {}}})),
-            (json!({"foo": "bar"}), json!([{"op": "add", "path": "/baz", "value": "qux", "xyz": 123}]), json!({"foo": "bar", "baz": "qux"})),
-            (json!({"/": 9, "~1": 10}), json!([{"op": "test", "path": "/~01", "value": 10}]), json!({"/": 9, "~1": 10})),
-            (json!({"foo": ["bar"]}), json!([{"op": "add", "path": "/foo/-", "value": ["abc", "def"]}]), json!({"foo": ["bar", ["abc", "def"]]})),
-            (json!({"a": 1}), json!([{"op": "copy", "from": "/a", "path": "/b"}, {"op": "test", "path": "/b", "value": 1.0}]), json!({"a": 1, "b": 1})),
-            (json!({"a": 1}), json!([{"op": "add", "path": "", "value": {"b": 2}}]), json!({"b": 2})),
+            (
+                json!({"foo": "bar"}),
+                json!([{"op": "add", "path": "/child", "value": {"grandchild": {}}}]),
+                json!({"foo": "bar", "child": {"grandchild": {}}}),
+            ),
+            (
+                json!({"foo": "bar"}),
+                json!([{"op": "add", "path": "/baz", "value": "qux", "xyz": 123}]),
+                json!({"foo": "bar", "baz": "qux"}),
+            ),
+            (
+                json!({"/": 9, "~1": 10}),
+                json!([{"op": "test", "path": "/~01", "value": 10}]),
+                json!({"/": 9, "~1": 10}),
+            ),
+            (
+                json!({"foo": ["bar"]}),
+                json!([{"op": "add", "path": "/foo/-", "value": ["abc", "def"]}]),
+                json!({"foo": ["bar", ["abc", "def"]]}),
+            ),
+            (
+                json!({"a": 1}),
+                json!([{"op": "copy", "from": "/a", "path": "/b"}, {"op": "test", "path": "/b", "value": 1.0}]),
+                json!({"a": 1, "b": 1}),
+            ),
+            (
+                json!({"a": 1}),
+                json!([{"op": "add", "path": "", "value": {"b": 2}}]),
+                json!({"b": 2}),
+            ),
         ];
         for (target, patch, expected) in cases {
             assert_eq!(patched(target, patch.clone()), Ok(expected), "{patch}");
@@ -414,7 +468,10 @@ mod tests {
         ];
         for patch in cases {
             let outcome = patched(target.clone(), patch.clone());
-            assert!(matches!(outcome, Err(EditRefused::Patch(_))), "{patch}: {outcome:?}");
+            assert!(
+                matches!(outcome, Err(EditRefused::Patch(_))),
+                "{patch}: {outcome:?}"
+            );
         }
         let failing = json!([{"op": "remove", "path": "/foo"}, {"op": "test", "path": "/~01", "value": "10"}]);
         assert_eq!(patched(target, failing), Err(EditRefused::PatchTest(1)));
@@ -426,7 +483,13 @@ mod tests {
             .map(|i| json!({"op": "copy", "from": "/a", "path": format!("/a/{i}")}))
             .collect();
         let outcome = json_patch(json!({"a": {"x": 1}}), &Value::Array(doubling));
-        assert!(matches!(outcome, Err(EditRefused::TooDeep | EditRefused::TooManyNodes)), "{outcome:?}");
+        assert!(
+            matches!(
+                outcome,
+                Err(EditRefused::TooDeep | EditRefused::TooManyNodes)
+            ),
+            "{outcome:?}"
+        );
         let wide: Vec<Value> = (0..10_000)
             .map(|i| json!({"op": "copy", "from": "/a", "path": format!("/{i}")}))
             .collect();
@@ -438,19 +501,47 @@ mod tests {
     fn the_examples_of_rfc_7396_appendix_a_hold() {
         let cases = [
             (json!({"a": "b"}), json!({"a": "c"}), json!({"a": "c"})),
-            (json!({"a": "b"}), json!({"b": "c"}), json!({"a": "b", "b": "c"})),
+            (
+                json!({"a": "b"}),
+                json!({"b": "c"}),
+                json!({"a": "b", "b": "c"}),
+            ),
             (json!({"a": "b"}), json!({"a": null}), json!({})),
-            (json!({"a": "b", "b": "c"}), json!({"a": null}), json!({"b": "c"})),
+            (
+                json!({"a": "b", "b": "c"}),
+                json!({"a": null}),
+                json!({"b": "c"}),
+            ),
             (json!({"a": ["b"]}), json!({"a": "c"}), json!({"a": "c"})),
             (json!({"a": "c"}), json!({"a": ["b"]}), json!({"a": ["b"]})),
-            (json!({"a": {"b": "c"}}), json!({"a": {"b": "d", "c": null}}), json!({"a": {"b": "d"}})),
-            (json!({"a": [{"b": "c"}]}), json!({"a": [1]}), json!({"a": [1]})),
+            (
+                json!({"a": {"b": "c"}}),
+                json!({"a": {"b": "d", "c": null}}),
+                json!({"a": {"b": "d"}}),
+            ),
+            (
+                json!({"a": [{"b": "c"}]}),
+                json!({"a": [1]}),
+                json!({"a": [1]}),
+            ),
             (json!(["a", "b"]), json!(["c", "d"]), json!(["c", "d"])),
             (json!({"a": "b"}), json!(["c"]), json!(["c"])),
             (json!({"a": "foo"}), json!(null), json!(null)),
-            (json!({"e": null}), json!({"a": 1}), json!({"e": null, "a": 1})),
-            (json!([1, 2]), json!({"a": "b", "c": null}), json!({"a": "b"})),
-            (json!({}), json!({"a": {"bb": {"ccc": null}}}), json!({"a": {"bb": {}}})),
+            (
+                json!({"e": null}),
+                json!({"a": 1}),
+                json!({"e": null, "a": 1}),
+            ),
+            (
+                json!([1, 2]),
+                json!({"a": "b", "c": null}),
+                json!({"a": "b"}),
+            ),
+            (
+                json!({}),
+                json!({"a": {"bb": {"ccc": null}}}),
+                json!({"a": {"bb": {}}}),
+            ),
         ];
         for (target, patch, expected) in cases {
             assert_eq!(merge_patch(target, &patch), Ok(expected), "{patch}");
@@ -461,10 +552,16 @@ mod tests {
     fn depth_and_nodes_are_limited() {
         let nested = |levels| (1..levels).fold(json!({}), |inner, _| json!({"a": inner}));
         assert_eq!(check(&nested(JSON_DEPTH_MAX)), Ok(()));
-        assert_eq!(check(&nested(JSON_DEPTH_MAX + 1)), Err(EditRefused::TooDeep));
+        assert_eq!(
+            check(&nested(JSON_DEPTH_MAX + 1)),
+            Err(EditRefused::TooDeep)
+        );
         let wide = |nodes: usize| json!({"a": vec![0; nodes - 1]});
         assert_eq!(check(&wide(JSON_NODES_MAX)), Ok(()));
-        assert_eq!(check(&wide(JSON_NODES_MAX + 1)), Err(EditRefused::TooManyNodes));
+        assert_eq!(
+            check(&wide(JSON_NODES_MAX + 1)),
+            Err(EditRefused::TooManyNodes)
+        );
         assert_eq!(check(&json!([])), Err(EditRefused::NotAnObject("an array")));
     }
 
@@ -474,7 +571,10 @@ mod tests {
         pointer_push(&mut pointer, "a/b~c");
         pointer_push(&mut pointer, "");
         assert_eq!(pointer, "/a~1b~0c/");
-        assert_eq!(pointer_tokens(&pointer), Some(vec!["a/b~c".to_owned(), String::new()]));
+        assert_eq!(
+            pointer_tokens(&pointer),
+            Some(vec!["a/b~c".to_owned(), String::new()])
+        );
         assert_eq!(pointer_tokens("a"), None);
         assert_eq!(pointer_tokens("/~"), None);
     }

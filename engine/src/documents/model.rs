@@ -12,8 +12,8 @@ use serde_json::{Map, Value};
 
 use super::gate::OPERATION_COUNTER_MAX;
 use super::{
-    Actor, CHANGE_BYTES_MAX, CHANGE_DEPS_MAX, CHANGE_OPS_MAX, ChangeHeader, ChangeKind, Conflict, Document,
-    DocumentId, Edit, EditRefused, Malformed, Quarantine, Trial, json,
+    Actor, CHANGE_BYTES_MAX, CHANGE_DEPS_MAX, CHANGE_OPS_MAX, ChangeHeader, ChangeKind, Conflict,
+    Document, DocumentId, Edit, EditRefused, Malformed, Quarantine, Trial, json,
 };
 use crate::identity::ChangeHash;
 use crate::time::Wall;
@@ -167,7 +167,11 @@ impl ModelDocument {
     }
 
     /// The member writes that make the document what the edit asks for.
-    fn writes(&self, edit: &Edit, deleted: bool) -> Result<Vec<(String, Option<String>)>, EditRefused> {
+    fn writes(
+        &self,
+        edit: &Edit,
+        deleted: bool,
+    ) -> Result<Vec<(String, Option<String>)>, EditRefused> {
         let present = self.present();
         let base = if deleted { Map::new() } else { present.clone() };
         let target = target(edit, base)?;
@@ -211,7 +215,12 @@ impl ModelDocument {
     }
 
     /// Applies a change whose dependencies are here; one that is here already changes nothing.
-    fn admit(&mut self, change: Change, header: ChangeHeader, bytes: usize) -> Result<(), Quarantine> {
+    fn admit(
+        &mut self,
+        change: Change,
+        header: ChangeHeader,
+        bytes: usize,
+    ) -> Result<(), Quarantine> {
         if self.known.contains(&header.hash) {
             return Ok(());
         }
@@ -299,7 +308,11 @@ fn parse(bytes: &[u8]) -> Result<(Change, ChangeHeader), Malformed> {
         .ok_or(Malformed::NotAChange)?;
     let (change, rest) =
         postcard::take_from_bytes::<Change>(body).map_err(|_| Malformed::Columns)?;
-    let ascending = change.deps.iter().zip(change.deps.iter().skip(1)).all(|(a, b)| a < b);
+    let ascending = change
+        .deps
+        .iter()
+        .zip(change.deps.iter().skip(1))
+        .all(|(a, b)| a < b);
     if !rest.is_empty() || change.deps.is_empty() || !ascending {
         return Err(Malformed::NotAChange);
     }

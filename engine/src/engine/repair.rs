@@ -14,16 +14,18 @@ use crate::replication::pull::{Pull, Task};
 use crate::replication::tree::{FANOUT, Sum};
 use crate::replication::Ticket;
 use crate::time::Instant;
-use crate::wire::{Differences, DocumentChanges, DocumentHeads, Frame, Root, Wanted};
+use crate::wire::{Differences, DocumentChanges, DocumentHeads, Frame, PREFIX_BYTES_MAX, Root, Wanted, heads_bytes};
 
 /// Repairs under way at once.
 const PULLS_MAX: usize = 3;
+/// A child of which the asker has nothing is asked for whole from this many documents; names cost less below.
+const WHOLE_CHILD_MIN: u64 = 8;
 /// A child with at most this many documents is listed instead of split again.
 const LISTED_CHILD_MAX: u64 = 64;
-/// Documents listed in one answer; children beyond are split again.
-const LISTED_MAX: usize = 2_048;
+/// Bytes of names and heads listed in one answer; children beyond are split again.
+const LISTED_BYTES: usize = 256 << 10;
 /// Comparisons after which fruitless repairs are tried no more often.
-const MISMATCHES_MAX: u32 = 32;
+const MISMATCHES_MAX: u32 = 8;
 /// Scopes whose roots one message may carry: the global one and the zone's.
 const ROOTS_MAX: usize = 2;
 
@@ -292,21 +294,24 @@ impl<D: Document> Engine<D> {
         let ours = index.split(scope, prefix);
         let mut differences = Differences::default();
         let fanout = if self.faults.split_off_by_one { FANOUT - 1 } else { FANOUT };
+        let mut listed_bytes = 0;
         for (at, (ours, theirs)) in ours.iter().zip(theirs).enumerate().take(fanout) {
             if ours == theirs || ours.count == 0 {
                 continue;
             }
             let byte = u8::try_from(at).unwrap_or(u8::MAX);
             let child = [prefix, &[byte]].concat();
-            let is_last = child.len() >= crate::wire::PREFIX_BYTES_MAX;
-            if theirs.count == 0 && ours.count > LISTED_CHILD_MAX / 8 {
+            if theirs.count == 0 && ours.count > WHOLE_CHILD_MIN {
                 differences.whole.push(byte);
-            } else if is_last || (ours.count <= LISTED_CHILD_MAX && differences.documents.len() < LISTED_MAX) {
+            } else if child.len() < PREFIX_BYTES_MAX - 1
+                && (ours.count > LISTED_CHILD_MAX || listed_bytes >= LISTED_BYTES)
+            {
+                differences.deeper.push(byte);
+            } else {
                 let settled = |(key, _): &(&_, &[_])| !self.replica.is_recent(key, now, RECENT);
                 let listed = index.range(scope, &child).filter(settled);
-                differences.documents.extend(listed.filter_map(|(key, heads)| Some((index.id(key)?, heads.to_vec()))));
-            } else {
-                differences.deeper.push(byte);
+                let listed = listed.filter_map(|(key, heads)| Some((index.id(key)?, heads.to_vec())));
+                differences.documents.extend(listed.inspect(|document| listed_bytes += heads_bytes(document)));
             }
         }
         differences

@@ -195,7 +195,7 @@ impl<D: Document> Replica<D> {
         let Some(open) = self.open.get_mut(&key) else { return };
         let (Some(log), Some(record)) = (&mut open.log, &mut open.record) else { return };
         let Some(order) = log.index_of(&hash) else { return };
-        let condemned = log.condemn(order, why);
+        let condemned = log.quarantine(order, why);
         if condemned.is_empty() {
             return;
         }

@@ -1,5 +1,7 @@
 //! Making an edit or a read on a document whose content is at hand.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use bytes::Bytes;
 
 use super::batch::Done;
@@ -28,10 +30,18 @@ impl<D: Document> Replica<D> {
         let Some(open) = self.open.get_mut(&key) else { return };
         let Content::Ready(document) = &mut open.content else { return };
         let heads = before.map(|record| record.heads).unwrap_or_default();
-        let made = match document.edit(&actor, &edit, created, wall) {
-            Ok(made) => made,
-            Err(refused) => {
+        let made = catch_unwind(AssertUnwindSafe(|| document.edit(&actor, &edit, created, wall)));
+        let made = match made {
+            Ok(Ok(made)) => made,
+            Ok(Err(refused)) => {
                 self.answer_edit(id, Err(refused.into()));
+                return;
+            }
+            Err(_) => {
+                // A document that panicked is in no known state.
+                stats.dropped("edit panicked");
+                open.content = Content::Absent;
+                self.answer_edit(id, Err(EditError::Unreadable));
                 return;
             }
         };
@@ -129,8 +139,10 @@ impl<D: Document> Replica<D> {
         };
         open.record = Some(record.clone());
         if !demoted.is_empty() {
-            // The content holds what no longer counts; the next use makes it anew.
+            // The content holds what no longer counts; the next use makes it anew. One of our own actors may be among
+            // what was put aside, so none of them is used again.
             open.content = Content::Absent;
+            self.generation += 1;
         }
         if !authored && quarantine.is_none() && (open.load.is_some() || !matches!(open.content, Content::Absent)) {
             open.unapplied.push((order, chunk.clone()));

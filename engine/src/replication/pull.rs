@@ -11,12 +11,12 @@ use crate::config::PULL_TIMEOUT;
 use crate::documents::Scope;
 use crate::identity::{NodeId, SessionId};
 use crate::time::Instant;
-use crate::wire::{Differences, DocumentHeads};
+use crate::wire::{Differences, DocumentHeads, heads_bytes};
 
 /// Requests of one pull that may be unanswered.
 const OUTSTANDING_MAX: usize = 3;
-/// Documents in one request.
-const DOCUMENTS_MAX: usize = 256;
+/// Bytes of names and heads in one request.
+const DOCUMENTS_BYTES: usize = 32 << 10;
 /// Tasks that one pull may have to do; what is beyond is found again by the next.
 const TASKS_MAX: usize = 65_536;
 
@@ -108,8 +108,18 @@ impl Pull {
         for byte in differences.deeper {
             self.add(Task::Compare(child(byte)));
         }
-        for documents in lacks.chunks(DOCUMENTS_MAX) {
-            self.add(Task::Documents(documents.to_vec()));
+        let mut documents = Vec::new();
+        let mut bytes = 0;
+        for document in lacks {
+            bytes += heads_bytes(&document);
+            documents.push(document);
+            if bytes >= DOCUMENTS_BYTES {
+                bytes = 0;
+                self.add(Task::Documents(std::mem::take(&mut documents)));
+            }
+        }
+        if !documents.is_empty() {
+            self.add(Task::Documents(documents));
         }
     }
 

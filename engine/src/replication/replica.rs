@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
-use super::batch::{Batches, Done};
+use super::batch::{Batches, Done, Flush};
 use super::index::Index;
 use super::job::{Job, Verdict};
 use super::open::{Content, Incoming, Open, OpenDocuments, Waiter};
@@ -19,7 +19,7 @@ use crate::documents::{Document, DocumentId, Scope};
 use crate::faults::Faults;
 use crate::identity::{Boot, NodeId, SessionId};
 use crate::stats::{Queue, Stats};
-use crate::storage::{Query, Write};
+use crate::storage::Query;
 use crate::time::{Instant, Wall};
 use crate::wire::DocumentChanges;
 
@@ -30,7 +30,6 @@ pub(crate) struct Ticket(pub(crate) u64);
 /// What the rest of the engine is to do.
 #[derive(Debug)]
 pub(crate) enum Effect<D> {
-    Persist { batch: BatchId, epoch: u32, writes: Vec<Write> },
     Load { load: LoadId, query: Query },
     Verify(Job<D>),
     Event(Event),
@@ -159,13 +158,9 @@ impl<D: Document> Replica<D> {
         self.open.remove(key);
     }
 
-    /// What to do next; closes the batch being gathered when nothing else is left.
-    pub(crate) fn poll_effect(&mut self) -> Option<Effect<D>> {
-        if let Some(effect) = self.effects.pop_front() {
-            return Some(effect);
-        }
-        let flush = self.batches.flush()?;
-        Some(Effect::Persist { batch: flush.batch, epoch: flush.epoch, writes: flush.writes })
+    /// Closes the batch being gathered; none when it is empty.
+    pub(crate) fn flush(&mut self) -> Option<Flush> {
+        self.batches.flush()
     }
 
     pub(crate) fn index(&self) -> &Index {
@@ -178,12 +173,7 @@ impl<D: Document> Replica<D> {
         self.index = Index::new(secret);
         self.index.hold(Scope::Global);
         self.index.hold(Scope::Zone(self.author.zone.as_str().into()));
-        for key in self.open.keys() {
-            // Nothing is durable under the old secret, so whatever waits is asked again under the new one.
-            if let Some(open) = self.open.get_mut(&key) {
-                open.reset();
-            }
-        }
+        self.open = OpenDocuments::new(self.limits.log_cache_bytes, self.limits.document_cache_bytes);
     }
 
     /// Whether a document was ever written here, durable or not yet.

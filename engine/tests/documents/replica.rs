@@ -71,56 +71,49 @@ impl<D: Document> Replica<D> {
         let Ok(header) = D::header(bytes) else {
             panic!("malformed");
         };
-        let mut verdict = judge(&self.log, &header);
-        let reason = match &verdict {
-            Judgement::Known | Judgement::Orphan { .. } => return verdict,
-            Judgement::Quarantine(reason) => Some(*reason),
-            Judgement::Admit => self.try_out(bytes),
+        let reason = match judge(&self.log, &header) {
+            verdict @ (Judgement::Known | Judgement::Orphan { .. }) => return verdict,
+            Judgement::Admit if self.log.displaces(&header) => {
+                self.log.push(&header, None);
+                self.rebuild();
+                let reason = self.try_out(bytes);
+                if let Some(reason) = reason {
+                    self.log.quarantine(self.changes.len(), reason);
+                }
+                reason
+            }
+            Judgement::Admit => {
+                let reason = self.try_out(bytes);
+                self.log.push(&header, reason);
+                reason
+            }
+            Judgement::Quarantine(reason) => {
+                self.log.push(&header, Some(reason));
+                Some(reason)
+            }
         };
-        if let Some(reason) = reason {
-            verdict = Judgement::Quarantine(reason);
-        }
-        let demoted = self.log.push(&header, reason);
         self.changes.push(bytes.clone());
-        if !demoted.is_empty() {
-            self.rebuild();
-        }
-        verdict
+        reason.map_or(Judgement::Admit, Judgement::Quarantine)
     }
 
     fn try_out(&mut self, bytes: &Bytes) -> Option<Quarantine>
     where
         D: Clone,
     {
-        // A demotion that this change causes is only known once it is in the log; then the document is rebuilt.
-        let trial = self
-            .doc
-            .clone()
-            .trial(std::slice::from_ref(bytes))
-            .unwrap();
-        match trial.refused.as_slice() {
-            [] => self.doc = trial.document,
-            [(_, Quarantine::Apply)] if self.contends(bytes) => {}
-            [(_, reason)] => return Some(*reason),
-            _ => panic!("one candidate, one verdict"),
-        }
-        None
+        let candidates = std::slice::from_ref(bytes);
+        let trial = self.doc.clone().trial(candidates).unwrap();
+        self.doc = trial.document;
+        trial.refused.first().map(|(_, reason)| *reason)
     }
 
-    fn contends(&self, bytes: &Bytes) -> bool {
-        let header = D::header(bytes).unwrap();
-        header.seq <= self.log.greatest_seq(&header.actor)
-    }
-
+    /// Starts over from what is not in quarantine.
     fn rebuild(&mut self) {
-        self.doc = D::new(&id());
-        let live: Vec<_> = self
-            .changes
-            .iter()
-            .enumerate()
-            .filter(|(index, _)| self.log.quarantined(*index).is_none())
-            .map(|(_, bytes)| bytes.clone())
+        let is_live = |index: &usize| self.log.quarantined(*index).is_none();
+        let live: Vec<_> = (0..self.changes.len())
+            .filter(is_live)
+            .map(|index| self.changes[index].clone())
             .collect();
+        self.doc = D::new(&id());
         self.doc.apply(&live).unwrap();
     }
 

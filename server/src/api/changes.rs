@@ -26,9 +26,9 @@ use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::sync::watch;
 use tokio::time::{Interval, MissedTickBehavior};
 
+use super::Shared;
 use super::error::{ApiError, Form};
 use super::query::{self, ChangesQuery};
-use super::Shared;
 use crate::handle::{FEED_EVENTS_MAX, Stopped};
 use crate::serve::stopped;
 
@@ -51,7 +51,9 @@ pub(super) async fn changes(State(api): State<Shared>, uri: Uri, headers: Header
     match since {
         Since::Start => {}
         Since::Event(id) if id.feed != node => feed.start_over("the id given is another server's"),
-        Since::Event(id) if id.sequence > sequence => feed.start_over("the id given is ahead of this server: it was restored"),
+        Since::Event(id) if id.sequence > sequence => {
+            feed.start_over("the id given is ahead of this server: it was restored")
+        }
         Since::Event(id) => feed.cursor = id.sequence,
     }
     let headers = [
@@ -59,7 +61,8 @@ pub(super) async fn changes(State(api): State<Shared>, uri: Uri, headers: Header
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
         (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
     ];
-    Ok((headers, Body::new(FeedBody { next: Some(Box::pin(feed.next())) }.map_err(|never| match never {}))).into_response())
+    Ok((headers, Body::new(FeedBody { next: Some(Box::pin(feed.next())) }.map_err(|never| match never {})))
+        .into_response())
 }
 
 /// Where a reader left off.
@@ -232,7 +235,9 @@ impl Feed {
         let mut summary = match first {
             Ok(summary) => summary,
             Err(RecvError::Closed) => return Err(End::Stopping),
-            Err(RecvError::Lagged(_)) => return Err(End::Reset("the reader is too slow: more changes wait than are kept")),
+            Err(RecvError::Lagged(_)) => {
+                return Err(End::Reset("the reader is too slow: more changes wait than are kept"));
+            }
         };
         for _ in 0..BATCH {
             if summary.sequence > self.cursor {
@@ -313,18 +318,20 @@ async fn fill_value(api: &Shared, summary: &Summary, change: &mut Change<'_>) ->
 
 fn push(out: &mut String, name: &str, id: Option<EventId>, data: &impl Serialize) {
     // Writing to a string does not fail, and these types serialise; JSON on one line holds no line break.
-    let _ = write!(out, "event: {name}\n");
+    let _ = writeln!(out, "event: {name}");
     if let Some(id) = id {
-        let _ = write!(out, "id: {id}\n");
+        let _ = writeln!(out, "id: {id}");
     }
     let data = serde_json::to_string(data).unwrap_or_default();
-    let _ = write!(out, "data: {data}\n\n");
+    let _ = writeln!(out, "data: {data}\n");
 }
 
 /// A body that makes its next piece when it is asked for it.
 struct FeedBody {
-    next: Option<Pin<Box<dyn Future<Output = Option<(Bytes, Feed)>> + Send>>>,
+    next: Option<NextPiece>,
 }
+
+type NextPiece = Pin<Box<dyn Future<Output = Option<(Bytes, Feed)>> + Send>>;
 
 impl HttpBody for FeedBody {
     type Data = Bytes;
@@ -370,7 +377,9 @@ mod tests {
 
     #[test]
     fn malformed_ids_are_refused() {
-        for text in ["7", "x-1", &format!("{NODE}-"), &format!("{NODE}--1"), &format!("{NODE}-99999999999999999999"), NODE] {
+        for text in
+            ["7", "x-1", &format!("{NODE}-"), &format!("{NODE}--1"), &format!("{NODE}-99999999999999999999"), NODE]
+        {
             assert!(since(Some(text), None).is_err(), "{text}");
             assert!(since(None, Some(&HeaderValue::from_str(text).unwrap())).is_err(), "{text}");
         }

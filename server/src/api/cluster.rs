@@ -14,7 +14,14 @@ use super::query::{self, MembersQuery};
 use super::{Shared, body, timestamp};
 use crate::handle::ServerEngine;
 
-/// One row of the member list.
+/// The member list.
+#[derive(Serialize)]
+struct Members {
+    data: Vec<Row>,
+    total: usize,
+}
+
+/// One row of it.
 #[derive(Serialize)]
 struct Row {
     id: String,
@@ -43,7 +50,7 @@ pub(super) async fn members(State(api): State<Shared>, uri: Uri) -> Result<Respo
     let MembersQuery { status } = query::parse(&uri)?;
     let status = status.as_deref().map(parse_status).transpose()?;
     let wall = (api.wall)();
-    let rows: Vec<Row> = api
+    let data: Vec<Row> = api
         .handle
         .look(move |engine, now| {
             let me = engine.me().record.node;
@@ -51,13 +58,18 @@ pub(super) async fn members(State(api): State<Shared>, uri: Uri) -> Result<Respo
             wanted.map(|member| row(member, me, now, wall)).collect()
         })
         .await?;
-    Ok(axum::Json(json!({"total": rows.len(), "data": rows})).into_response())
+    Ok(axum::Json(Members { total: data.len(), data }).into_response())
 }
 
-pub(super) async fn force_leave(State(api): State<Shared>, headers: HeaderMap, body: Body) -> Result<Response, ApiError> {
-    const FORM: Form = Form::BadBody("send {\"name\": \"n1\"} or {\"id\": \"<32 hexadecimal digits>\"}, and \"force\": true where meant");
-    let asked: ForceLeave =
-        serde_json::from_value(body::json(&api, &headers, body).await?).map_err(|_| FORM)?;
+pub(super) async fn force_leave(
+    State(api): State<Shared>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    const FORM: Form = Form::BadBody(
+        "send {\"name\": \"n1\"} or {\"id\": \"<32 hexadecimal digits>\"}, and \"force\": true where meant",
+    );
+    let asked: ForceLeave = serde_json::from_value(body::json(&api, &headers, body).await?).map_err(|_| FORM)?;
     let who = match (asked.name, asked.id) {
         (Some(name), None) => Who::Name(name),
         (None, Some(id)) => Who::Id(id.parse().map_err(|_| FORM)?),

@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use knot_engine::documents::{DocumentId, Edit, Scope};
 use knot_engine::membership::{MEMBERS_MAX, Status};
-use knot_engine::{EditRequest, Edited, Etag, Precondition, ReadError};
+use knot_engine::{EditRequest, Edited, Etag, HistoryEntry, Precondition, ReadError};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -32,6 +32,12 @@ struct EditAnswer {
     created: bool,
     changed: bool,
     held_by: usize,
+}
+
+/// A document's history.
+#[derive(Serialize)]
+struct History {
+    data: Vec<HistoryEntry>,
 }
 
 pub(super) async fn put(State(api): State<Shared>, request: Request) -> Result<Response, ApiError> {
@@ -160,8 +166,8 @@ fn not_modified(condition: &Precondition, present: Etag) -> Option<Response> {
 async fn history(api: &Api, id: DocumentId, uri: &Uri) -> Result<Response, ApiError> {
     let NoQuery {} = query::parse(uri)?;
     ensure_held(api, id.scope()).await?;
-    let entries = api.handle.history(id).await??;
-    Ok(axum::Json(json!({"data": entries})).into_response())
+    let data = api.handle.history(id).await??;
+    Ok(axum::Json(History { data }).into_response())
 }
 
 /// Refuses a scope that this server does not hold, naming servers that do.

@@ -31,7 +31,10 @@ pub(super) enum ApiError {
     Form(Form),
     Name(NameError),
     /// The zone is served elsewhere.
-    Misdirected { zone: String, urls: Vec<String> },
+    Misdirected {
+        zone: String,
+        urls: Vec<String>,
+    },
     Edit(EditError),
     Read(ReadError),
     /// A GET whose If-Match does not hold.
@@ -59,7 +62,10 @@ pub(super) enum Form {
     PatchType,
     BadPath(&'static str),
     BadQuery(String),
-    BadHeader { name: &'static str, why: &'static str },
+    BadHeader {
+        name: &'static str,
+        why: &'static str,
+    },
 }
 
 /// Why a member was not made to leave.
@@ -311,11 +317,9 @@ fn member(error: &MemberError) -> Said {
             "several members have this name",
             format!("send one of their ids instead: {}", ids.join(", ")),
         ),
-        MemberError::Alive => say(
-            StatusCode::CONFLICT,
-            "this member is alive",
-            "stop it first, or send \"force\": true",
-        ),
+        MemberError::Alive => {
+            say(StatusCode::CONFLICT, "this member is alive", "stop it first, or send \"force\": true")
+        }
         MemberError::ThisServer => say(
             StatusCode::CONFLICT,
             "this is the server that you are asking",
@@ -357,6 +361,14 @@ fn not_here() -> Said {
     misdirected("of this document", &[])
 }
 
+fn unreadable() -> Said {
+    say(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "the stored document cannot be read",
+        "ask another server, which holds it as well; this one's log says more",
+    )
+}
+
 fn edit(error: &EditError) -> Said {
     match error {
         EditError::NotHeldHere => not_here(),
@@ -375,6 +387,7 @@ fn edit(error: &EditError) -> Said {
             error.to_string(),
             "the write may or may not be kept; ask another server, and see this one's log",
         ),
+        EditError::Unreadable => unreadable(),
         EditError::Left => say(StatusCode::SERVICE_UNAVAILABLE, error.to_string(), "ask another server"),
         _ => say(StatusCode::INTERNAL_SERVER_ERROR, error.to_string(), "the log says more"),
     }
@@ -382,17 +395,23 @@ fn edit(error: &EditError) -> Said {
 
 fn edit_refused(refused: &EditRefused) -> Said {
     let (status, hint) = match refused {
-        EditRefused::NotAnObject(_) => (StatusCode::BAD_REQUEST, Cow::from("wrap the value in an object: {\"value\": ...}")),
+        EditRefused::NotAnObject(_) => {
+            (StatusCode::BAD_REQUEST, Cow::from("wrap the value in an object: {\"value\": ...}"))
+        }
         EditRefused::TooDeep => (StatusCode::BAD_REQUEST, format!("keep it to {JSON_DEPTH_MAX} levels").into()),
         EditRefused::TooManyNodes => {
             (StatusCode::BAD_REQUEST, format!("keep it to {JSON_NODES_MAX}, or split the document into several").into())
         }
-        EditRefused::TooLarge => (StatusCode::BAD_REQUEST, "make the edit in several steps, or split the document".into()),
+        EditRefused::TooLarge => {
+            (StatusCode::BAD_REQUEST, "make the edit in several steps, or split the document".into())
+        }
         EditRefused::Patch(_) => (
             StatusCode::BAD_REQUEST,
             "a JSON Patch is an array of operations as in RFC 6902; the document is as it was".into(),
         ),
-        EditRefused::PatchTest(_) => (StatusCode::CONFLICT, "the document is as it was; read it and decide again".into()),
+        EditRefused::PatchTest(_) => {
+            (StatusCode::CONFLICT, "the document is as it was; read it and decide again".into())
+        }
         EditRefused::Increment(_) => {
             (StatusCode::BAD_REQUEST, "the pointer (RFC 6901) names a number, or a new member of an object".into())
         }
@@ -410,11 +429,7 @@ fn read(error: &ReadError) -> Said {
         ReadError::NotFound => not_found(),
         ReadError::Gone { .. } => gone(),
         ReadError::Busy => say(StatusCode::SERVICE_UNAVAILABLE, error.to_string(), "try again after a moment"),
-        ReadError::Unreadable => say(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            error.to_string(),
-            "ask another server, which holds it as well; this one's log says more",
-        ),
+        ReadError::Unreadable => unreadable(),
         _ => say(StatusCode::INTERNAL_SERVER_ERROR, error.to_string(), "the log says more"),
     }
 }

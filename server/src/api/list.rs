@@ -99,7 +99,8 @@ impl Page {
             self.json.push(b',');
         }
         let key = summary.id.key();
-        let entry = Entry { key, etag: summary.etag.to_string(), modified: timestamp::rfc3339(summary.modified), value };
+        let entry =
+            Entry { key, etag: summary.etag.to_string(), modified: timestamp::rfc3339(summary.modified), value };
         self.last = Some(key.to_owned());
         write(&mut self.json, &entry)
     }

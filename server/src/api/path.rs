@@ -30,7 +30,11 @@ pub(super) fn resource(path: &str) -> Result<Resource, ApiError> {
 pub(super) fn collection(path: &str) -> Result<(Scope, String), ApiError> {
     let (scope, rest) = scope(path)?;
     let collection = decode(rest)?;
-    if is_label(&collection, COLLECTION_BYTES_MAX) { Ok((scope, collection)) } else { Err(NameError::Collection.into()) }
+    if is_label(&collection, COLLECTION_BYTES_MAX) {
+        Ok((scope, collection))
+    } else {
+        Err(NameError::Collection.into())
+    }
 }
 
 fn scope(path: &str) -> Result<(Scope, &str), ApiError> {
@@ -93,17 +97,27 @@ mod tests {
         assert_eq!(resource("/api/documents/users/ann/history").unwrap(), history("ann"));
         assert_eq!(resource("/api/documents/users/a/b/history").unwrap(), history("a/b"));
         assert_eq!(resource("/api/documents/users/ann%2Fhistory/history").unwrap(), history("ann/history"));
-        assert_eq!(resource("/api/documents/users/ann%2Fhistory").unwrap(), document(Scope::Global, "users", "ann/history"));
+        assert_eq!(
+            resource("/api/documents/users/ann%2Fhistory").unwrap(),
+            document(Scope::Global, "users", "ann/history")
+        );
         assert_eq!(resource("/api/documents/users/history").unwrap(), document(Scope::Global, "users", "history"));
     }
 
     #[test]
     fn malformed_paths_are_refused() {
-        for path in ["/api/documents/users/%", "/api/documents/users/%2", "/api/documents/users/%zz", "/api/documents/users/%FF"] {
+        for path in [
+            "/api/documents/users/%",
+            "/api/documents/users/%2",
+            "/api/documents/users/%zz",
+            "/api/documents/users/%FF",
+        ] {
             assert!(matches!(resource(path), Err(ApiError::Form(Form::BadPath(_)))), "{path}");
         }
         let long = format!("/api/documents/users/{}", "k".repeat(513));
-        for path in ["/api/documents/us%20ers/a", "/api/documents/users/%00", "/api/zones/a%2Fb/documents/users/a", &long] {
+        for path in
+            ["/api/documents/us%20ers/a", "/api/documents/users/%00", "/api/zones/a%2Fb/documents/users/a", &long]
+        {
             assert!(matches!(resource(path), Err(ApiError::Name(_))), "{path}");
         }
         assert_eq!(collection("/api/documents/us%2Fers"), Err(NameError::Collection.into()));

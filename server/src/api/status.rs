@@ -17,6 +17,9 @@ use crate::metrics::EngineSample;
 /// How long the driver may take to answer before this server counts as not ready.
 const READY_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Most documents with changes in quarantine that are named.
+const QUARANTINED_MAX: usize = 100;
+
 pub(super) async fn ping(State(api): State<Shared>) -> Response {
     axum::Json(json!({"status": "ok", "version": *api.version, "zone": *api.zone})).into_response()
 }
@@ -89,6 +92,7 @@ fn describe(engine: &ServerEngine) -> Value {
     let quarantined: Vec<Value> = engine
         .quarantined()
         .iter()
+        .take(QUARANTINED_MAX)
         .map(|(id, changes)| json!({"document": id.to_string(), "changes": changes}))
         .collect();
     json!({

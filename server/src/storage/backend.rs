@@ -10,14 +10,14 @@ use redb::StorageBackend;
 use rustix::io::Errno;
 
 /// Bytes read and written back at a time.
-const REWRITE_BYTES: usize = 1 << 20;
+const REWRITE_BYTES: usize = 256 << 10;
 
 /// What failed first.
 #[derive(Debug)]
 pub(super) enum Fault {
     /// A write or a growth that had no space.
     Full,
-    /// Any other failed write, growth or sync.
+    /// Any other failed read, write, growth or sync.
     Failed(io::Error),
 }
 
@@ -39,10 +39,14 @@ impl Watched {
 
     /// What failed since the last call.
     pub(super) fn take_fault(&self) -> Option<Fault> {
-        self.fault.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.fault
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
     }
 
-    /// Writes every byte back over itself, and syncs.
+    /// Writes every byte back over itself, and syncs. Zeros are left alone: every page of redb's begins with its kind,
+    /// so they hold none, and most are holes that would start to take space.
     pub(super) fn rewrite(&self) -> io::Result<()> {
         let end = self.inner.len()?;
         let mut buffer = vec![0; REWRITE_BYTES];
@@ -51,7 +55,9 @@ impl Watched {
             let left = usize::try_from(end - offset).unwrap_or(usize::MAX);
             let chunk = &mut buffer[..left.min(REWRITE_BYTES)];
             self.inner.read(offset, chunk)?;
-            self.inner.write(offset, chunk)?;
+            if chunk.iter().any(|byte| *byte != 0) {
+                self.inner.write(offset, chunk)?;
+            }
             offset += chunk.len() as u64;
         }
         self.inner.sync_data()
@@ -76,7 +82,12 @@ impl StorageBackend for Watched {
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.inner.read(offset, out)
+        let result = self.inner.read(offset, out);
+        match &result {
+            // Reading past the end is damage, which is told apart by not being the system's error.
+            Err(error) if error.raw_os_error().is_none() => result,
+            _ => self.note(result, false),
+        }
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {

@@ -9,6 +9,7 @@ use std::io::{self, Read, Seek, Write as _};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use bytes::Bytes;
@@ -33,6 +34,8 @@ const PROBE_NAME: &str = "space.probe";
 const CLEAN: &str = "clean\n";
 /// Space that must be free before a full disk is tried again: each try that fails costs a repair of the database.
 const PROBE_BYTES: u64 = 1 << 20;
+/// Times that one call goes back to a reopened database before it gives up.
+const ATTEMPTS_MAX: usize = 4;
 
 const FORMAT: TableDefinition<'_, &str, u32> = TableDefinition::new("format");
 const FORMAT_KEY: &str = "version";
@@ -47,7 +50,7 @@ pub struct RedbStorage {
     database: RwLock<Option<Database>>,
     /// The first failure that no retry can mend.
     failed: OnceLock<io::Error>,
-    full: std::sync::atomic::AtomicBool,
+    full: AtomicBool,
     closed: OnceLock<()>,
     unclean: bool,
     folder: Option<Folder>,
@@ -69,18 +72,25 @@ impl RedbStorage {
     ///
     /// # Errors
     /// As for [`RedbStorage::open`].
-    pub fn on_backend(backend: Arc<dyn StorageBackend>, unclean: bool) -> Result<Self, StorageError> {
+    pub fn on_backend(
+        backend: Arc<dyn StorageBackend>,
+        unclean: bool,
+    ) -> Result<Self, StorageError> {
         Self::start(backend, unclean, None)
     }
 
-    fn start(backend: Arc<dyn StorageBackend>, unclean: bool, folder: Option<Folder>) -> Result<Self, StorageError> {
+    fn start(
+        backend: Arc<dyn StorageBackend>,
+        unclean: bool,
+        folder: Option<Folder>,
+    ) -> Result<Self, StorageError> {
         let backend = Watched::new(backend);
         let database = open_database(&backend)?;
         Ok(Self {
             backend,
             database: RwLock::new(Some(database)),
             failed: OnceLock::new(),
-            full: false.into(),
+            full: AtomicBool::new(false),
             closed: OnceLock::new(),
             unclean,
             folder,
@@ -97,65 +107,76 @@ impl RedbStorage {
         }
     }
 
-    /// Runs `work` on the open database, opening it first where an earlier failure closed it.
-    fn with<T>(&self, work: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, StorageError> {
-        self.check()?;
-        let mut database = self.database.read().unwrap_or_else(PoisonError::into_inner);
-        if database.is_none() {
+    /// Runs `work` on the open database, opening it first where an earlier failure closed it. `work` may run twice: redb
+    /// fails every transaction that is under way when one of them meets a fault.
+    fn with<T>(
+        &self,
+        work: impl Fn(&Database) -> Result<T, redb::Error>,
+    ) -> Result<T, StorageError> {
+        for _ in 0..ATTEMPTS_MAX {
+            self.check()?;
+            let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+            let Some(open) = database.as_ref() else {
+                drop(database);
+                self.reopen()?;
+                continue;
+            };
+            let result = work(open);
             drop(database);
-            self.reopen()?;
-            database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+            let error = match result {
+                Ok(done) => return Ok(done),
+                Err(error) => error,
+            };
+            let fault = self.backend.take_fault();
+            let bystander = fault.is_none() && matches!(error, redb::Error::PreviousIo);
+            if fault.is_some() || bystander {
+                *self
+                    .database
+                    .write()
+                    .unwrap_or_else(PoisonError::into_inner) = None;
+            }
+            if !bystander {
+                return Err(self.classify(fault, error));
+            }
         }
-        let Some(open) = database.as_ref() else {
-            return Err(StorageError::Closed);
-        };
-        let result = work(open);
-        drop(database);
-        result.map_err(|error| self.on_error(error))
-    }
-
-    /// redb refuses everything after a failed write, so the database is closed here and opened again by whoever is next.
-    fn on_error(&self, error: redb::Error) -> StorageError {
-        let fault = self.backend.take_fault();
-        if fault.is_some() || matches!(error, redb::Error::PreviousIo) {
-            let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
-            *database = None;
-        }
-        self.classify(fault, error)
+        Err(StorageError::Full)
     }
 
     fn classify(&self, fault: Option<Fault>, error: redb::Error) -> StorageError {
         match fault {
             Some(Fault::Full) => {
-                self.full.store(true, std::sync::atomic::Ordering::Release);
+                self.full.store(true, Ordering::Release);
                 StorageError::Full
             }
-            Some(Fault::Failed(error)) => {
-                let kept = copy(&error);
-                self.failed.get_or_init(|| kept);
-                StorageError::Failed(error)
-            }
+            Some(Fault::Failed(error)) => self.fail(error),
             None => plain(error),
         }
     }
 
+    /// Remembers a failure that nothing mends, so that everything after it fails as well.
+    fn fail(&self, error: io::Error) -> StorageError {
+        self.failed.get_or_init(|| copy(&error));
+        StorageError::Failed(error)
+    }
+
     fn reopen(&self) -> Result<(), StorageError> {
-        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        let mut database = self
+            .database
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
         self.check()?;
         if database.is_none() {
-            let opened = open_database(&self.backend);
-            if let Err(StorageError::Failed(error)) = &opened {
-                let kept = copy(error);
-                self.failed.get_or_init(|| kept);
+            match open_database(&self.backend) {
+                Ok(opened) => *database = Some(opened),
+                Err(StorageError::Failed(error)) => return Err(self.fail(error)),
+                Err(error) => return Err(error),
             }
-            *database = Some(opened?);
         }
         Ok(())
     }
 
     /// Whether a disk that was full has space again.
     fn has_space(&self) -> bool {
-        use std::sync::atomic::Ordering;
         if !self.full.load(Ordering::Acquire) {
             return true;
         }
@@ -224,7 +245,10 @@ impl Storage for RedbStorage {
                     return Ok(scan);
                 }
                 let (key, value) = entry?;
-                let (key, value) = (Bytes::copy_from_slice(key.value()), Bytes::copy_from_slice(value.value()));
+                let (key, value) = (
+                    Bytes::copy_from_slice(key.value()),
+                    Bytes::copy_from_slice(value.value()),
+                );
                 bytes += key.len() + value.len();
                 scan.entries.push((key, value));
             }
@@ -240,14 +264,26 @@ impl Storage for RedbStorage {
     fn rewrite_tail(&self) -> Result<(), StorageError> {
         self.check()?;
         // Held alone, so that no commit of another thread is overwritten by what was read before it.
-        let database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        let database = self
+            .database
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
         let result = self.backend.rewrite();
         drop(database);
-        result.map_err(|error| self.on_error(redb::Error::Io(error)))
+        result.map_err(|error| {
+            if is_no_space(&error) {
+                StorageError::Full
+            } else {
+                self.fail(error)
+            }
+        })
     }
 
     fn close(&self) -> Result<(), StorageError> {
-        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        let mut database = self
+            .database
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
         self.check()?;
         self.closed.get_or_init(|| ());
         *database = None;
@@ -387,7 +423,8 @@ impl Folder {
     fn has_space(&self) -> bool {
         let path = self.path.join(PROBE_NAME);
         let probed = File::create(&path).and_then(|probe| {
-            rustix::fs::fallocate(&probe, FallocateFlags::empty(), 0, PROBE_BYTES).map_err(io::Error::from)
+            rustix::fs::fallocate(&probe, FallocateFlags::empty(), 0, PROBE_BYTES)
+                .map_err(io::Error::from)
         });
         let _ = fs::remove_file(&path);
         !probed.is_err_and(|error| is_no_space(&error))
@@ -417,7 +454,9 @@ fn open_database(backend: &Watched) -> Result<Database, StorageError> {
             Some(Fault::Failed(error)) => StorageError::Failed(error),
             None => plain(error),
         }),
-        Err(_) => Err(StorageError::Corrupt("redb cannot make sense of the file".to_owned())),
+        Err(_) => Err(StorageError::Corrupt(
+            "redb cannot make sense of the file".to_owned(),
+        )),
     }
 }
 
@@ -431,7 +470,9 @@ fn read_format(database: &Database) -> Result<Option<u32>, redb::Error> {
 
 fn write_format(database: &Database) -> Result<(), redb::Error> {
     let transaction = database.begin_write()?;
-    transaction.open_table(FORMAT)?.insert(FORMAT_KEY, FORMAT_VERSION)?;
+    transaction
+        .open_table(FORMAT)?
+        .insert(FORMAT_KEY, FORMAT_VERSION)?;
     for table in Table::ALL {
         transaction.open_table(definition(table))?;
     }
@@ -449,7 +490,10 @@ fn definition(table: Table) -> Bin {
 /// An error in which the backend had no part.
 fn plain(error: redb::Error) -> StorageError {
     if let redb::Error::Io(error) = error {
-        if matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) {
+        if matches!(
+            error.kind(),
+            io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
+        ) {
             return StorageError::Corrupt(error.to_string());
         }
         return StorageError::Failed(error);
@@ -457,8 +501,15 @@ fn plain(error: redb::Error) -> StorageError {
     StorageError::Corrupt(error.to_string())
 }
 
-fn no_space_or(error: io::Error, otherwise: impl FnOnce(io::Error) -> StorageError) -> StorageError {
-    if is_no_space(&error) { StorageError::Full } else { otherwise(error) }
+fn no_space_or(
+    error: io::Error,
+    otherwise: impl FnOnce(io::Error) -> StorageError,
+) -> StorageError {
+    if is_no_space(&error) {
+        StorageError::Full
+    } else {
+        otherwise(error)
+    }
 }
 
 #[cfg(test)]

@@ -102,7 +102,10 @@ pub fn write_private(path: &Path, contents: &[u8]) -> io::Result<()> {
     }
 }
 
-fn load_or_create(path: &Path, make: impl FnOnce() -> Result<String, SecretError>) -> Result<String, SecretError> {
+fn load_or_create(
+    path: &Path,
+    make: impl FnOnce() -> Result<String, SecretError>,
+) -> Result<String, SecretError> {
     let unusable = |source| SecretError::File {
         path: path.to_owned(),
         source,
@@ -119,7 +122,10 @@ fn load_or_create(path: &Path, make: impl FnOnce() -> Result<String, SecretError
 
 fn checked_token(path: PathBuf, text: &str) -> Result<String, SecretError> {
     let token = text.trim();
-    if token.is_empty() || token.len() > TOKEN_BYTES_MAX || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+    if token.is_empty()
+        || token.len() > TOKEN_BYTES_MAX
+        || !token.bytes().all(|byte| byte.is_ascii_graphic())
+    {
         return Err(SecretError::Malformed {
             path,
             expected: "a token on one line",
@@ -172,7 +178,13 @@ mod tests {
 
     #[test]
     fn base64url_agrees_with_the_rfc() {
-        for (bytes, text) in [("", ""), ("f", "Zg"), ("fo", "Zm8"), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")] {
+        for (bytes, text) in [
+            ("", ""),
+            ("f", "Zg"),
+            ("fo", "Zm8"),
+            ("foo", "Zm9v"),
+            ("foobar", "Zm9vYmFy"),
+        ] {
             assert_eq!(base64url(bytes.as_bytes()), text);
         }
         assert_eq!(base64url(&[0xfb, 0xff]), "-_8");
@@ -181,21 +193,34 @@ mod tests {
     #[test]
     fn both_secrets_are_made_once_and_only_the_owner_reads_them() {
         let dir = tempfile::tempdir().expect("a folder");
-        let (key, token) = (node_key(dir.path()).expect("made"), admin_token(dir.path()).expect("made"));
+        let (key, token) = (
+            node_key(dir.path()).expect("made"),
+            admin_token(dir.path()).expect("made"),
+        );
         assert_eq!(node_key(dir.path()).expect("read").node_id(), key.node_id());
         assert_eq!(admin_token(dir.path()).expect("read"), token);
         assert_eq!(token.len(), 43);
         for name in [NODE_KEY_FILE, ADMIN_TOKEN_FILE] {
-            let mode = fs::metadata(dir.path().join(name)).expect("it is there").permissions().mode();
+            let mode = fs::metadata(dir.path().join(name))
+                .expect("it is there")
+                .permissions()
+                .mode();
             assert_eq!(mode & 0o777, 0o600, "{name}");
         }
-        assert_eq!(fs::read_dir(dir.path()).expect("readable").count(), 2, "temporary files were left");
+        assert_eq!(
+            fs::read_dir(dir.path()).expect("readable").count(),
+            2,
+            "temporary files were left"
+        );
     }
 
     #[test]
     fn a_token_that_is_there_is_used_as_it_is() {
         let dir = tempfile::tempdir().expect("a folder");
-        assert_eq!(read_admin_token(dir.path()).expect("no file is no error"), None);
+        assert_eq!(
+            read_admin_token(dir.path()).expect("no file is no error"),
+            None
+        );
         fs::write(dir.path().join(ADMIN_TOKEN_FILE), "shared by three\n").expect("written");
         assert!(admin_token(dir.path()).is_err(), "a token has no spaces");
         fs::write(dir.path().join(ADMIN_TOKEN_FILE), "shared-by-three\n").expect("written");

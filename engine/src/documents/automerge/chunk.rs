@@ -166,10 +166,15 @@ impl<'a> Columns<'a> {
             *slice = reader.take(length)?;
         }
         let mut ops = 0_u64;
-        for_runs(Self::of(&slices, ACTION), CHANGE_OPS_MAX, Reader::unsigned, |action, run| {
-            ops += run;
-            ACTIONS.contains(&action?).then_some(())
-        })?;
+        for_runs(
+            Self::of(&slices, ACTION),
+            CHANGE_OPS_MAX,
+            Reader::unsigned,
+            |action, run| {
+                ops += run;
+                ACTIONS.contains(&action?).then_some(())
+            },
+        )?;
         Some(Self { slices, ops })
     }
 
@@ -192,11 +197,15 @@ impl<'a> Columns<'a> {
 
     fn check_runs(&self, other_actors: u64) -> Option<()> {
         let ops = self.ops;
-        let known_actor = |actor: Option<u64>, _| (actor.unwrap_or(0) <= other_actors).then_some(());
+        let known_actor =
+            |actor: Option<u64>, _| (actor.unwrap_or(0) <= other_actors).then_some(());
         for_runs(self.get(OBJECT_ACTOR), ops, Reader::unsigned, known_actor)?;
-        for_runs(self.get(OBJECT_COUNTER), ops, Reader::unsigned, |counter, _| {
-            u32::try_from(counter.unwrap_or(0)).ok().map(drop)
-        })?;
+        for_runs(
+            self.get(OBJECT_COUNTER),
+            ops,
+            Reader::unsigned,
+            |counter, _| u32::try_from(counter.unwrap_or(0)).ok().map(drop),
+        )?;
         for_runs(self.get(KEY_ACTOR), ops, Reader::unsigned, known_actor)?;
         check_counters(self.get(KEY_COUNTER), ops)?;
         for_runs(self.get(KEY_TEXT), ops, Reader::text, |_, _| Some(()))?;
@@ -204,21 +213,36 @@ impl<'a> Columns<'a> {
         self.check_values()?;
 
         let mut predecessors = 0_u64;
-        for_runs(self.get(PREDECESSOR_COUNT), ops, Reader::unsigned, |count, run| {
-            predecessors = predecessors.checked_add(count?.checked_mul(run)?)?;
-            (predecessors <= CHANGE_PREDECESSORS_MAX).then_some(())
-        })?;
-        for_runs(self.get(PREDECESSOR_ACTOR), predecessors, Reader::unsigned, known_actor)?;
+        for_runs(
+            self.get(PREDECESSOR_COUNT),
+            ops,
+            Reader::unsigned,
+            |count, run| {
+                predecessors = predecessors.checked_add(count?.checked_mul(run)?)?;
+                (predecessors <= CHANGE_PREDECESSORS_MAX).then_some(())
+            },
+        )?;
+        for_runs(
+            self.get(PREDECESSOR_ACTOR),
+            predecessors,
+            Reader::unsigned,
+            known_actor,
+        )?;
         check_counters(self.get(PREDECESSOR_COUNTER), predecessors)
     }
 
     fn check_values(&self) -> Option<()> {
         let mut value_bytes = 0_u64;
-        for_runs(self.get(VALUE_META), self.ops, Reader::unsigned, |meta, run| {
-            let meta = meta?;
-            value_bytes = value_bytes.checked_add((meta >> 4).checked_mul(run)?)?;
-            VALUE_TYPES.contains(&(meta & 0xf)).then_some(())
-        })?;
+        for_runs(
+            self.get(VALUE_META),
+            self.ops,
+            Reader::unsigned,
+            |meta, run| {
+                let meta = meta?;
+                value_bytes = value_bytes.checked_add((meta >> 4).checked_mul(run)?)?;
+                VALUE_TYPES.contains(&(meta & 0xf)).then_some(())
+            },
+        )?;
         (value_bytes == self.get(VALUE).len() as u64).then_some(())
     }
 }
@@ -332,7 +356,8 @@ impl<'a> Reader<'a> {
             value |= i64::from(byte & 0x7f) << shift;
             if byte & 0x80 == 0 {
                 let overlong = shift > 0
-                    && ((byte == 0 && previous & 0x40 == 0) || (byte == 0x7f && previous & 0x40 != 0));
+                    && ((byte == 0 && previous & 0x40 == 0)
+                        || (byte == 0x7f && previous & 0x40 != 0));
                 if byte & 0x40 != 0 && shift < 57 {
                     value |= -1 << (shift + 7);
                 }

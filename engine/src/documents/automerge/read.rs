@@ -5,7 +5,9 @@
 
 use std::collections::BTreeSet;
 
-use automerge::{ObjId, ObjType, Prop, ReadDoc, ScalarValue, ScalarValueRef, Value as Stored, ValueRef};
+use automerge::{
+    ObjId, ObjType, Prop, ReadDoc, ScalarValue, ScalarValueRef, Value as Stored, ValueRef,
+};
 use serde_json::{Map, Number, Value};
 
 use crate::documents::json::pointer_push;
@@ -38,7 +40,7 @@ pub(super) enum Content {
 }
 
 /// The whole document.
-pub(super) fn document(doc: &impl ReadDoc) -> Result<Value, TooDeep> {
+pub(super) fn document(doc: &impl ReadDoc) -> Result<Map<String, Value>, TooDeep> {
     map(doc, &[ObjId::Root], 0)
 }
 
@@ -87,11 +89,11 @@ pub(super) fn list(doc: &impl ReadDoc, list: &ObjId, level: usize) -> Result<Vec
         .collect()
 }
 
-fn map(doc: &impl ReadDoc, maps: &[ObjId], level: usize) -> Result<Value, TooDeep> {
+fn map(doc: &impl ReadDoc, maps: &[ObjId], level: usize) -> Result<Map<String, Value>, TooDeep> {
     if level >= JSON_DEPTH_MAX {
         return Err(TooDeep);
     }
-    let members = match maps {
+    match maps {
         [one] => doc
             .map_range(one, ..)
             .map(|item| {
@@ -103,16 +105,15 @@ fn map(doc: &impl ReadDoc, maps: &[ObjId], level: usize) -> Result<Value, TooDee
                 };
                 Ok((item.key.into_owned(), value))
             })
-            .collect::<Result<Map<_, _>, _>>()?,
+            .collect(),
         several => keys(doc, several)
             .into_iter()
             .map(|key| {
                 let place = place(doc, several, &Prop::Map(key.clone()));
                 Ok((key, shown(doc, &place, level + 1)?))
             })
-            .collect::<Result<Map<_, _>, _>>()?,
-    };
-    Ok(Value::Object(members))
+            .collect(),
+    }
 }
 
 /// What reads show of a place.
@@ -121,7 +122,7 @@ pub(super) fn shown(doc: &impl ReadDoc, place: &[Held], level: usize) -> Result<
         return Ok(Value::Null);
     };
     match &winner.content {
-        Content::Map => map(doc, &maps_of(place), level),
+        Content::Map => map(doc, &maps_of(place), level).map(Value::Object),
         Content::List => list_value(doc, &winner.id, level),
         Content::Text => Ok(text(doc, &winner.id)),
         Content::Counter(counter) => Ok(Value::from(*counter)),
@@ -148,7 +149,9 @@ fn open(
     level: usize,
 ) -> Result<Value, TooDeep> {
     match value {
-        ValueRef::Object(ObjType::Map | ObjType::Table) => map(doc, &[id()], level),
+        ValueRef::Object(ObjType::Map | ObjType::Table) => {
+            map(doc, &[id()], level).map(Value::Object)
+        }
         ValueRef::Object(ObjType::List) => list_value(doc, &id(), level),
         ValueRef::Object(ObjType::Text) => Ok(text(doc, &id())),
         ValueRef::Scalar(scalar) => Ok(match scalar {
@@ -250,7 +253,7 @@ impl<'a, R: ReadDoc> Conflicts<'a, R> {
                 let alone = std::slice::from_ref(held);
                 let value = match held.content {
                     Content::Map if std::mem::replace(&mut maps_shown, true) => return None,
-                    Content::Map => map(self.doc, &maps_of(place), level),
+                    Content::Map => map(self.doc, &maps_of(place), level).map(Value::Object),
                     Content::List | Content::Text | Content::Counter(_) | Content::Scalar(_) => {
                         shown(self.doc, alone, level)
                     }

@@ -84,17 +84,25 @@ impl Court {
             if self.holds(&change.hash()) {
                 continue;
             }
-            if change.deps().iter().any(|dep| self.refused.contains_key(&ChangeHash(dep.0))) {
+            if change
+                .deps()
+                .iter()
+                .any(|dep| self.refused.contains_key(&ChangeHash(dep.0)))
+            {
                 self.refuse(&change, Quarantine::Ancestor);
                 continue;
             }
-            let in_chain =
-                |dep: &AutomergeHash| chain.iter().rev().any(|link| link.hash() == *dep);
+            let in_chain = |dep: &AutomergeHash| chain.iter().rev().any(|link| link.hash() == *dep);
             let continues = match chain.last() {
                 None => true,
                 Some(last) => change.deps().contains(&last.hash()),
             };
-            if continues && change.deps().iter().all(|dep| in_chain(dep) || self.holds(dep)) {
+            if continues
+                && change
+                    .deps()
+                    .iter()
+                    .all(|dep| in_chain(dep) || self.holds(dep))
+            {
                 chain.push(change);
             } else if chain.is_empty() {
                 self.refuse(&change, Quarantine::Apply);
@@ -143,12 +151,17 @@ impl Court {
             tried(fork, chain)?;
         }
         self.doc = tried(self.doc.clone(), chain)?;
-        self.applied_bytes += chain.iter().map(|change| change.raw_bytes().len()).sum::<usize>();
+        self.applied_bytes += chain
+            .iter()
+            .map(|change| change.raw_bytes().len())
+            .sum::<usize>();
         Ok(())
     }
 
     fn holds(&self, hash: &AutomergeHash) -> bool {
-        self.doc.get_missing_deps(std::slice::from_ref(hash)).is_empty()
+        self.doc
+            .get_missing_deps(std::slice::from_ref(hash))
+            .is_empty()
     }
 
     fn refuse(&mut self, change: &Change, reason: Quarantine) {
@@ -173,9 +186,7 @@ fn survives(mut doc: Automerge, changes: &[Change]) -> Result<Automerge, Quarant
     }
     loaded.set_actor(ActorId::from(&[0; 16][..]));
     let mut write = loaded.transaction();
-    write
-        .put(ROOT, "", 0)
-        .map_err(|_| Quarantine::Apply)?;
+    write.put(ROOT, "", 0).map_err(|_| Quarantine::Apply)?;
     write.rollback();
     Ok(doc)
 }

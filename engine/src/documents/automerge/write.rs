@@ -3,6 +3,7 @@
 //! Where a place is a union of maps, a member is written to the map with the greatest id and removed from the others, so
 //! that what was asked is what is read.
 
+use automerge::hydrate::{Map as StoredMap, MapValue, Value as Stored};
 use automerge::transaction::{Transactable, Transaction};
 use automerge::{AutomergeError, ObjId, ObjType, Prop, ReadDoc, ScalarValue};
 use serde_json::{Map, Number, Value};
@@ -15,16 +16,37 @@ use crate::documents::json::{array_index, pointer_push};
 /// increments to overflow 64 bits, where Automerge panics.
 pub(super) const COUNTER_MAX: i64 = 1 << 53;
 
-/// Makes the document read as `members`.
+/// Makes the document, which reads as `present`, read as `members`.
 ///
 /// # Errors
 /// When a number cannot be held. The transaction must then be rolled back.
-pub(super) fn put(tx: &mut Transaction<'_>, members: &Map<String, Value>) -> Result<(), EditRefused> {
-    Writer {
+pub(super) fn put(
+    tx: &mut Transaction<'_>,
+    present: &Map<String, Value>,
+    members: &Map<String, Value>,
+) -> Result<(), EditRefused> {
+    let mut writer = Writer {
         tx,
         pointer: String::new(),
-    }
-    .map(&[ObjId::Root], members, 0)
+    };
+    writer.map(&[ObjId::Root], present, members)
+}
+
+/// Fills a document that has no operation yet, in one batch.
+///
+/// # Errors
+/// As for [`put`].
+pub(super) fn create(
+    tx: &mut Transaction<'_>,
+    members: &Map<String, Value>,
+) -> Result<(), EditRefused> {
+    let mut writer = Writer {
+        tx,
+        pointer: String::new(),
+    };
+    let map = writer.stored_map(members)?;
+    writer.done(|tx| tx.init_root_from_hydrate(&map));
+    Ok(())
 }
 
 /// Adds `by` to the counter at the path `tokens`.
@@ -113,10 +135,14 @@ struct Writer<'a, 'b> {
 }
 
 impl<'b> Writer<'_, 'b> {
-    /// Makes the union of `maps` read as `members`.
-    fn map(&mut self, maps: &[ObjId], members: &Map<String, Value>, level: usize) -> Result<(), EditRefused> {
-        let present = read::keys(self.tx, maps);
-        for key in present.iter().filter(|key| !members.contains_key(*key)) {
+    /// Makes the union of `maps`, which reads as `present`, read as `members`.
+    fn map(
+        &mut self,
+        maps: &[ObjId],
+        present: &Map<String, Value>,
+        members: &Map<String, Value>,
+    ) -> Result<(), EditRefused> {
+        for key in present.keys().filter(|key| !members.contains_key(*key)) {
             let prop = Prop::Map(key.clone());
             let place = read::place(self.tx, maps, &prop);
             self.clear(&place, &prop, None);
@@ -125,10 +151,13 @@ impl<'b> Writer<'_, 'b> {
             let parent = self.pointer.len();
             pointer_push(&mut self.pointer, key);
             let prop = Prop::Map(key.clone());
-            if present.contains(key) {
-                self.update(maps, &prop, value, level + 1)?;
-            } else if let Some(map) = maps.last() {
-                self.write(map, &prop, value)?;
+            match present.get(key) {
+                Some(shown) => self.update(maps, &prop, shown, value)?,
+                None => {
+                    if let Some(map) = maps.last() {
+                        self.write(map, &prop, value)?;
+                    }
+                }
             }
             self.pointer.truncate(parent);
         }
@@ -136,58 +165,58 @@ impl<'b> Writer<'_, 'b> {
     }
 
     /// Makes the list read as `elements`: what both begin and end with stays, the middle is replaced.
-    fn list(&mut self, list: &ObjId, elements: &[Value], level: usize) -> Result<(), EditRefused> {
-        let present = read::list(self.tx, list, level).map_err(|_| EditRefused::TooDeep)?;
+    fn list(
+        &mut self,
+        list: &ObjId,
+        present: &[Value],
+        elements: &[Value],
+    ) -> Result<(), EditRefused> {
         let head = equal(present.iter(), elements.iter());
         let shorter = present.len().min(elements.len());
         let tail = equal(present.iter().rev(), elements.iter().rev()).min(shorter - head);
-        let removed = present.len() - head - tail;
-        let added = elements.get(head..elements.len() - tail).unwrap_or_default();
-        if let ([element], 1) = (added, removed) {
+        let removed = present.get(head..present.len() - tail).unwrap_or_default();
+        let added = elements
+            .get(head..elements.len() - tail)
+            .unwrap_or_default();
+        if let ([shown], [element]) = (removed, added) {
             let parent = self.pointer.len();
             pointer_push(&mut self.pointer, &head.to_string());
-            self.update(std::slice::from_ref(list), &Prop::Seq(head), element, level + 1)?;
+            self.update(std::slice::from_ref(list), &Prop::Seq(head), shown, element)?;
             self.pointer.truncate(parent);
             return Ok(());
         }
-        for _ in 0..removed {
-            self.done(|tx| tx.delete(list, head));
-        }
-        for (index, element) in (head..).zip(added) {
-            self.insert(list, index, element)?;
-        }
+        let added = added
+            .iter()
+            .map(|element| self.stored(element))
+            .collect::<Result<Vec<_>, _>>()?;
+        let removed = isize::try_from(removed.len()).map_err(|_| EditRefused::TooLarge)?;
+        self.done(|tx| tx.splice(list, head, removed, added));
         Ok(())
     }
 
-    /// Makes the place read as `value`, which it may already.
+    /// Makes the place, which reads as `shown`, read as `value`.
     fn update(
         &mut self,
         containers: &[ObjId],
         prop: &Prop,
+        shown: &Value,
         value: &Value,
-        level: usize,
     ) -> Result<(), EditRefused> {
-        let place = read::place(self.tx, containers, prop);
-        match (place.last(), value) {
-            (Some(Held { content: Content::Map, .. }), Value::Object(members)) => {
-                return self.map(&read::maps_of(&place), members, level);
-            }
-            (Some(Held { content: Content::List, id, .. }), Value::Array(elements)) => {
-                return self.list(id, elements, level);
-            }
-            (Some(Held { content: Content::Scalar(present), .. }), _) if present == value => {
-                return Ok(());
-            }
-            (Some(Held { content: Content::Counter(present), .. }), _)
-                if *value == Value::from(*present) =>
-            {
-                return Ok(());
-            }
-            (Some(_) | None, _) => {}
+        if shown == value {
+            return Ok(());
         }
-        self.replace(containers, prop, &place, |writer, container| {
-            writer.write(container, prop, value)
-        })
+        let place = read::place(self.tx, containers, prop);
+        match (shown, value, place.last()) {
+            (Value::Object(present), Value::Object(members), _) => {
+                self.map(&read::maps_of(&place), present, members)
+            }
+            (Value::Array(present), Value::Array(elements), Some(list)) => {
+                self.list(&list.id, present, elements)
+            }
+            (_, _, _) => self.replace(containers, prop, &place, |writer, container| {
+                writer.write(container, prop, value)
+            }),
+        }
     }
 
     /// Writes to the last container and empties the place in the others.
@@ -219,45 +248,40 @@ impl<'b> Writer<'_, 'b> {
 
     /// Writes a value to a place, over whatever is there.
     fn write(&mut self, container: &ObjId, prop: &Prop, value: &Value) -> Result<(), EditRefused> {
-        let kind = match value {
-            Value::Object(_) => ObjType::Map,
-            Value::Array(_) => ObjType::List,
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
-                let scalar = self.scalar(value)?;
-                self.done(|tx| tx.put(container, prop.clone(), scalar));
-                return Ok(());
+        match self.stored(value)? {
+            Stored::Scalar(scalar) => self.done(|tx| tx.put(container, prop.clone(), scalar)),
+            stored @ (Stored::Map(_) | Stored::List(_) | Stored::Text(_)) => {
+                self.done(|tx| tx.batch_create_object(container, prop.clone(), &stored, false));
             }
-        };
-        let object = self.done(|tx| tx.put_object(container, prop.clone(), kind));
-        self.fill(&object, value)
-    }
-
-    fn insert(&mut self, list: &ObjId, index: usize, value: &Value) -> Result<(), EditRefused> {
-        let kind = match value {
-            Value::Object(_) => ObjType::Map,
-            Value::Array(_) => ObjType::List,
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
-                let scalar = self.scalar(value)?;
-                self.done(|tx| tx.insert(list, index, scalar));
-                return Ok(());
-            }
-        };
-        let object = self.done(|tx| tx.insert_object(list, index, kind));
-        self.fill(&object, value)
-    }
-
-    /// Writes the content of an object that was just made.
-    fn fill(&mut self, object: &ObjId, value: &Value) -> Result<(), EditRefused> {
-        match value {
-            Value::Object(members) => members
-                .iter()
-                .try_for_each(|(key, member)| self.write(object, &Prop::Map(key.clone()), member)),
-            Value::Array(elements) => elements
-                .iter()
-                .enumerate()
-                .try_for_each(|(index, element)| self.insert(object, index, element)),
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Ok(()),
         }
+        Ok(())
+    }
+
+    /// A value as Automerge writes it in one batch, which it does in the order of keys.
+    fn stored(&self, value: &Value) -> Result<Stored, EditRefused> {
+        match value {
+            Value::Object(members) => self.stored_map(members).map(Stored::Map),
+            Value::Array(elements) => {
+                let list: Vec<_> = elements
+                    .iter()
+                    .map(|element| self.stored(element))
+                    .collect::<Result<_, _>>()?;
+                Ok(Stored::List(list.into()))
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+                self.scalar(value).map(Stored::Scalar)
+            }
+        }
+    }
+
+    fn stored_map(&self, members: &Map<String, Value>) -> Result<StoredMap, EditRefused> {
+        let mut map = StoredMap::default();
+        for (key, member) in members {
+            let value = self.stored(member)?;
+            let conflict = false;
+            map.insert(key.clone(), MapValue { value, conflict });
+        }
+        Ok(map)
     }
 
     fn scalar(&self, value: &Value) -> Result<ScalarValue, EditRefused> {
@@ -271,7 +295,10 @@ impl<'b> Writer<'_, 'b> {
         }
     }
 
-    fn done<T>(&mut self, write: impl FnOnce(&mut Transaction<'b>) -> Result<T, AutomergeError>) -> T {
+    fn done<T>(
+        &mut self,
+        write: impl FnOnce(&mut Transaction<'b>) -> Result<T, AutomergeError>,
+    ) -> T {
         write(self.tx).expect("Automerge takes a write to a place it has just shown")
     }
 }

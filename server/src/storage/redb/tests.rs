@@ -1,1 +1,461 @@
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+use std::sync::Mutex;
 
+use redb::backends::InMemoryBackend;
+use rustix::io::Errno;
+
+use super::*;
+
+/// A store of format 1 as knot 0.1.0 wrote it, compressed with LZ4 because redb's smallest file is mostly zeros. It holds
+/// [`fixture_writes`]. A later format must go on reading it.
+const FIXTURE_V1: &[u8] = include_bytes!("../../../fixtures/format-1.redb.lz4");
+
+fn put(table: Table, key: &str, value: &str) -> Write {
+    Write {
+        table,
+        key: Bytes::copy_from_slice(key.as_bytes()),
+        value: Some(Bytes::copy_from_slice(value.as_bytes())),
+    }
+}
+
+fn remove(table: Table, key: &str) -> Write {
+    Write {
+        table,
+        key: Bytes::copy_from_slice(key.as_bytes()),
+        value: None,
+    }
+}
+
+fn fixture_writes() -> Vec<Write> {
+    vec![
+        put(Table::Meta, "cluster", "0123456789abcdef"),
+        put(Table::Documents, "users/alice", "heads"),
+        put(Table::Documents, "users/bob", ""),
+        put(Table::Changes, "a1", "first change"),
+        put(Table::Changes, "a2", "second change"),
+    ]
+}
+
+fn read(
+    store: &impl Storage,
+    table: Table,
+    start: &str,
+    end: &str,
+    bytes_max: usize,
+) -> (String, bool) {
+    let scan = store
+        .scan(&Query {
+            table,
+            start: Bytes::copy_from_slice(start.as_bytes()),
+            end: Bytes::copy_from_slice(end.as_bytes()),
+            bytes_max,
+        })
+        .expect("readable");
+    let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
+    let entries: Vec<_> = scan
+        .entries
+        .iter()
+        .map(|(k, v)| format!("{}={}", text(k), text(v)))
+        .collect();
+    (entries.join(" "), scan.complete)
+}
+
+fn all(store: &impl Storage, table: Table) -> String {
+    read(store, table, "", "", usize::MAX).0
+}
+
+/// A disk with a page cache, which can run out of space and fail its syncs.
+#[derive(Debug, Default)]
+struct Disk {
+    cache: InMemoryBackend,
+    state: Mutex<DiskState>,
+}
+
+#[derive(Debug, Default)]
+struct DiskState {
+    stable: Vec<u8>,
+    dirty: Vec<(u64, Vec<u8>)>,
+    full: bool,
+    syncs_fail: bool,
+    syncs: usize,
+}
+
+impl Disk {
+    fn set(&self, change: impl FnOnce(&mut DiskState)) {
+        change(&mut self.state.lock().expect("unpoisoned"));
+    }
+
+    fn no_space(&self) -> io::Result<()> {
+        let full = self.state.lock().expect("unpoisoned").full;
+        if full {
+            Err(Errno::NOSPC.into())
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The disk as a power cut would leave it.
+    fn after_power_cut(&self) -> Arc<Self> {
+        let stable = self.state.lock().expect("unpoisoned").stable.clone();
+        let disk = Self::default();
+        disk.cache.set_len(stable.len() as u64).expect("memory");
+        disk.cache.write(0, &stable).expect("memory");
+        disk.set(|state| state.stable = stable);
+        Arc::new(disk)
+    }
+}
+
+impl StorageBackend for Disk {
+    fn len(&self) -> io::Result<u64> {
+        self.cache.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.cache.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.no_space()?;
+        self.cache.set_len(len)?;
+        self.set(|state| {
+            state
+                .stable
+                .resize(usize::try_from(len).expect("it fits"), 0)
+        });
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let mut state = self.state.lock().expect("unpoisoned");
+        state.syncs += 1;
+        let dirty = std::mem::take(&mut state.dirty);
+        if state.syncs_fail {
+            return Err(Errno::IO.into());
+        }
+        for (offset, data) in dirty {
+            let start = usize::try_from(offset).expect("it fits");
+            state.stable[start..start + data.len()].copy_from_slice(&data);
+        }
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.no_space()?;
+        self.cache.write(offset, data)?;
+        self.set(|state| state.dirty.push((offset, data.to_vec())));
+        Ok(())
+    }
+}
+
+fn on_disk(disk: &Arc<Disk>) -> RedbStorage {
+    RedbStorage::on_backend(disk.clone(), false).expect("it opens")
+}
+
+#[test]
+fn batches_apply_in_order_and_ranges_read_in_key_order() {
+    let store = on_disk(&Arc::default());
+    let first = [
+        put(Table::Meta, "b", "1"),
+        put(Table::Meta, "a", "2"),
+        put(Table::Changes, "a", "log"),
+    ];
+    let second = [
+        put(Table::Meta, "c", "3"),
+        remove(Table::Meta, "b"),
+        put(Table::Meta, "a", "4"),
+    ];
+    store.commit(&[&first, &second]).expect("committed");
+    assert_eq!(all(&store, Table::Meta), "a=4 c=3");
+    assert_eq!(all(&store, Table::Changes), "a=log");
+    assert_eq!(all(&store, Table::Documents), "");
+    assert_eq!(
+        read(&store, Table::Meta, "b", "", 100),
+        ("c=3".into(), true)
+    );
+    assert_eq!(
+        read(&store, Table::Meta, "a", "c", 100),
+        ("a=4".into(), true)
+    );
+    assert_eq!(
+        read(&store, Table::Meta, "c", "a", 100),
+        (String::new(), true)
+    );
+    assert_eq!(read(&store, Table::Meta, "", "", 1), ("a=4".into(), false));
+    assert_eq!(read(&store, Table::Meta, "", "", 0), ("a=4".into(), false));
+    assert_eq!(read(&store, Table::Meta, "c", "", 0), ("c=3".into(), true));
+}
+
+#[test]
+fn a_commit_is_one_sync_and_survives_a_power_cut() {
+    let disk = Arc::<Disk>::default();
+    let store = on_disk(&disk);
+    let before = disk.state.lock().expect("unpoisoned").syncs;
+    let batch = [put(Table::Meta, "a", "1"), put(Table::Documents, "d", "1")];
+    store.commit(&[&batch, &batch, &batch]).expect("committed");
+    assert_eq!(disk.state.lock().expect("unpoisoned").syncs - before, 1);
+    assert_eq!(
+        all(&on_disk(&disk.after_power_cut()), Table::Documents),
+        "d=1"
+    );
+}
+
+#[test]
+fn a_full_disk_refuses_writes_keeps_reading_and_recovers_unaided() {
+    let disk = Arc::<Disk>::default();
+    let store = on_disk(&disk);
+    store
+        .commit(&[&[put(Table::Meta, "kept", "1")]])
+        .expect("committed");
+    disk.set(|state| state.full = true);
+    for _ in 0..3 {
+        let error = store
+            .commit(&[&[put(Table::Meta, "lost", "1")]])
+            .expect_err("there is no space");
+        assert!(
+            matches!(error, StorageError::Full) && !error.is_fatal(),
+            "{error}"
+        );
+    }
+    disk.set(|state| state.full = false);
+    assert_eq!(all(&store, Table::Meta), "kept=1");
+    store
+        .commit(&[&[put(Table::Meta, "later", "1")]])
+        .expect("there is space again");
+    assert_eq!(
+        all(&on_disk(&disk.after_power_cut()), Table::Meta),
+        "kept=1 later=1"
+    );
+}
+
+#[test]
+fn the_first_failed_sync_is_the_last() {
+    let disk = Arc::<Disk>::default();
+    let store = on_disk(&disk);
+    disk.set(|state| state.syncs_fail = true);
+    let error = store
+        .commit(&[&[put(Table::Meta, "a", "1")]])
+        .expect_err("the sync failed");
+    assert!(
+        matches!(error, StorageError::Failed(_)) && error.is_fatal(),
+        "{error}"
+    );
+    disk.set(|state| state.syncs_fail = false);
+    let error = store
+        .commit(&[&[put(Table::Meta, "a", "1")]])
+        .expect_err("nobody knows what is on the disk");
+    assert!(matches!(error, StorageError::Failed(_)), "{error}");
+}
+
+#[test]
+fn rewriting_brings_to_the_disk_what_only_the_page_cache_holds() {
+    let disk = Arc::<Disk>::default();
+    let store = on_disk(&disk);
+    store
+        .commit(&[&[put(Table::Meta, "a", "1")]])
+        .expect("committed");
+    disk.set(|state| state.syncs_fail = true);
+    store
+        .commit(&[&[put(Table::Meta, "b", "2")]])
+        .expect_err("the sync failed");
+    drop(store);
+    disk.set(|state| state.syncs_fail = false);
+
+    let restarted = RedbStorage::on_backend(disk.clone(), true).expect("the page cache reads well");
+    assert!(restarted.was_unclean());
+    let seen = all(&restarted, Table::Meta);
+    restarted.rewrite_tail().expect("rewritten");
+    let cached = |disk: &Disk| {
+        let mut bytes =
+            vec![0; usize::try_from(disk.cache.len().expect("memory")).expect("it fits")];
+        disk.cache.read(0, &mut bytes).expect("memory");
+        bytes
+    };
+    assert!(
+        cached(&disk) == disk.state.lock().expect("unpoisoned").stable,
+        "the cache still lies"
+    );
+    assert_eq!(all(&on_disk(&disk.after_power_cut()), Table::Meta), seen);
+}
+
+#[test]
+fn a_store_is_unclean_unless_it_was_closed() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = RedbStorage::open(dir.path()).expect("made");
+    assert!(!store.was_unclean(), "a new store has no past");
+    store
+        .commit(&[&[put(Table::Meta, "a", "1")]])
+        .expect("committed");
+    drop(store);
+
+    let store = RedbStorage::open(dir.path()).expect("opened");
+    assert!(store.was_unclean());
+    store.rewrite_tail().expect("rewritten");
+    assert_eq!(all(&store, Table::Meta), "a=1");
+    store.close().expect("closed");
+    assert!(matches!(store.commit(&[]), Err(StorageError::Closed)));
+    drop(store);
+    assert!(!RedbStorage::open(dir.path()).expect("opened").was_unclean());
+}
+
+#[test]
+fn a_folder_in_use_is_refused_with_its_name_and_the_pid() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let _held = RedbStorage::open(dir.path()).expect("made");
+    let error = RedbStorage::open(dir.path())
+        .expect_err("it is in use")
+        .to_string();
+    let expected = format!(
+        "{} is in use by another knot server (pid {})",
+        dir.path().display(),
+        std::process::id()
+    );
+    assert_eq!(error, expected);
+}
+
+#[test]
+fn only_the_owner_can_read_the_data() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let data_dir = dir.path().join("a/b");
+    let store = RedbStorage::open(&data_dir).expect("made");
+    let mode = |path: &Path| {
+        fs::metadata(path)
+            .expect("it is there")
+            .permissions()
+            .mode()
+            & 0o777
+    };
+    assert_eq!(mode(&data_dir), 0o700);
+    assert_eq!(mode(&data_dir.join(FILE_NAME)), 0o600);
+    assert_eq!(mode(&data_dir.join(LOCK_NAME)), 0o600);
+    assert!(store.size_bytes() > 0);
+}
+
+#[test]
+fn a_crash_while_the_file_was_made_is_started_over() {
+    let dir = tempfile::tempdir().expect("a folder");
+    fs::write(dir.path().join(NEW_FILE_NAME), b"torn").expect("written");
+    RedbStorage::open(dir.path()).expect("made anew");
+    assert!(!dir.path().join(NEW_FILE_NAME).exists());
+}
+
+#[test]
+fn what_is_no_store_is_refused_and_left_alone() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let rubbish = vec![7; 1 << 16];
+    fs::write(dir.path().join(FILE_NAME), &rubbish).expect("written");
+    let error = RedbStorage::open(dir.path()).expect_err("it is rubbish");
+    assert!(matches!(error, StorageError::Corrupt(_)), "{error}");
+    assert!(fs::read(dir.path().join(FILE_NAME)).expect("readable") == rubbish);
+}
+
+#[test]
+fn a_newer_format_is_refused() {
+    let disk = Arc::<Disk>::default();
+    drop(on_disk(&disk));
+    let database = Builder::new()
+        .create_with_backend(Watched::new(disk.clone()))
+        .expect("opened");
+    let transaction = database.begin_write().expect("begun");
+    let newer = FORMAT_VERSION + 1;
+    transaction
+        .open_table(FORMAT)
+        .expect("there")
+        .insert(FORMAT_KEY, newer)
+        .expect("set");
+    transaction.commit().expect("committed");
+    drop(database);
+    let error = RedbStorage::on_backend(disk, false).expect_err("it is newer");
+    assert!(
+        matches!(error, StorageError::Version { found, known: FORMAT_VERSION } if found == newer),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_store_of_an_older_version_is_read() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let file = lz4_flex::decompress_size_prepended(FIXTURE_V1).expect("the fixture is whole");
+    fs::write(dir.path().join(FILE_NAME), file).expect("written");
+    let store = RedbStorage::open(dir.path()).expect("opened");
+    for table in Table::ALL {
+        let expected: Vec<_> = fixture_writes()
+            .iter()
+            .filter(|write| write.table == table)
+            .map(|write| {
+                let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
+                format!(
+                    "{}={}",
+                    text(&write.key),
+                    write.value.as_ref().map(text).unwrap_or_default()
+                )
+            })
+            .collect();
+        assert_eq!(all(&store, table), expected.join(" "));
+    }
+    store
+        .commit(&[&[put(Table::Meta, "new", "1")]])
+        .expect("and written");
+}
+
+/// A small file system of its own, for as long as the value lives.
+struct Tmpfs(tempfile::TempDir);
+
+impl Tmpfs {
+    fn mount(megabytes: usize) -> Option<Self> {
+        let dir = tempfile::tempdir().ok()?;
+        let size = format!("size={megabytes}m");
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &size, "tmpfs"])
+            .arg(dir.path())
+            .output()
+            .is_ok_and(|output| output.status.success());
+        mounted.then_some(Self(dir))
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(self.0.path()).output();
+    }
+}
+
+#[test]
+fn a_real_disk_that_fills_up_recovers_unaided() {
+    let Some(disk) = Tmpfs::mount(12) else {
+        eprintln!("skipped: mounting a tmpfs is not allowed here");
+        return;
+    };
+    let data_dir = disk.0.path().join("data");
+    let store = RedbStorage::open(&data_dir).expect("made");
+    store
+        .commit(&[&[put(Table::Meta, "kept", "1")]])
+        .expect("committed");
+    let ballast = disk.0.path().join("ballast");
+    fs::write(&ballast, vec![1; 6 << 20]).expect("it fits");
+
+    let value = "x".repeat(100_000);
+    let mut written = 0;
+    let error = loop {
+        match store.commit(&[&[put(Table::Changes, &format!("{written:04}"), &value)]]) {
+            Ok(()) => written += 1,
+            Err(error) => break error,
+        }
+        assert!(written < 200, "the disk never filled up");
+    };
+    assert!(matches!(error, StorageError::Full), "{error}");
+    let again = store
+        .commit(&[&[put(Table::Changes, "again", &value)]])
+        .expect_err("it is full");
+    assert!(matches!(again, StorageError::Full), "{again}");
+    assert_eq!(all(&store, Table::Meta), "kept=1");
+
+    fs::remove_file(&ballast).expect("removed");
+    store
+        .commit(&[&[put(Table::Meta, "later", "1")]])
+        .expect("there is space again");
+    drop(store);
+    let store = RedbStorage::open(&data_dir).expect("opened");
+    assert_eq!(all(&store, Table::Meta), "kept=1 later=1");
+    assert_eq!(all(&store, Table::Changes).split(' ').count(), written);
+}

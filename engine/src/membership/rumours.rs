@@ -1,0 +1,451 @@
+//! What this node hears of others and of itself, and what it tells.
+
+use std::time::Duration;
+
+use super::action::Action;
+use super::machine::{Membership, Phase, Timer};
+use super::message::{
+    BUCKETS, DATAGRAM_BYTES_MAX, Message, SYNC_BYTES_MAX, SYNC_UPDATES_MAX, Standing, Update, Via,
+    encoded_bytes,
+};
+use super::table::{Entry, Fact, bucket, render};
+use super::{Record, Status};
+use crate::identity::{Boot, Incarnation, NodeId};
+use crate::time::Instant;
+
+/// Room for the message around its updates.
+const HEAD_BYTES: usize = 24;
+/// Gossip by stream may be this long; it carries records that fit no datagram.
+const STREAM_GOSSIP_BYTES_MAX: usize = 32 << 10;
+/// Other boots of this node that are remembered.
+const DOUBLES_MAX: usize = 64;
+/// Between two reminders to one member of what is held against it, and between two comparisons of tables with it.
+const REMIND: Duration = Duration::from_millis(200);
+const SYNC_PAUSE: Duration = Duration::from_secs(2);
+/// Probes in a row that must show a difference before tables are compared.
+const DIFFERS_MIN: u8 = 3;
+
+impl Membership {
+    pub(super) fn apply_all(&mut self, from: NodeId, updates: Vec<Update>, now: Instant) {
+        for update in updates {
+            self.apply(from, update, now);
+        }
+    }
+
+    pub(super) fn apply(&mut self, from: NodeId, update: Update, now: Instant) {
+        if self.phase == Phase::Fenced {
+            return;
+        }
+        if update.node() == self.me.record.node {
+            self.hear_of_myself(&update, now);
+            return;
+        }
+        let standing = *update.standing();
+        let Some(fact) = self.fact_of(from, update) else {
+            return;
+        };
+        let Some(entry) = self.table.get(&fact.record.node) else {
+            if !self.is_outdated(&standing) {
+                self.install(fact, standing, now);
+            }
+            return;
+        };
+        let node = fact.record.node;
+        let held_version = entry.version();
+        if entry.restored && fact.version() >= held_version {
+            self.install(fact, standing, now);
+            return;
+        }
+        if fact.version() == held_version
+            && fact.status == entry.member.status
+            && fact.status == Status::Suspect
+        {
+            self.hear_accuser(node, &standing, now);
+            return;
+        }
+        let worse = fact.status == Status::Failed && fact.version() == held_version;
+        if worse && entry.is_live() && entry.link.open.is_some() && self.is_running() {
+            self.contest(node, &standing, now);
+            return;
+        }
+        let mut merged = entry.fact();
+        if merged.merge(fact) {
+            self.install(merged, standing, now);
+        }
+    }
+
+    /// The belief an update expresses, where its record is known. Otherwise a comparison of tables will bring it.
+    fn fact_of(&mut self, from: NodeId, update: Update) -> Option<Fact> {
+        match update {
+            Update::Full { record, standing } => Some(Fact {
+                record,
+                status: standing.status,
+                retired: standing.retired,
+            }),
+            Update::Brief {
+                node,
+                boot,
+                incarnation,
+                standing,
+            } => {
+                let known = self.table.get(&node).map(|entry| &entry.member.record);
+                let known = known.filter(|record| {
+                    record.boot == boot && record.incarnation.starts == incarnation.starts
+                });
+                if let Some(record) = known {
+                    let record = Record {
+                        incarnation,
+                        ..record.clone()
+                    };
+                    return Some(Fact {
+                        record,
+                        status: standing.status,
+                        retired: standing.retired,
+                    });
+                }
+                let newer = self
+                    .table
+                    .get(&node)
+                    .is_none_or(|entry| entry.version() < (incarnation, boot));
+                if let (true, Some(entry)) = (newer, self.table.get_mut(&from)) {
+                    entry.link.differs = DIFFERS_MIN;
+                }
+                None
+            }
+        }
+    }
+
+    /// Whether it was failed or left for so long that everyone forgets it by now.
+    fn is_outdated(&self, standing: &Standing) -> bool {
+        let retention = match standing.status {
+            Status::Alive | Status::Suspect => return false,
+            Status::Failed => self.config.failed_retention,
+            Status::Left => self.config.left_retention,
+        };
+        Duration::from_secs(u64::from(standing.age_s)) >= retention
+    }
+
+    fn hear_of_myself(&mut self, update: &Update, now: Instant) {
+        if self.phase != Phase::Running {
+            return;
+        }
+        let (incarnation, boot) = update.version();
+        let mine = (self.me.record.incarnation, self.me.record.boot);
+        if boot == mine.1 {
+            let accused = update.standing().status != Status::Alive && incarnation >= mine.0;
+            if accused || incarnation > mine.0 {
+                self.refute(incarnation, now);
+            }
+        } else if (incarnation, boot) > mine {
+            self.hear_of_double(incarnation, boot, now);
+        }
+    }
+
+    /// An earlier boot of this node cannot answer. One that rises above us after we rose above it is alive.
+    fn hear_of_double(&mut self, incarnation: Incarnation, boot: Boot, now: Instant) {
+        if self.faults.incarnation_not_raised {
+            return;
+        }
+        if self
+            .doubles
+            .get(&boot)
+            .is_some_and(|heard| *heard < incarnation)
+        {
+            self.phase = Phase::Fenced;
+            self.timers.clear();
+            self.act(Action::Fenced { boot });
+            return;
+        }
+        if self.doubles.len() < DOUBLES_MAX {
+            self.doubles.insert(boot, incarnation);
+        }
+        self.refute(incarnation, now);
+    }
+
+    fn refute(&mut self, heard: Incarnation, now: Instant) {
+        let raised = above(heard.max(self.me.record.incarnation));
+        if raised == self.me.record.incarnation {
+            return;
+        }
+        let new_start = raised.starts != self.me.record.incarnation.starts;
+        self.me.record.incarnation = raised;
+        self.stats.refutations += 1;
+        self.worsen();
+        self.dirty = true;
+        self.act(Action::Refuted {
+            incarnation: raised,
+        });
+        self.gossip.push(self.me.record.node, new_start);
+        self.timers.arm_by(Timer::Gossip, now);
+    }
+
+    /// What is to be told of `node` now.
+    pub(super) fn update_of(&self, node: &NodeId, full: bool, now: Instant) -> Option<Update> {
+        if *node == self.me.record.node {
+            let standing = Standing {
+                status: self.me.status,
+                retired: !self.me.durable,
+                ..Standing::ALIVE
+            };
+            return Some(render(&self.me.record, standing, full));
+        }
+        self.table
+            .get(node)
+            .filter(|entry| !entry.restored)
+            .map(|entry| entry.update(full, now))
+    }
+
+    /// News for a message to `to`: first what is held against it, then what was told least.
+    pub(super) fn news(&mut self, to: &NodeId, via: Via, now: Instant) -> Vec<Update> {
+        let mut budget = match via {
+            Via::Datagram => DATAGRAM_BYTES_MAX,
+            Via::Stream => STREAM_GOSSIP_BYTES_MAX,
+        } - HEAD_BYTES;
+        let accused = self
+            .table
+            .get(to)
+            .filter(|entry| entry.member.status != Status::Alive && !entry.restored);
+        let mut updates: Vec<_> = accused
+            .map(|entry| entry.update(false, now))
+            .into_iter()
+            .collect();
+        budget -= updates.first().map_or(0, encoded_bytes);
+        let live = self.live();
+        let mut queue = std::mem::take(&mut self.gossip);
+        updates.extend(queue.take(budget, live, |node, full| self.update_of(node, full, now)));
+        self.gossip = queue;
+        updates
+    }
+
+    pub(super) fn on_gossip_due(&mut self, now: Instant) {
+        if self.gossip.is_empty() {
+            return;
+        }
+        let mut targets: Vec<_> = self
+            .table
+            .iter()
+            .filter(|(_, entry)| entry.is_live() && entry.is_reachable())
+            .map(|(node, entry)| (*node, entry.link.datagrams, entry.link.open.is_some()))
+            .collect();
+        for place in 0..self.config.gossip_fanout.min(targets.len()) {
+            let other = place + self.random.index(targets.len() - place);
+            targets.swap(place, other);
+        }
+        targets.truncate(self.config.gossip_fanout);
+        for (to, datagrams, stream) in targets {
+            let mut via = if datagrams {
+                Via::Datagram
+            } else {
+                Via::Stream
+            };
+            let mut updates = self.news(&to, via, now);
+            if updates.is_empty() && stream && !self.gossip.is_empty() {
+                via = Via::Stream;
+                updates = self.news(&to, via, now);
+            }
+            if !updates.is_empty() {
+                self.send(to, via, Message::Gossip { updates });
+            }
+        }
+        if !self.gossip.is_empty() {
+            self.timers
+                .arm(Timer::Gossip, now + self.config.gossip_interval);
+        }
+    }
+
+    /// Tells a member that speaks to us what we hold against it, so that it can deny that.
+    pub(super) fn tell_if_accused(&mut self, node: NodeId, now: Instant) {
+        let Some(entry) = self.table.get(&node) else {
+            return;
+        };
+        let accused = entry.member.status != Status::Alive && !entry.restored;
+        if accused && entry.link.told.is_none_or(|told| now.since(told) >= REMIND) {
+            self.tell(node, now);
+        }
+    }
+
+    /// Tells `node` what is believed of it, by every pipe there is.
+    pub(super) fn tell(&mut self, node: NodeId, now: Instant) {
+        if !matches!(self.phase, Phase::Running) {
+            return;
+        }
+        let Some(entry) = self.table.get_mut(&node) else {
+            return;
+        };
+        entry.link.told = Some(now);
+        let updates = vec![entry.update(false, now)];
+        let (datagrams, stream) = (entry.link.datagrams, entry.link.open.is_some());
+        if datagrams {
+            self.send(
+                node,
+                Via::Datagram,
+                Message::Gossip {
+                    updates: updates.clone(),
+                },
+            );
+        }
+        if stream {
+            self.send(node, Via::Stream, Message::Gossip { updates });
+        }
+    }
+
+    pub(super) fn view(&self) -> [u8; 8] {
+        self.view_hash().to_le_bytes()
+    }
+
+    /// News takes a moment to arrive; only a difference that stays is worth comparing tables.
+    pub(super) fn compare_view(&mut self, from: NodeId, view: [u8; 8], now: Instant) {
+        let differs = view != self.view();
+        let running = self.is_running();
+        let Some(entry) = self.table.get_mut(&from) else {
+            return;
+        };
+        entry.link.differs = if differs {
+            entry.link.differs.saturating_add(1)
+        } else {
+            0
+        };
+        let pause = entry
+            .link
+            .synced
+            .is_some_and(|synced| now.since(synced) < SYNC_PAUSE);
+        if entry.link.differs >= DIFFERS_MIN && entry.link.open.is_some() && !pause && running {
+            self.send_digest(from, true, now);
+        }
+    }
+
+    /// Begins a comparison. At the opening of a session the lower id asks for the answer, so that one is enough.
+    pub(super) fn send_digest(&mut self, to: NodeId, answer: bool, now: Instant) {
+        if let Some(entry) = self.table.get_mut(&to) {
+            entry.link.differs = 0;
+            entry.link.synced = Some(now);
+        }
+        self.stats.syncs += 1;
+        let (record, buckets) = (self.me.record.clone(), self.buckets());
+        self.send(
+            to,
+            Via::Stream,
+            Message::SyncDigest {
+                record,
+                answer,
+                buckets,
+            },
+        );
+    }
+
+    pub(super) fn on_digest(
+        &mut self,
+        from: NodeId,
+        record: Record,
+        answer: bool,
+        theirs: &[u64],
+        now: Instant,
+    ) {
+        if record.node != from {
+            self.stats.invalid += 1;
+            return;
+        }
+        let said = (record.incarnation, record.boot);
+        self.apply(
+            from,
+            Update::Full {
+                record,
+                standing: Standing::ALIVE,
+            },
+            now,
+        );
+        let outdated = self
+            .table
+            .get(&from)
+            .filter(|entry| entry.version() > said)
+            .map(|entry| entry.update(true, now));
+        if let Some(update) = outdated {
+            self.send(
+                from,
+                Via::Stream,
+                Message::Gossip {
+                    updates: vec![update],
+                },
+            );
+        }
+        let mut mask = 0;
+        for (place, (a, b)) in self.buckets().iter().zip(theirs).enumerate().take(BUCKETS) {
+            if a != b {
+                mask |= 1_u64 << place;
+            }
+        }
+        if answer && mask != 0 {
+            self.send_table(from, mask, true, now);
+        }
+    }
+
+    pub(super) fn send_table(&mut self, to: NodeId, mask: u64, answer: bool, now: Instant) {
+        let wanted = |node: &NodeId| mask & (1_u64 << bucket(node)) != 0;
+        let me = self.me.record.node;
+        let mut nodes: Vec<_> = self
+            .table
+            .iter()
+            .map(|(node, _)| *node)
+            .filter(wanted)
+            .collect();
+        nodes.extend(Some(me).filter(wanted));
+        let (mut part, mut bytes) = (Vec::new(), HEAD_BYTES);
+        for node in nodes {
+            let Some(update) = self.update_of(&node, true, now) else {
+                continue;
+            };
+            let size = encoded_bytes(&update);
+            if bytes + size > SYNC_BYTES_MAX || part.len() >= SYNC_UPDATES_MAX {
+                let updates = std::mem::take(&mut part);
+                self.send(
+                    to,
+                    Via::Stream,
+                    Message::Sync {
+                        mask,
+                        answer: false,
+                        updates,
+                    },
+                );
+                bytes = HEAD_BYTES;
+            }
+            bytes += size;
+            part.push(update);
+        }
+        self.send(
+            to,
+            Via::Stream,
+            Message::Sync {
+                mask,
+                answer,
+                updates: part,
+            },
+        );
+    }
+
+    /// Live members of a zone too small to watch over itself.
+    pub(super) fn is_small(&self, zone: &str) -> bool {
+        let own = usize::from(self.me.record.zone == zone);
+        self.table.live_in(zone) + own < super::probe::ZONE_MIN
+    }
+
+    pub(super) fn entry_is_open(&self, node: &NodeId) -> bool {
+        self.table
+            .get(node)
+            .is_some_and(|entry: &Entry| entry.link.open.is_some())
+    }
+}
+
+/// The next incarnation. At the very top there is none, and whatever is claimed there stands.
+fn above(incarnation: Incarnation) -> Incarnation {
+    match incarnation.refutations.checked_add(1) {
+        Some(refutations) => Incarnation {
+            refutations,
+            ..incarnation
+        },
+        None if incarnation.starts < u32::MAX => Incarnation {
+            starts: incarnation.starts + 1,
+            refutations: 0,
+        },
+        None => incarnation,
+    }
+}

@@ -35,7 +35,8 @@ fn the_cluster_page_example_parses_as_it_stands() {
     assert_eq!(config.zone, "au");
     assert_eq!(config.name, "box");
     assert_eq!(cluster.name, "knot");
-    assert_eq!(cluster.key.as_bytes(), b"NDJuIFxrRbWLp6tKhVzyqNs5H5fCK1Cl");
+    let key = ClusterKey::new("NDJuIFxrRbWLp6tKhVzyqNs5H5fCK1Cl").expect("it is a key");
+    assert_eq!(cluster.key, key);
     assert_eq!(
         cluster.advertise_addr,
         Some(HostPort::new("knot1.internal", 3100))

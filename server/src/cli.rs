@@ -69,6 +69,9 @@ pub enum CliError {
     /// Logging cannot be started.
     #[error(transparent)]
     Logging(#[from] crate::logging::LoggingError),
+    /// The server cannot start, or had to stop.
+    #[error(transparent)]
+    Start(#[from] crate::start::StartError),
     /// The system has no randomness to give.
     #[error("no randomness: {0}")]
     Random(#[from] getrandom::Error),
@@ -96,7 +99,7 @@ impl CliError {
             Self::Client(error) => error.exit(),
             Self::Config(_) | Self::Usage(_) | Self::Logging(_) => Exit::Usage,
             Self::WatchEnded { .. } => Exit::Unreachable,
-            Self::Io { .. } | Self::Random(_) | Self::NotReplicated { .. } => Exit::Failure,
+            Self::Io { .. } | Self::Start(_) | Self::Random(_) | Self::NotReplicated { .. } => Exit::Failure,
         }
     }
 
@@ -112,6 +115,7 @@ impl CliError {
             | Self::Usage(_)
             | Self::Io { .. }
             | Self::Logging(_)
+            | Self::Start(_)
             | Self::Random(_) => None,
         }
     }

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::CliError;
-use crate::config::{Config, Loaded, SETTINGS};
+use crate::config::{Config, SETTINGS};
 use crate::logging;
+use crate::start::start;
 
 /// The arguments of `knot server`.
 #[derive(Args, Clone, Debug)]
@@ -48,10 +49,7 @@ pub fn main(args: &ServerArgs) -> Result<(), CliError> {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    run(loaded)
-}
-
-// SEAM: the runtime takes over here; replace the body with the call of `crate::run`.
-fn run(_loaded: Loaded) -> Result<(), CliError> {
-    Err(CliError::Usage("not wired".to_owned()))
+    let stop = start(loaded.config)?;
+    tracing::info!(?stop, "stopped");
+    Ok(())
 }

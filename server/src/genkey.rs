@@ -1,7 +1,7 @@
 //! Cluster keys.
 
 /// Characters in a key.
-pub const KEY_CHARACTERS: usize = knot_engine::seal::CLUSTER_KEY_CHARACTERS;
+pub use knot_engine::seal::CLUSTER_KEY_CHARACTERS as KEY_CHARACTERS;
 
 const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
 

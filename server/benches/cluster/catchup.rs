@@ -17,7 +17,7 @@ const POLL: Duration = Duration::from_millis(20);
 const SETTLE: Duration = Duration::from_secs(2);
 const MEGABYTE: f64 = 1e6;
 
-pub async fn run(report: &mut Report) {
+pub(crate) async fn run(report: &mut Report) {
     let place = Place::new(Paths::Proxied(Duration::ZERO));
     let address = place.advertised();
     let full = Node::start("full", nodes::ZONES[0], place, &[]);

@@ -8,7 +8,7 @@ use crate::report::{Report, percentile};
 const APPEND_BYTES: usize = 4 << 10;
 const APPENDS: usize = 2_000;
 
-pub fn run(report: &mut Report) {
+pub(crate) fn run(report: &mut Report) {
     Report::progress("the disk");
     let mut samples = appends();
     report.time("fsync", "4 KiB append made durable, p50", percentile(&mut samples, 50), &[]);
@@ -16,7 +16,7 @@ pub fn run(report: &mut Report) {
 }
 
 /// The median time of one append and its `fdatasync`.
-pub fn fsync() -> Duration {
+pub(crate) fn fsync() -> Duration {
     percentile(&mut appends(), 50)
 }
 

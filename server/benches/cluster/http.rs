@@ -14,7 +14,7 @@ const READ_BYTES: usize = 16 << 10;
 
 /// A connection that is kept between requests.
 #[derive(Debug)]
-pub struct Connection {
+pub(crate) struct Connection {
     stream: TcpStream,
     token: String,
     request: Vec<u8>,
@@ -22,14 +22,14 @@ pub struct Connection {
 }
 
 impl Connection {
-    pub async fn open(address: SocketAddr, token: &str) -> io::Result<Self> {
+    pub(crate) async fn open(address: SocketAddr, token: &str) -> io::Result<Self> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         Ok(Self { stream, token: token.to_owned(), request: Vec::new(), answer: Vec::new() })
     }
 
     /// Puts a document, which must be taken.
-    pub async fn put(&mut self, path: &str, body: &[u8]) -> io::Result<()> {
+    pub(crate) async fn put(&mut self, path: &str, body: &[u8]) -> io::Result<()> {
         match self.ask("PUT", path, body).await? {
             (200 | 201, _) => Ok(()),
             (status, body) => Err(refused(status, body)),
@@ -37,14 +37,14 @@ impl Connection {
     }
 
     /// Gets a text, which must be there.
-    pub async fn get(&mut self, path: &str) -> io::Result<String> {
+    pub(crate) async fn get(&mut self, path: &str) -> io::Result<String> {
         match self.ask("GET", path, &[]).await? {
             (200, body) => Ok(String::from_utf8_lossy(body).into_owned()),
             (status, body) => Err(refused(status, body)),
         }
     }
 
-    pub async fn get_json(&mut self, path: &str) -> io::Result<Value> {
+    pub(crate) async fn get_json(&mut self, path: &str) -> io::Result<Value> {
         Ok(serde_json::from_str(&self.get(path).await?)?)
     }
 
@@ -87,7 +87,7 @@ impl Connection {
     }
 
     /// Turns the connection into the server's feed of changes.
-    pub async fn changes(mut self) -> io::Result<Feed> {
+    pub(crate) async fn changes(mut self) -> io::Result<Feed> {
         self.send("GET", "/api/changes", &[]).await?;
         let mut feed = Feed { connection: self, at: 0 };
         let first = feed.line().await?;
@@ -101,20 +101,20 @@ impl Connection {
 /// The feed of changes. The server sends whole events in a chunk, so lines are never cut and chunk sizes, which are
 /// lines of their own, are passed over.
 #[derive(Debug)]
-pub struct Feed {
+pub(crate) struct Feed {
     connection: Connection,
     at: usize,
 }
 
 impl Feed {
     /// Waits until the feed has told everything that was there before.
-    pub async fn skip_snapshot(&mut self) -> io::Result<()> {
+    pub(crate) async fn skip_snapshot(&mut self) -> io::Result<()> {
         while self.line().await? != "event: snapshot-end" {}
         Ok(())
     }
 
     /// The key of the next document that changed, and when it was heard of.
-    pub async fn next(&mut self) -> io::Result<(String, Instant)> {
+    pub(crate) async fn next(&mut self) -> io::Result<(String, Instant)> {
         while self.line().await? != "event: change" {}
         loop {
             let line = self.line().await?;

@@ -9,35 +9,35 @@ use tokio::task::JoinSet;
 use crate::nodes::{self, Node};
 
 /// Bytes of each document's JSON.
-pub const DOCUMENT_BYTES: usize = 300;
+pub(crate) const DOCUMENT_BYTES: usize = 300;
 /// How often a replica is asked how far it is.
 const WATCH_INTERVAL: Duration = Duration::from_millis(50);
 
 /// When to stop.
 #[derive(Clone, Copy, Debug)]
-pub enum Until {
+pub(crate) enum Until {
     Elapsed(Duration),
     Written(usize),
 }
 
 /// What the writers saw.
 #[derive(Debug)]
-pub struct Run {
-    pub latencies: Vec<Duration>,
+pub(crate) struct Run {
+    pub(crate) latencies: Vec<Duration>,
     /// When each write was acknowledged, in that order.
-    pub acknowledged: Vec<Instant>,
-    pub took: Duration,
+    pub(crate) acknowledged: Vec<Instant>,
+    pub(crate) took: Duration,
 }
 
 impl Run {
     #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
-    pub fn per_second(&self) -> f64 {
+    pub(crate) fn per_second(&self) -> f64 {
         self.latencies.len() as f64 / self.took.as_secs_f64()
     }
 }
 
 /// Writes new documents to `node` over so many connections.
-pub async fn write(node: &Node, collection: &'static str, connections: usize, until: Until) -> Run {
+pub(crate) async fn write(node: &Node, collection: &'static str, connections: usize, until: Until) -> Run {
     let next = Arc::new(AtomicUsize::new(0));
     let acknowledged = Arc::new(Mutex::new(Vec::new()));
     let mut writers = JoinSet::new();
@@ -76,7 +76,7 @@ pub async fn write(node: &Node, collection: &'static str, connections: usize, un
 
 /// Notes how many documents `node` holds, again and again, until it holds `goal` more than at the start. A goal that is
 /// not known yet is none.
-pub async fn watch(node: &Node, goal: Arc<Mutex<Option<usize>>>) -> Vec<(Instant, usize)> {
+pub(crate) async fn watch(node: &Node, goal: Arc<Mutex<Option<usize>>>) -> Vec<(Instant, usize)> {
     let mut connection = node.connect().await;
     let (before, _) = nodes::global(&mut connection).await;
     let mut seen = Vec::new();
@@ -92,14 +92,14 @@ pub async fn watch(node: &Node, goal: Arc<Mutex<Option<usize>>>) -> Vec<(Instant
 }
 
 /// How long the oldest acknowledged write that a replica did not have had been waiting, at worst.
-pub fn greatest_lag(acknowledged: &[Instant], seen: &[(Instant, usize)]) -> Duration {
+pub(crate) fn greatest_lag(acknowledged: &[Instant], seen: &[(Instant, usize)]) -> Duration {
     let lag =
         |(at, count): &(Instant, usize)| acknowledged.get(*count).map(|first| at.saturating_duration_since(*first));
     seen.iter().filter_map(lag).max().unwrap_or_default()
 }
 
 /// A user of [`DOCUMENT_BYTES`] bytes, most of them text that does not compress well.
-pub fn document(number: usize) -> String {
+pub(crate) fn document(number: usize) -> String {
     let head = format!(
         r#"{{"name":"User {number:07}","email":"user{number:07}@example.org","active":true,"roles":["editor","viewer"],"quota":{{"spaces":{},"hours":40}},"note":""#,
         number % 10

@@ -10,7 +10,7 @@ use crate::process;
 use crate::proxy::Proxy;
 use crate::support::{Server, Setup, free_port};
 
-pub const ZONES: [&str; 3] = ["au", "gb", "us"];
+pub(crate) const ZONES: [&str; 3] = ["au", "gb", "us"];
 const TOKEN: &str = "a-token-that-all-of-them-share";
 const KEY: &str = "0123456789abcdefghijklmnopqrstuv";
 /// How long anything that happens by itself may take.
@@ -18,14 +18,14 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A server of the cluster and how the others reach it.
 #[derive(Debug)]
-pub struct Node {
+pub(crate) struct Node {
     server: Server,
     proxy: Option<Proxy>,
 }
 
 /// How the servers reach each other.
 #[derive(Clone, Copy, Debug)]
-pub enum Paths {
+pub(crate) enum Paths {
     /// At their own addresses.
     Direct,
     /// Through proxies that pass everything on after this time, and count bytes.
@@ -34,13 +34,13 @@ pub enum Paths {
 
 /// Where a server is to be, before it runs.
 #[derive(Debug)]
-pub struct Place {
+pub(crate) struct Place {
     bind: SocketAddr,
     proxy: Option<Proxy>,
 }
 
 impl Place {
-    pub fn new(paths: Paths) -> Self {
+    pub(crate) fn new(paths: Paths) -> Self {
         let bind = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
         let proxy = match paths {
             Paths::Direct => None,
@@ -49,21 +49,21 @@ impl Place {
         Self { bind, proxy }
     }
 
-    pub fn advertised(&self) -> SocketAddr {
+    pub(crate) fn advertised(&self) -> SocketAddr {
         self.proxy.as_ref().map_or(self.bind, |proxy| proxy.address)
     }
 }
 
 impl Node {
     /// Starts a server in an empty folder and waits until it serves.
-    pub fn start(name: &str, zone: &str, place: Place, peers: &[SocketAddr]) -> Self {
+    pub(crate) fn start(name: &str, zone: &str, place: Place, peers: &[SocketAddr]) -> Self {
         let mut node = Self::prepare(name, zone, place, peers);
         node.server.restart();
         node
     }
 
     /// Writes the folder of a server without starting it.
-    pub fn prepare(name: &str, zone: &str, place: Place, peers: &[SocketAddr]) -> Self {
+    pub(crate) fn prepare(name: &str, zone: &str, place: Place, peers: &[SocketAddr]) -> Self {
         let mut setup = Setup::new(name, zone);
         setup.token = Some(TOKEN.to_owned());
         let peers: Vec<String> = peers.iter().map(SocketAddr::to_string).collect();
@@ -76,34 +76,34 @@ impl Node {
     }
 
     /// Starts the process only.
-    pub fn spawn(&mut self) {
+    pub(crate) fn spawn(&mut self) {
         self.server.spawn();
     }
 
-    pub fn wait_until_ready(&mut self) {
+    pub(crate) fn wait_until_ready(&mut self) {
         self.server.wait_until_ready();
     }
 
-    pub fn pid(&self) -> u32 {
-        self.server.pid()
+    pub(crate) fn pid(&self) -> u32 {
+        self.server.id()
     }
 
-    pub fn resident_bytes(&self) -> u64 {
+    pub(crate) fn resident_bytes(&self) -> u64 {
         process::resident_bytes(self.pid())
     }
 
     /// Bytes that went through its proxy.
-    pub fn proxied_bytes(&self) -> u64 {
+    pub(crate) fn proxied_bytes(&self) -> u64 {
         self.proxy.as_ref().map_or(0, Proxy::bytes)
     }
 
-    pub async fn connect(&self) -> Connection {
+    pub(crate) async fn connect(&self) -> Connection {
         Connection::open(self.server.address(), TOKEN).await.expect("the server accepts a connection")
     }
 }
 
 /// Three servers in three zones that see each other.
-pub async fn cluster(paths: Paths) -> Vec<Node> {
+pub(crate) async fn cluster(paths: Paths) -> Vec<Node> {
     let places = ZONES.map(|_| Place::new(paths));
     let addresses: Vec<SocketAddr> = places.iter().map(Place::advertised).collect();
     let others = |own: SocketAddr| addresses.iter().copied().filter(|address| *address != own).collect::<Vec<_>>();
@@ -119,7 +119,7 @@ pub async fn cluster(paths: Paths) -> Vec<Node> {
 }
 
 /// Waits until a server sees so many alive, itself among them.
-pub async fn wait_for_members(connection: &mut Connection, count: usize) {
+pub(crate) async fn wait_for_members(connection: &mut Connection, count: usize) {
     let wait = async {
         while status(connection).await["members"]["alive"].as_u64() < u64::try_from(count).ok() {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -128,12 +128,12 @@ pub async fn wait_for_members(connection: &mut Connection, count: usize) {
     tokio::time::timeout(PATIENCE, wait).await.expect("the servers find each other");
 }
 
-pub async fn status(connection: &mut Connection) -> Value {
+pub(crate) async fn status(connection: &mut Connection) -> Value {
     connection.get_json("/api/cluster/status").await.expect("the server tells its status")
 }
 
 /// Documents and root of the scope that every server holds.
-pub async fn global(connection: &mut Connection) -> (usize, String) {
+pub(crate) async fn global(connection: &mut Connection) -> (usize, String) {
     let status = status(connection).await;
     let scopes = status["scopes"].as_array().map(Vec::as_slice).unwrap_or_default();
     let Some(global) = scopes.iter().find(|scope| scope["scope"] == "global") else { return (0, String::new()) };

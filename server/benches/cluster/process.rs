@@ -7,18 +7,18 @@ const TICKS_PER_SECOND: u64 = 100;
 
 /// Processor time, in microseconds.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Cpu {
-    pub user_us: u64,
-    pub system_us: u64,
+pub(crate) struct Cpu {
+    pub(crate) user_us: u64,
+    pub(crate) system_us: u64,
 }
 
 impl Cpu {
-    pub fn of(pid: u32) -> Self {
+    pub(crate) fn of(pid: u32) -> Self {
         Self::read(&format!("/proc/{pid}/stat")).unwrap_or_default()
     }
 
     /// That of the threads whose name is `name`.
-    pub fn of_threads(pid: u32, name: &str) -> Self {
+    pub(crate) fn of_threads(pid: u32, name: &str) -> Self {
         let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
         let named = threads
             .map(|thread| thread.path())
@@ -37,13 +37,13 @@ impl Cpu {
         Some(Self { user_us: micros()?, system_us: micros()? })
     }
 
-    pub fn since(self, earlier: Self) -> Self {
+    pub(crate) fn since(self, earlier: Self) -> Self {
         Self { user_us: self.user_us - earlier.user_us, system_us: self.system_us - earlier.system_us }
     }
 }
 
 /// Resident memory, in bytes.
-pub fn resident_bytes(pid: u32) -> u64 {
+pub(crate) fn resident_bytes(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
     let kilobytes = line.trim().trim_end_matches(" kB").parse::<u64>();

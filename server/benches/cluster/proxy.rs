@@ -18,14 +18,14 @@ const CHUNK_BYTES: usize = 64 << 10;
 
 /// A server's address as the others know it.
 #[derive(Debug)]
-pub struct Proxy {
-    pub address: SocketAddr,
+pub(crate) struct Proxy {
+    pub(crate) address: SocketAddr,
     bytes: Arc<AtomicU64>,
 }
 
 impl Proxy {
     /// Passes on to `target`, `delay` later.
-    pub fn start(target: SocketAddr, delay: Duration) -> Self {
+    pub(crate) fn start(target: SocketAddr, delay: Duration) -> Self {
         let (listener, socket) = bind();
         let address = listener.local_addr().expect("a bound socket has an address");
         let bytes = Arc::new(AtomicU64::new(0));
@@ -39,7 +39,7 @@ impl Proxy {
     }
 
     /// Bytes of streams and datagrams that went through, both ways.
-    pub fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
 }

@@ -7,13 +7,13 @@ use serde_json::{Value, json};
 
 /// Whether a larger figure is a better one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Better {
+pub(crate) enum Better {
     More,
     Less,
 }
 
 /// What a figure is compared with: a bound of ours, or a rival measured in the same setup.
-pub type Against = (&'static str, f64);
+pub(crate) type Against = (&'static str, f64);
 
 /// One measured figure.
 #[derive(Debug)]
@@ -39,21 +39,21 @@ impl Figure {
 
 /// All figures so far.
 #[derive(Debug, Default)]
-pub struct Report {
+pub(crate) struct Report {
     figures: Vec<Figure>,
 }
 
 impl Report {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::default()
     }
 
     /// Says on stderr what is being measured.
-    pub fn progress(text: &str) {
+    pub(crate) fn progress(text: &str) {
         eprintln!("... {text}");
     }
 
-    pub fn add(
+    pub(crate) fn add(
         &mut self,
         part: &'static str,
         name: impl Into<String>,
@@ -66,11 +66,11 @@ impl Report {
     }
 
     /// A duration in milliseconds.
-    pub fn time(&mut self, part: &'static str, name: impl Into<String>, value: Duration, against: &[Against]) {
+    pub(crate) fn time(&mut self, part: &'static str, name: impl Into<String>, value: Duration, against: &[Against]) {
         self.add(part, name, millis(value), "ms", Better::Less, against);
     }
 
-    pub fn table(&self) -> String {
+    pub(crate) fn table(&self) -> String {
         let mut text = "part      figure                                        measured  against: times better, so above 1 beats it\n".to_owned();
         for figure in &self.figures {
             let Figure { part, name, value, unit, .. } = figure;
@@ -84,7 +84,7 @@ impl Report {
         text
     }
 
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         let against = |figure: &Figure| -> Vec<Value> {
             let one = |(name, value): &Against| json!({"name": name, "value": value, "ratio": figure.ratio(*value)});
             figure.against.iter().map(one).collect()
@@ -103,13 +103,13 @@ impl Report {
 }
 
 /// The value below which `percent` of the samples lie.
-pub fn percentile(samples: &mut [Duration], percent: usize) -> Duration {
+pub(crate) fn percentile(samples: &mut [Duration], percent: usize) -> Duration {
     samples.sort_unstable();
     let index = (samples.len() * percent / 100).min(samples.len().saturating_sub(1));
     samples.get(index).copied().unwrap_or_default()
 }
 
-pub fn millis(time: Duration) -> f64 {
+pub(crate) fn millis(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 

@@ -17,14 +17,14 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// One way between two servers.
 const DISTANCE: Duration = Duration::from_millis(40);
 
-pub async fn near(report: &mut Report) {
+pub(crate) async fn near(report: &mut Report) {
     Report::progress("visible on all three");
     let nodes = nodes::cluster(Paths::Direct).await;
     let against = [("bound", 2.5), ("etcd", 2.95), ("Corrosion", 10.4)];
     measure(report, "visible", &nodes, &against, &[]).await;
 }
 
-pub async fn far(report: &mut Report) {
+pub(crate) async fn far(report: &mut Report) {
     Report::progress("visible on all three, 40 ms one way");
     let nodes = nodes::cluster(Paths::Proxied(DISTANCE)).await;
     let against = [("bound", 45.0), ("etcd", 123.0), ("Corrosion", 337.0), ("light", 40.0)];

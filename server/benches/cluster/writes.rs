@@ -16,7 +16,7 @@ const PART: &str = "writes";
 /// The thread that writes to disk.
 const COMMITTER: &str = "committer";
 
-pub async fn run(report: &mut Report) {
+pub(crate) async fn run(report: &mut Report) {
     let fsync = millis(disk::fsync());
     let nodes = nodes::cluster(Paths::Direct).await;
     load::write(&nodes[0], "warm", CONNECTIONS, Until::Elapsed(WARM_UP)).await;

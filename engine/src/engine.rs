@@ -163,7 +163,7 @@ impl<D: Document> Engine<D> {
     pub fn handle_storage(&mut self, event: StorageEvent, now: Instant) {
         match event {
             StorageEvent::Persisted(batch) => self.replica.persisted(batch, now, &mut self.stats),
-            StorageEvent::Full(_) => self.replica.refused(now + FULL_BACKOFF, now, &mut self.stats),
+            StorageEvent::Full(batch) => self.replica.refused(batch, now + FULL_BACKOFF, now, &mut self.stats),
             StorageEvent::Failed(_) => self.replica.storage_failed(),
             StorageEvent::Loaded { load, entries, complete } => {
                 self.replica.loaded(load, &entries, complete, now, &mut self.stats);

@@ -109,9 +109,7 @@ impl CliError {
             Self::NotReplicated { .. } => {
                 Some("the others get it when they can be reached; nothing is lost".to_owned())
             }
-            Self::WatchEnded {
-                last: Some(last), ..
-            } => Some(format!("go on with --since {last}")),
+            Self::WatchEnded { last: Some(last), .. } => Some(format!("go on with --since {last}")),
             Self::WatchEnded { last: None, .. }
             | Self::Config(_)
             | Self::Usage(_)
@@ -200,11 +198,7 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are no errors, and clap knows which stream each goes to.
-            let exit = if error.use_stderr() {
-                Exit::Usage
-            } else {
-                Exit::Ok
-            };
+            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Ok };
             let _ = error.print();
             return exit.into();
         }
@@ -212,9 +206,7 @@ pub fn main() -> ExitCode {
     match run(cli.command) {
         Ok(()) => Exit::Ok.into(),
         // The reader of a pipe that has seen enough is no failure.
-        Err(CliError::Io { source, .. }) if source.kind() == std::io::ErrorKind::BrokenPipe => {
-            Exit::Ok.into()
-        }
+        Err(CliError::Io { source, .. }) if source.kind() == std::io::ErrorKind::BrokenPipe => Exit::Ok.into(),
         Err(error) => {
             eprintln!("error: {error}");
             if let Some(hint) = error.hint() {
@@ -231,11 +223,7 @@ fn run(command: Command) -> Result<(), CliError> {
         Command::Demo(args) => demo::main(&args),
         Command::Genkey { json } => {
             let key = crate::genkey::generate_key()?;
-            if json {
-                print(serde_json::json!({ "key": key }))
-            } else {
-                print(key)
-            }
+            if json { print(serde_json::json!({ "key": key })) } else { print(key) }
         }
         Command::Ping { client } => block_on(cluster::ping(&client)),
         Command::Doc { command } => block_on(doc::run(command)),
@@ -253,10 +241,7 @@ fn block_on<T>(work: impl Future<Output = Result<T, CliError>>) -> Result<T, Cli
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|source| CliError::Io {
-            what: "cannot start".to_owned(),
-            source,
-        })?
+        .map_err(|source| CliError::Io { what: "cannot start".to_owned(), source })?
         .block_on(work)
 }
 

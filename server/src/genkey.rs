@@ -1,7 +1,7 @@
 //! Cluster keys.
 
 /// Characters in a key.
-pub const KEY_CHARACTERS: usize = knot_engine::seal::CLUSTER_KEY_CHARACTERS;
+pub use knot_engine::seal::CLUSTER_KEY_CHARACTERS as KEY_CHARACTERS;
 
 const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
 
@@ -15,14 +15,8 @@ pub fn generate_key() -> Result<String, getrandom::Error> {
         let mut bytes = [0; KEY_CHARACTERS];
         getrandom::fill(&mut bytes)?;
         // Bytes whose low six bits name no character are drawn again; folding them over would favour the first two.
-        let drawn = bytes
-            .iter()
-            .filter_map(|byte| ALPHABET.get(usize::from(byte & 63)));
-        key.extend(
-            drawn
-                .take(KEY_CHARACTERS - key.len())
-                .map(|byte| char::from(*byte)),
-        );
+        let drawn = bytes.iter().filter_map(|byte| ALPHABET.get(usize::from(byte & 63)));
+        key.extend(drawn.take(KEY_CHARACTERS - key.len()).map(|byte| char::from(*byte)));
     }
     Ok(key)
 }
@@ -34,12 +28,9 @@ mod tests {
 
     #[test]
     fn a_key_is_accepted_by_the_config_and_never_the_same() {
-        let (a, b) = (
-            generate_key().expect("random"),
-            generate_key().expect("random"),
-        );
+        let (a, b) = (generate_key().expect("random"), generate_key().expect("random"));
         assert_ne!(a, b);
         assert!(a.bytes().all(|byte| byte.is_ascii_alphanumeric()));
-        ClusterKey::parse(&a).expect("the config takes it");
+        ClusterKey::new(&a).expect("the config takes it");
     }
 }

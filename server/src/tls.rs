@@ -82,11 +82,7 @@ pub struct ServerTls {
 ///
 /// # Errors
 /// When a file is missing, unreadable or no PEM, or the key is not the certificate's.
-pub fn server_tls(
-    tls: &TlsConfig,
-    data_dir: &Path,
-    names: &[String],
-) -> Result<ServerTls, TlsError> {
+pub fn server_tls(tls: &TlsConfig, data_dir: &Path, names: &[String]) -> Result<ServerTls, TlsError> {
     let (cert_file, key_file) = match tls {
         TlsConfig::Files { cert, key } => (cert.clone(), key.clone()),
         TlsConfig::SelfSigned => {
@@ -98,27 +94,15 @@ pub fn server_tls(
         }
     };
     let chain = certificates(&cert_file)?;
-    let key = PrivateKeyDer::from_pem_file(&key_file)
-        .map_err(|error| pem_error(error, &key_file, "private key"))?;
-    let fingerprint = chain
-        .first()
-        .map(|cert| fingerprint(cert))
-        .unwrap_or_default();
+    let key = PrivateKeyDer::from_pem_file(&key_file).map_err(|error| pem_error(error, &key_file, "private key"))?;
+    let fingerprint = chain.first().map(|cert| fingerprint(cert)).unwrap_or_default();
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_single_cert(chain, key)
-        .map_err(|source| TlsError::Pair {
-            cert: cert_file.clone(),
-            key: key_file,
-            source,
-        })?;
+        .map_err(|source| TlsError::Pair { cert: cert_file.clone(), key: key_file, source })?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(ServerTls {
-        config: Arc::new(config),
-        fingerprint,
-        cert_file,
-    })
+    Ok(ServerTls { config: Arc::new(config), fingerprint, cert_file })
 }
 
 /// What a client trusts: the system's authorities, and the certificates in `extra`.
@@ -129,19 +113,11 @@ pub fn client_tls(extra: &[PathBuf]) -> Result<Arc<ClientConfig>, TlsError> {
     let mut roots = RootCertStore::empty();
     for path in extra {
         for cert in certificates(path)? {
-            roots.add(cert).map_err(|_| TlsError::Malformed {
-                path: path.clone(),
-                expected: "certificate",
-            })?;
+            roots.add(cert).map_err(|_| TlsError::Malformed { path: path.clone(), expected: "certificate" })?;
         }
     }
     let bundle = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
-    let system = bundle.or_else(|| {
-        SYSTEM_BUNDLES
-            .iter()
-            .map(PathBuf::from)
-            .find(|path| path.is_file())
-    });
+    let system = bundle.or_else(|| SYSTEM_BUNDLES.iter().map(PathBuf::from).find(|path| path.is_file()));
     if let Some(path) = system
         && let Ok(bundle) = certificates(&path)
     {
@@ -160,25 +136,18 @@ fn provider() -> Arc<CryptoProvider> {
 }
 
 fn make_self_signed(cert_file: &Path, key_file: &Path, names: &[String]) -> Result<(), TlsError> {
-    let mut all: Vec<String> = ["localhost", "127.0.0.1", "::1"]
-        .map(str::to_owned)
-        .to_vec();
+    let mut all: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec();
     for name in names {
         if !all.contains(name) {
             all.push(name.clone());
         }
     }
     let mut params = rcgen::CertificateParams::new(all)?;
-    params
-        .distinguished_name
-        .push(rcgen::DnType::CommonName, "knot self-signed");
+    params.distinguished_name.push(rcgen::DnType::CommonName, "knot self-signed");
     let key = rcgen::KeyPair::generate()?;
     let cert = params.self_signed(&key)?;
     let write = |path: &Path, text: String| {
-        write_private(path, text.as_bytes()).map_err(|source| TlsError::File {
-            path: path.to_owned(),
-            source,
-        })
+        write_private(path, text.as_bytes()).map_err(|source| TlsError::File { path: path.to_owned(), source })
     };
     // The certificate last: a crash in between leaves no certificate, and both are made again.
     let _ = fs::remove_file(cert_file);
@@ -188,10 +157,7 @@ fn make_self_signed(cert_file: &Path, key_file: &Path, names: &[String]) -> Resu
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let read = |error| pem_error(error, path, "certificate");
-    let certs: Vec<_> = CertificateDer::pem_file_iter(path)
-        .map_err(read)?
-        .collect::<Result<_, _>>()
-        .map_err(read)?;
+    let certs: Vec<_> = CertificateDer::pem_file_iter(path).map_err(read)?.collect::<Result<_, _>>().map_err(read)?;
     if certs.is_empty() {
         return Err(read(pem::Error::NoItemsFound));
     }
@@ -211,14 +177,7 @@ fn fingerprint(cert: &CertificateDer<'_>) -> String {
         return String::new();
     };
     let mut text = String::new();
-    for (at, byte) in suite
-        .common
-        .hash_provider
-        .hash(cert)
-        .as_ref()
-        .iter()
-        .enumerate()
-    {
+    for (at, byte) in suite.common.hash_provider.hash(cert).as_ref().iter().enumerate() {
         let colon = if at == 0 { "" } else { ":" };
         let _ = write!(text, "{colon}{byte:02X}");
     }
@@ -250,15 +209,11 @@ mod tests {
             }
         });
         let name = ServerName::try_from(name.to_owned()).expect("a name");
-        let mut session = rustls::ClientConnection::new(client_tls(trusted).expect("trust"), name)
-            .expect("set up");
+        let mut session = rustls::ClientConnection::new(client_tls(trusted).expect("trust"), name).expect("set up");
         let mut ours = ours;
         let mut result = Ok(());
         while session.is_handshaking() && result.is_ok() {
-            result = session
-                .complete_io(&mut ours)
-                .map(|_| ())
-                .map_err(|error| error.to_string());
+            result = session.complete_io(&mut ours).map(|_| ()).map_err(|error| error.to_string());
         }
         drop(ours);
         accepting.join().expect("it ended");
@@ -271,10 +226,7 @@ mod tests {
         let first = self_signed(dir.path());
         assert_eq!(self_signed(dir.path()).fingerprint, first.fingerprint);
         assert_eq!(first.fingerprint.len(), 32 * 3 - 1);
-        let mode = fs::metadata(dir.path().join(KEY_FILE))
-            .expect("it is there")
-            .permissions()
-            .mode();
+        let mode = fs::metadata(dir.path().join(KEY_FILE)).expect("it is there").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
     }
 
@@ -292,28 +244,17 @@ mod tests {
 
     #[test]
     fn a_missing_or_mismatching_file_is_named() {
-        let (one, two) = (
-            tempfile::tempdir().expect("a folder"),
-            tempfile::tempdir().expect("a folder"),
-        );
+        let (one, two) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
         self_signed(one.path());
         self_signed(two.path());
         let refusal = |cert: PathBuf, key: PathBuf| {
-            server_tls(&TlsConfig::Files { cert, key }, one.path(), &[])
-                .expect_err("refused")
-                .to_string()
+            server_tls(&TlsConfig::Files { cert, key }, one.path(), &[]).expect_err("refused").to_string()
         };
         let (cert, key) = (one.path().join(CERT_FILE), one.path().join(KEY_FILE));
         let missing = refusal(one.path().join("none.pem"), key.clone());
-        assert!(
-            missing.contains("none.pem") && missing.contains("No such file"),
-            "{missing}"
-        );
+        assert!(missing.contains("none.pem") && missing.contains("No such file"), "{missing}");
         let swapped = refusal(key.clone(), cert.clone());
-        assert!(
-            swapped.contains("key.pem holds no certificate"),
-            "{swapped}"
-        );
+        assert!(swapped.contains("key.pem holds no certificate"), "{swapped}");
         let no_key = refusal(cert.clone(), cert.clone());
         assert!(no_key.contains("cert.pem holds no private key"), "{no_key}");
         let mismatch = refusal(cert, two.path().join(KEY_FILE));

@@ -1,1 +1,28 @@
-pub fn nothing() {}
+//! Discrete-event simulation of knot clusters: real engines on a virtual clock, a virtual network and disks that forget.
+//!
+//! - [`scenario`] is what happens, as data, made from a seed: topology, timed operations, timed faults.
+//! - [`world`] lets it happen, in one thread, in one order.
+//! - [`checker`] says what must hold; a run ends at the first promise that does not.
+//! - [`campaign`] runs many seeds; [`planted`] proves that bugs would be found.
+//!
+//! The protocol is the engine's: nothing here decides what a server does, it only does what the engine asks for.
+//! A seed is a run, in any process: nothing reads a clock, a thread or an unordered map.
+
+pub mod campaign;
+pub mod checker;
+mod disk;
+mod draw;
+mod ledger;
+mod network;
+mod node;
+pub mod planted;
+pub mod scenario;
+mod tap;
+mod trace;
+mod workload;
+pub mod world;
+
+pub use self::draw::seed_bytes;
+pub use self::network::{CONNECT_TIMEOUT, RETRANSMIT, STREAM_TIMEOUT};
+pub use self::trace::Sink;
+pub use self::workload::REPLICAS_TIMEOUT;

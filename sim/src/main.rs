@@ -1,1 +1,288 @@
-fn main() {}
+//! `knot-sim`: runs simulated clusters, seed by seed.
+
+use std::fmt;
+use std::ops::Range;
+use std::process::ExitCode;
+use std::str::FromStr;
+
+use clap::{Args, Parser, Subcommand};
+use knot_engine::Faults;
+use knot_sim::campaign::{self, Summary, replay_line, run_seed};
+use knot_sim::planted::{Detection, PLANTED, detect};
+use knot_sim::scenario::{DocumentKind, Length, Profile, Scenario, Shape};
+use knot_sim::world::Report;
+
+/// Simulates knot clusters under faults and checks what they promise.
+#[derive(Debug, Parser)]
+#[command(name = "knot-sim", version, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  knot-sim run --seeds 0..1000               a thousand clusters, faults as each seed draws them
+  knot-sim run --seed 17 --log               one of them again, event by event
+  knot-sim run --seeds 0..50 --document automerge --nodes 10
+  knot-sim planted                           how many seeds each planted bug takes
+  knot-sim trace --seed 17                   the hash of all that happens in a run
+  knot-sim scenario --seed 17                what a seed stands for, as JSON
+
+Exit codes: 0 all promises held, 1 one did not, 2 the command line is wrong.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run seeds and check every promise.
+    #[command(after_help = EXAMPLES)]
+    Run(Run),
+    /// Plant each known bug and count the seeds until it is found.
+    Planted(PlantedArgs),
+    /// Print the hash of all that happens in a run.
+    Trace(One),
+    /// Print a seed's scenario as JSON.
+    Scenario(One),
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+struct ShapeArgs {
+    /// How many servers; the seed chooses 3 to 20 otherwise.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(2..=64))]
+    nodes: Option<u64>,
+    /// What is replicated.
+    #[arg(long, value_enum, default_value_t = DocumentKind::Model)]
+    document: DocumentKind,
+    /// Which kinds of faults.
+    #[arg(long, value_enum, default_value_t = Profile::Mixed)]
+    profile: Profile,
+    /// How long faults go on; the seed chooses otherwise.
+    #[arg(long, value_enum)]
+    length: Option<Length>,
+}
+
+impl ShapeArgs {
+    fn shape(self) -> Shape {
+        Shape {
+            profile: self.profile,
+            length: self.length,
+            nodes: self.nodes.and_then(|nodes| usize::try_from(nodes).ok()),
+            document: self.document,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+struct Run {
+    /// Seeds from A up to but not including B.
+    #[arg(long, value_name = "A..B", conflicts_with = "seed", default_value = "0..100")]
+    seeds: Seeds,
+    /// One seed.
+    #[arg(long)]
+    seed: Option<u64>,
+    #[command(flatten)]
+    shape: ShapeArgs,
+    /// How many runs at once; as many as there are processors otherwise.
+    #[arg(long)]
+    jobs: Option<usize>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+    /// Print every event; for one seed.
+    #[arg(long, requires = "seed")]
+    log: bool,
+    /// Plant a bug, by its flag's name.
+    #[arg(long, value_parser = planted_by_name)]
+    plant: Option<Faults>,
+}
+
+#[derive(Debug, Args)]
+struct PlantedArgs {
+    /// Give up on a bug after this many seeds.
+    #[arg(long, default_value_t = 500)]
+    seeds_max: u64,
+    /// The first seed.
+    #[arg(long, default_value_t = 0)]
+    first: u64,
+    /// Only this bug.
+    #[arg(long)]
+    only: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct One {
+    /// Which seed.
+    #[arg(long)]
+    seed: u64,
+    #[command(flatten)]
+    shape: ShapeArgs,
+}
+
+#[derive(Clone, Debug)]
+struct Seeds(Range<u64>);
+
+#[derive(Debug)]
+struct NotARange;
+
+impl fmt::Display for NotARange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("seeds are A..B, with A less than B")
+    }
+}
+
+impl std::error::Error for NotARange {}
+
+impl FromStr for Seeds {
+    type Err = NotARange;
+
+    fn from_str(text: &str) -> Result<Self, NotARange> {
+        let (first, end) = text.split_once("..").ok_or(NotARange)?;
+        let first = first.parse().map_err(|_| NotARange)?;
+        let end = end.parse().map_err(|_| NotARange)?;
+        if first < end { Ok(Self(first..end)) } else { Err(NotARange) }
+    }
+}
+
+fn planted_by_name(name: &str) -> Result<Faults, String> {
+    let found = PLANTED.iter().find(|planted| planted.name == name);
+    found.map(|planted| planted.faults()).ok_or_else(|| {
+        let names: Vec<&str> = PLANTED.iter().map(|planted| planted.name).collect();
+        format!("no such bug; there are {}", names.join(", "))
+    })
+}
+
+fn main() -> ExitCode {
+    let well = match Cli::parse().command {
+        Command::Run(run) => run_seeds(&run),
+        Command::Planted(args) => run_planted(&args),
+        Command::Trace(one) => {
+            let report = run_seed(one.seed, &one.shape.shape(), Faults::default(), None);
+            println!("{}", report.trace);
+            report.violations.is_empty()
+        }
+        Command::Scenario(one) => {
+            print_json(&Scenario::generate(one.seed, &one.shape.shape()));
+            true
+        }
+    };
+    if well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn print_json(value: &impl serde::Serialize) {
+    match serde_json::to_string_pretty(value) {
+        Ok(text) => println!("{text}"),
+        Err(error) => eprintln!("cannot print JSON: {error}"),
+    }
+}
+
+fn run_seeds(run: &Run) -> bool {
+    let shape = run.shape.shape();
+    let planted = run.plant.unwrap_or_default();
+    if let Some(seed) = run.seed {
+        return run_one(run, seed, &shape, planted);
+    }
+    let jobs = run.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let seeds = run.seeds.0.clone();
+    let total = seeds.end - seeds.start;
+    let progress = |runs: u64, failures: usize| {
+        if runs.is_multiple_of((total / 20).max(1)) {
+            eprintln!("{runs} of {total} seeds, {failures} failed");
+        }
+    };
+    let summary = campaign::run(seeds, &shape, planted, jobs, &progress);
+    if run.json {
+        print_json(&summary);
+    } else {
+        print_summary(&summary, &shape);
+    }
+    summary.failures.is_empty()
+}
+
+fn run_one(run: &Run, seed: u64, shape: &Shape, planted: Faults) -> bool {
+    let sink = run.log.then(|| -> knot_sim::Sink { Box::new(|line| println!("{line}")) });
+    let report = run_seed(seed, shape, planted, sink);
+    if run.json {
+        print_json(&report);
+    } else {
+        print_report(&report);
+    }
+    report.violations.is_empty()
+}
+
+fn print_report(report: &Report) {
+    let verdict = if report.violations.is_empty() { "ok" } else { "FAILED" };
+    println!("seed {}: {verdict}, {} servers, trace {}", report.seed, report.nodes, report.trace);
+    for violation in &report.violations {
+        println!("  {violation}");
+    }
+    let counts = &report.counts;
+    println!(
+        "  {} events, {} datagrams, {} frames, {} changes, {} edits acknowledged, {} refused, {} unknown, {} crashes, {} repairs",
+        counts.events,
+        counts.datagrams,
+        counts.frames,
+        counts.changes,
+        counts.acknowledged,
+        counts.refused,
+        counts.unknown,
+        counts.crashes,
+        counts.repairs
+    );
+}
+
+fn print_summary(summary: &Summary, shape: &Shape) {
+    for report in &summary.failures {
+        println!("seed {} FAILED", report.seed);
+        for violation in &report.violations {
+            println!("  {violation}");
+        }
+        println!("  replay: {}", replay_line(report.seed, shape));
+    }
+    let counts = &summary.counts;
+    let [middle, most] = summary.settled_s;
+    let rows: [(&str, String); 9] = [
+        ("runs", format!("{}, {} failed", summary.runs, summary.failures.len())),
+        ("simulated", format!("{:.0} s, {:.0} s a processor second", summary.simulated_s, summary.speed())),
+        ("events", counts.events.to_string()),
+        ("datagrams", format!("{}, {} lost", counts.datagrams, counts.datagrams_lost)),
+        ("frames", format!("{} on {} connections", counts.frames, counts.connects)),
+        ("edits", format!(
+            "{} acknowledged, {} refused, {} unknown",
+            counts.acknowledged, counts.refused, counts.unknown
+        )),
+        ("crashes", counts.crashes.to_string()),
+        ("repairs", counts.repairs.to_string()),
+        ("settled", format!("{middle:.1} s in the middle, {most:.1} s at most")),
+    ];
+    for (name, value) in rows {
+        println!("{name:<10} {value}");
+    }
+}
+
+fn run_planted(args: &PlantedArgs) -> bool {
+    let wanted = |name: &str| args.only.as_deref().is_none_or(|only| only == name);
+    let mut found: Vec<Detection> = Vec::new();
+    for planted in PLANTED.iter().filter(|planted| wanted(planted.name)) {
+        let detection = detect(planted, args.first, args.seeds_max);
+        if !args.json {
+            print_detection(&detection);
+        }
+        found.push(detection);
+    }
+    if args.json {
+        print_json(&found);
+    }
+    found.iter().all(|detection| detection.seeds.is_some())
+}
+
+fn print_detection(detection: &Detection) {
+    match (detection.seeds, &detection.invariant) {
+        (Some(seeds), Some(invariant)) => {
+            let name = detection.name;
+            println!("{name:<24} {seeds:>5} seeds   {invariant}");
+        }
+        _ => println!("{:<24}     -         not found", detection.name),
+    }
+}

@@ -389,7 +389,11 @@ impl<D: Document> Replica<D> {
     }
 
     /// Storage has no room: nothing of what waits was written.
-    pub(crate) fn refused(&mut self, until: Instant, now: Instant, stats: &mut Stats) {
+    pub(crate) fn refused(&mut self, batch: BatchId, until: Instant, now: Instant, stats: &mut Stats) {
+        // Each batch of a refused epoch is refused in its turn; the first has said it for all.
+        if !self.batches.is_pending(batch) {
+            return;
+        }
         self.full_until = Some(until);
         let mut again = Vec::new();
         self.discard(EditError::DiskFull, &mut again);

@@ -120,9 +120,7 @@ impl ClientError {
     pub(super) fn hint(&self) -> Option<String> {
         match self {
             Self::Refused { hint, .. } => hint.clone(),
-            Self::Unreachable { .. } => {
-                Some("is it running? start one with `knot server` or `knot demo`".to_owned())
-            }
+            Self::Unreachable { .. } => Some("is it running? start one with `knot server` or `knot demo`".to_owned()),
             Self::Untrusted { .. } => {
                 Some("name the server's certificate with --cacert <data_dir>/cert.pem".to_owned())
             }
@@ -150,20 +148,13 @@ impl Ask {
     /// A request without a body. `path` is percent-encoded already and may hold a query.
     #[must_use]
     pub fn new(method: Method, path: String) -> Self {
-        Self {
-            method,
-            path,
-            headers: HeaderMap::new(),
-            body: Bytes::new(),
-            wait: ANSWER_TIMEOUT,
-        }
+        Self { method, path, headers: HeaderMap::new(), body: Bytes::new(), wait: ANSWER_TIMEOUT }
     }
 
     /// With a body.
     #[must_use]
     pub fn body(mut self, kind: &'static str, body: impl Into<Bytes>) -> Self {
-        self.headers
-            .insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+        self.headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
         self.body = body.into();
         self
     }
@@ -221,11 +212,7 @@ impl Client {
                 value.set_sensitive(true);
                 value
             });
-        Ok(Self {
-            endpoint: Endpoint::parse(url)?,
-            token,
-            trusted,
-        })
+        Ok(Self { endpoint: Endpoint::parse(url)?, token, trusted })
     }
 
     /// The client that the arguments, the variables and the configuration describe.
@@ -244,12 +231,7 @@ impl Client {
         if endpoint.tls && own.is_file() {
             trusted.push(own);
         }
-        // A token found on this machine is not sent to whatever server is named, only to this machine's own or where
-        // both were named together.
-        let ours = args.server.is_none()
-            || args.data_dir.is_some()
-            || args.config.is_some()
-            || HostPort::new(&endpoint.host, endpoint.port).is_loopback();
+        let ours = may_have_our_token(args, &endpoint);
         let token = match &args.token {
             Some(token) => Some(token.trim().to_owned()),
             None if ours => read_admin_token(&local.data_dir)?,
@@ -275,8 +257,7 @@ impl Client {
         let body = if body.is_empty() {
             Value::Null
         } else {
-            serde_json::from_slice(&body)
-                .map_err(|error| self.malformed(format!("its answer is no JSON ({error})")))?
+            serde_json::from_slice(&body).map_err(|error| self.malformed(format!("its answer is no JSON ({error})")))?
         };
         Ok(Reply { status, etag, body })
     }
@@ -290,26 +271,17 @@ impl Client {
             .map_err(|_| ClientError::Unsendable("the path"))?;
         *request.headers_mut() = ask.headers;
         let host = HeaderValue::from_str(self.endpoint.authority());
-        request
-            .headers_mut()
-            .insert(HOST, host.map_err(|_| ClientError::Unsendable("the URL"))?);
+        request.headers_mut().insert(HOST, host.map_err(|_| ClientError::Unsendable("the URL"))?);
         if let Some(token) = &self.token {
             request.headers_mut().insert(AUTHORIZATION, token.clone());
         }
         let connection = Connection::open(&self.endpoint, &self.trusted).await?;
         let answer = connection.send(&self.endpoint, request, ask.wait).await?;
-        if answer.head.status.is_success() {
-            Ok(answer)
-        } else {
-            Err(self.refusal(answer).await)
-        }
+        if answer.head.status.is_success() { Ok(answer) } else { Err(self.refusal(answer).await) }
     }
 
     pub(super) fn malformed(&self, what: String) -> ClientError {
-        ClientError::Malformed {
-            url: self.endpoint.url.clone(),
-            what,
-        }
+        ClientError::Malformed { url: self.endpoint.url.clone(), what }
     }
 
     async fn read(&self, answer: Answer) -> Result<Bytes, ClientError> {
@@ -327,31 +299,30 @@ impl Client {
         let said: Value = serde_json::from_slice(&body).unwrap_or_default();
         let text = |name: &str| said.get(name).and_then(Value::as_str).map(printable);
         let hint = match status {
-            StatusCode::UNAUTHORIZED if self.token.is_none() => Some(format!(
-                "give --token, or --data-dir where {ADMIN_TOKEN_FILE} is"
-            )),
-            StatusCode::MISDIRECTED_REQUEST => {
-                said.get("urls").and_then(Value::as_array).map(|urls| {
-                    let urls: Vec<_> = urls
-                        .iter()
-                        .filter_map(Value::as_str)
-                        .map(printable)
-                        .collect();
-                    format!(
-                        "ask a server inside the zone with --server: {}",
-                        urls.join(" ")
-                    )
-                })
+            StatusCode::UNAUTHORIZED if self.token.is_none() => {
+                Some(format!("give --token, or --data-dir where {ADMIN_TOKEN_FILE} is"))
             }
+            StatusCode::MISDIRECTED_REQUEST => said.get("urls").and_then(Value::as_array).map(|urls| {
+                let urls: Vec<_> = urls.iter().filter_map(Value::as_str).map(printable).collect();
+                format!("ask a server inside the zone with --server: {}", urls.join(" "))
+            }),
             _ => text("hint"),
         };
         ClientError::Refused {
             status,
-            error: text("error")
-                .unwrap_or_else(|| format!("{} answered {status}", self.endpoint.url)),
+            error: text("error").unwrap_or_else(|| format!("{} answered {status}", self.endpoint.url)),
             hint,
         }
     }
+}
+
+/// Whether a token found on this machine may be sent. It is not for whatever server is named, only for this machine's
+/// own, or where both were named together.
+fn may_have_our_token(args: &ClientArgs, endpoint: &Endpoint) -> bool {
+    args.server.is_none()
+        || args.data_dir.is_some()
+        || args.config.is_some()
+        || HostPort::new(&endpoint.host, endpoint.port).is_loopback()
 }
 
 /// This machine's server, as far as the arguments and the configuration tell.
@@ -381,15 +352,9 @@ fn local_url(config: &Config) -> String {
     match (&config.url, &config.tls) {
         (Some(url), Some(TlsConfig::Files { .. })) => url.clone(),
         _ => {
-            let scheme = if config.tls.is_some() {
-                "https"
-            } else {
-                "http"
-            };
+            let scheme = if config.tls.is_some() { "https" } else { "http" };
             let at = match config.listen.ip() {
-                Some(ip) if ip.is_unspecified() && ip.is_ipv6() => {
-                    HostPort::new("::1", config.listen.port())
-                }
+                Some(ip) if ip.is_unspecified() && ip.is_ipv6() => HostPort::new("::1", config.listen.port()),
                 Some(ip) if ip.is_unspecified() => HostPort::new("127.0.0.1", config.listen.port()),
                 _ => config.listen.clone(),
             };
@@ -452,55 +417,41 @@ mod tests {
     #[test]
     fn paths_and_queries_are_encoded() {
         assert_eq!(encode("a/b c%é.-_~"), "a%2Fb%20c%25%C3%A9.-_~");
-        let query = [
-            ("prefix", Some("a&b".to_owned())),
-            ("after", None),
-            ("limit", Some("5".to_owned())),
-        ];
+        let query = [("prefix", Some("a&b".to_owned())), ("after", None), ("limit", Some("5".to_owned()))];
         assert_eq!(with_query("/x", &query), "/x?prefix=a%26b&limit=5");
     }
 
     #[test]
     fn a_server_is_a_scheme_a_host_and_a_port() {
         let at = |url| Endpoint::parse(url).map(|e| (e.tls, e.host, e.port));
-        assert_eq!(
-            at("http://127.0.0.1:3000/").expect("valid"),
-            (false, "127.0.0.1".to_owned(), 3000)
-        );
-        assert_eq!(
-            at("https://[::1]:3000").expect("valid"),
-            (true, "::1".to_owned(), 3000)
-        );
-        assert_eq!(
-            at("https://knot1.internal").expect("valid"),
-            (true, "knot1.internal".to_owned(), 443)
-        );
-        for wrong in [
-            "knot1:3000",
-            "ftp://x",
-            "http://",
-            "http://x/api",
-            "http://x?y",
-        ] {
+        assert_eq!(at("http://127.0.0.1:3000/").expect("valid"), (false, "127.0.0.1".to_owned(), 3000));
+        assert_eq!(at("https://[::1]:3000").expect("valid"), (true, "::1".to_owned(), 3000));
+        assert_eq!(at("https://knot1.internal").expect("valid"), (true, "knot1.internal".to_owned(), 443));
+        for wrong in ["knot1:3000", "ftp://x", "http://", "http://x/api", "http://x?y"] {
             assert!(at(wrong).is_err(), "{wrong} was taken");
         }
     }
 
     #[test]
+    fn the_token_of_this_machine_is_not_sent_elsewhere_unasked() {
+        let may = |args: ClientArgs| {
+            let endpoint = Endpoint::parse(args.server.as_deref().unwrap_or("http://127.0.0.1:3000")).expect("valid");
+            may_have_our_token(&args, &endpoint)
+        };
+        let at = |server: &str| ClientArgs { server: Some(server.to_owned()), ..ClientArgs::default() };
+        assert!(may(ClientArgs::default()) && may(at("http://localhost:3000")) && may(at("https://[::1]:1")));
+        assert!(!may(at("https://knot1.internal:3000")) && !may(at("http://127.0.0.1.example.org")));
+        assert!(may(ClientArgs { data_dir: Some("data".into()), ..at("https://knot1.internal:3000") }));
+    }
+
+    #[test]
     fn this_machines_server_is_reached_on_loopback() {
         let url = |text: &str| {
-            let config = Config::parse(
-                Some((Path::new("k"), text)),
-                &std::collections::BTreeMap::new(),
-                "box",
-            );
+            let config = Config::parse(Some((Path::new("k"), text)), &std::collections::BTreeMap::new(), "box");
             local_url(&config.expect("valid").config)
         };
         assert_eq!(url(""), "http://127.0.0.1:3000");
-        assert_eq!(
-            url("[server]\nlisten = '0.0.0.0:3000'"),
-            "https://127.0.0.1:3000"
-        );
+        assert_eq!(url("[server]\nlisten = '0.0.0.0:3000'"), "https://127.0.0.1:3000");
         assert_eq!(url("[server]\nlisten = '[::]:3000'"), "https://[::1]:3000");
         let own = "[server]\nlisten = ':3000'\nurl = 'https://k.internal'\n[server.tls]\ncert_file='c'\nkey_file='k'";
         assert_eq!(url(own), "https://k.internal");

@@ -71,22 +71,10 @@ pub(super) async fn run(command: ClusterCommand) -> Result<(), CliError> {
         ClusterCommand::Status { client } => status(&client).await,
         ClusterCommand::Leave { client } => {
             let asked = Client::from_args(&client)?;
-            let answer = asked
-                .ask(Ask::new(Method::POST, "/api/cluster/leave".to_owned()))
-                .await?
-                .body;
-            if client.json {
-                print(answer)
-            } else {
-                print(format_args!("{} is leaving the cluster", asked.url()))
-            }
+            let answer = asked.ask(Ask::new(Method::POST, "/api/cluster/leave".to_owned())).await?.body;
+            if client.json { print(answer) } else { print(format_args!("{} is leaving the cluster", asked.url())) }
         }
-        ClusterCommand::ForceLeave {
-            name,
-            id,
-            force,
-            client,
-        } => {
+        ClusterCommand::ForceLeave { name, id, force, client } => {
             let mut body = match (&name, &id) {
                 (Some(name), _) => json!({ "name": name }),
                 (None, id) => json!({ "id": id }),
@@ -94,18 +82,12 @@ pub(super) async fn run(command: ClusterCommand) -> Result<(), CliError> {
             if let (true, Some(body)) = (force, body.as_object_mut()) {
                 body.insert("force".to_owned(), true.into());
             }
-            let ask = Ask::new(Method::DELETE, "/api/cluster".to_owned())
-                .body("application/json", body.to_string());
+            let ask = Ask::new(Method::DELETE, "/api/cluster".to_owned()).body("application/json", body.to_string());
             let answer = Client::from_args(&client)?.ask(ask).await?.body;
             if client.json {
                 return print(answer);
             }
-            print(format_args!(
-                "{} ({}) is {}",
-                text(&answer, "name"),
-                text(&answer, "id"),
-                text(&answer, "status")
-            ))
+            print(format_args!("{} ({}) is {}", text(&answer, "name"), text(&answer, "id"), text(&answer, "status")))
         }
     }
 }
@@ -114,55 +96,31 @@ pub(super) async fn run(command: ClusterCommand) -> Result<(), CliError> {
 pub(super) async fn ping(args: &ClientArgs) -> Result<(), CliError> {
     let client = Client::from_args(args)?;
     let asked = Instant::now();
-    let mut answer = client
-        .ask(Ask::new(Method::GET, "/api/ping".to_owned()))
-        .await?
-        .body;
+    let mut answer = client.ask(Ask::new(Method::GET, "/api/ping".to_owned())).await?.body;
     let took_ms = asked.elapsed().as_secs_f64() * 1000.0;
     if !args.json {
-        let (status, version, zone) = (
-            text(&answer, "status"),
-            text(&answer, "version"),
-            text(&answer, "zone"),
-        );
-        return print(format_args!(
-            "{}: {status}, version {version}, zone {zone}, {took_ms:.1} ms",
-            client.url()
-        ));
+        let (status, version, zone) = (text(&answer, "status"), text(&answer, "version"), text(&answer, "zone"));
+        return print(format_args!("{}: {status}, version {version}, zone {zone}, {took_ms:.1} ms", client.url()));
     }
     if let Some(answer) = answer.as_object_mut() {
         answer.insert("url".to_owned(), client.url().into());
-        answer.insert(
-            "rtt_ms".to_owned(),
-            ((took_ms * 1000.0).round() / 1000.0).into(),
-        );
+        answer.insert("rtt_ms".to_owned(), ((took_ms * 1000.0).round() / 1000.0).into());
     }
     print(answer)
 }
 
 async fn members(status: Option<String>, args: &ClientArgs) -> Result<(), CliError> {
     let client = Client::from_args(args)?;
-    let ask = Ask::new(
-        Method::GET,
-        with_query("/api/cluster", &[("status", status)]),
-    );
+    let ask = Ask::new(Method::GET, with_query("/api/cluster", &[("status", status)]));
     let answer = client.ask(ask).await?.body;
     if args.json {
         return print(answer);
     }
     let Some(rows) = answer.get("data").and_then(Value::as_array) else {
-        return Err(client
-            .malformed("the member list has no `data`".to_owned())
-            .into());
+        return Err(client.malformed("the member list has no `data`".to_owned()).into());
     };
     let mut rows: Vec<&Value> = rows.iter().collect();
-    rows.sort_by_key(|row| {
-        (
-            trouble(&text(row, "status")),
-            text(row, "name"),
-            text(row, "id"),
-        )
-    });
+    rows.sort_by_key(|row| (trouble(&text(row, "status")), text(row, "name"), text(row, "id")));
     let mut shown = table(&["NAME", "ADDRESS", "ZONE", "STATUS", "ROUND TRIP"]);
     for row in rows {
         let rtt = row.get("rtt_ms").and_then(Value::as_f64);
@@ -180,44 +138,24 @@ async fn members(status: Option<String>, args: &ClientArgs) -> Result<(), CliErr
 /// Where a status comes in the list: what needs a person first.
 fn trouble(status: &str) -> usize {
     let order = ["failed", "suspect", "alive", "left"];
-    order
-        .iter()
-        .position(|known| *known == status)
-        .unwrap_or(order.len())
+    order.iter().position(|known| *known == status).unwrap_or(order.len())
 }
 
 async fn status(args: &ClientArgs) -> Result<(), CliError> {
-    let answer = Client::from_args(args)?
-        .ask(Ask::new(Method::GET, "/api/cluster/status".to_owned()))
-        .await?
-        .body;
+    let answer = Client::from_args(args)?.ask(Ask::new(Method::GET, "/api/cluster/status".to_owned())).await?.body;
     if args.json {
         return print(answer);
     }
     let mut shown = table(&[]);
-    for name in [
-        "name",
-        "id",
-        "zone",
-        "cluster",
-        "version",
-        "uptime_s",
-        "sequence",
-        "disk_full",
-    ] {
+    for name in ["name", "id", "zone", "cluster", "version", "uptime_s", "sequence", "disk_full"] {
         shown.add_row([name.replace('_', " "), text(&answer, name)]);
     }
     if let Some(members) = answer.get("members").and_then(Value::as_object) {
-        let counts: Vec<_> = members
-            .keys()
-            .map(|status| format!("{} {status}", text(&answer["members"], status)))
-            .collect();
+        let counts: Vec<_> =
+            members.keys().map(|status| format!("{} {status}", text(&answer["members"], status))).collect();
         shown.add_row(["members".to_owned(), counts.join(", ")]);
     }
-    for row in ["scopes", "queues", "quarantined"]
-        .iter()
-        .flat_map(|name| rows(&answer, name))
-    {
+    for row in ["scopes", "queues", "quarantined"].iter().flat_map(|name| rows(&answer, name)) {
         shown.add_row(row);
     }
     print_table(shown)
@@ -225,11 +163,7 @@ async fn status(args: &ClientArgs) -> Result<(), CliError> {
 
 /// One line for each element of a list in the answer.
 fn rows(answer: &Value, name: &str) -> Vec<[String; 2]> {
-    let elements = answer
-        .get(name)
-        .and_then(Value::as_array)
-        .map(Vec::as_slice)
-        .unwrap_or_default();
+    let elements = answer.get(name).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let line = |row: &Value| match name {
         "scopes" => [
             text(row, "scope"),
@@ -240,18 +174,10 @@ fn rows(answer: &Value, name: &str) -> Vec<[String; 2]> {
                 text(row, "root")
             ),
         ],
-        "queues" => [
-            format!("queue {}", text(row, "name")),
-            format!("{} of {}", text(row, "depth"), text(row, "limit")),
-        ],
-        _ => [
-            "quarantined".to_owned(),
-            format!(
-                "{} changes of {}",
-                text(row, "changes"),
-                text(row, "document")
-            ),
-        ],
+        "queues" => {
+            [format!("queue {}", text(row, "name")), format!("{} of {}", text(row, "depth"), text(row, "limit"))]
+        }
+        _ => ["quarantined".to_owned(), format!("{} changes of {}", text(row, "changes"), text(row, "document"))],
     };
     elements.iter().map(line).collect()
 }

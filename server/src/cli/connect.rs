@@ -48,10 +48,7 @@ impl Endpoint {
         if !uri.path().trim_end_matches('/').is_empty() || uri.query().is_some() {
             return Err(wrong());
         }
-        let host = uri
-            .host()
-            .filter(|host| !host.is_empty())
-            .ok_or_else(wrong)?;
+        let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(wrong)?;
         Ok(Self {
             url: url.trim_end_matches('/').to_owned(),
             tls,
@@ -62,16 +59,11 @@ impl Endpoint {
 
     /// What the `Host` header says.
     pub(super) fn authority(&self) -> &str {
-        self.url
-            .split_once("://")
-            .map_or("", |(_, authority)| authority)
+        self.url.split_once("://").map_or("", |(_, authority)| authority)
     }
 
     fn unreachable(&self, source: io::Error) -> ClientError {
-        ClientError::Unreachable {
-            url: self.url.clone(),
-            source,
-        }
+        ClientError::Unreachable { url: self.url.clone(), source }
     }
 }
 
@@ -91,10 +83,7 @@ pub(super) struct Answer {
 }
 
 impl Connection {
-    pub(super) async fn open(
-        endpoint: &Endpoint,
-        trusted: &[PathBuf],
-    ) -> Result<Self, ClientError> {
+    pub(super) async fn open(endpoint: &Endpoint, trusted: &[PathBuf]) -> Result<Self, ClientError> {
         timeout(CONNECT_TIMEOUT, Self::connect(endpoint, trusted))
             .await
             .unwrap_or_else(|_| Err(endpoint.unreachable(io::ErrorKind::TimedOut.into())))
@@ -110,17 +99,11 @@ impl Connection {
             return Self::over(endpoint, stream).await;
         }
         let connector = TlsConnector::from(client_tls(trusted)?);
-        let name = ServerName::try_from(endpoint.host.clone())
-            .map_err(|_| ClientError::BadUrl(endpoint.url.clone()))?;
+        let name =
+            ServerName::try_from(endpoint.host.clone()).map_err(|_| ClientError::BadUrl(endpoint.url.clone()))?;
         let stream = connector.connect(name, stream).await.map_err(|source| {
-            if source
-                .get_ref()
-                .is_some_and(|inner| inner.is::<rustls::Error>())
-            {
-                ClientError::Untrusted {
-                    url: endpoint.url.clone(),
-                    source,
-                }
+            if source.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) {
+                ClientError::Untrusted { url: endpoint.url.clone(), source }
             } else {
                 endpoint.unreachable(source)
             }
@@ -155,10 +138,6 @@ impl Connection {
             .map_err(|_| endpoint.unreachable(io::ErrorKind::TimedOut.into()))?
             .map_err(|error| endpoint.unreachable(io::Error::other(error)))?;
         let (head, body) = response.into_parts();
-        Ok(Answer {
-            head,
-            body,
-            _driver: self.driver,
-        })
+        Ok(Answer { head, body, _driver: self.driver })
     }
 }

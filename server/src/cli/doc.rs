@@ -180,75 +180,27 @@ pub(super) struct Terms {
 
 pub(super) async fn run(command: DocCommand) -> Result<(), CliError> {
     match command {
-        DocCommand::Get {
-            document,
-            conflicts,
-            client,
-        } => get(&document, conflicts, &client).await,
-        DocCommand::Put {
-            document,
-            value,
-            terms,
-            client,
-        } => {
+        DocCommand::Get { document, conflicts, client } => get(&document, conflicts, &client).await,
+        DocCommand::Put { document, value, terms, client } => {
             let body = json_body(value.as_deref())?;
-            write(
-                Method::PUT,
-                Some(("application/json", body)),
-                &document,
-                &terms,
-                &client,
-            )
-            .await
+            write(Method::PUT, Some(("application/json", body)), &document, &terms, &client).await
         }
-        DocCommand::Patch {
-            document,
-            patch,
-            json_patch,
-            increment,
-            terms,
-            client,
-        } => {
+        DocCommand::Patch { document, patch, json_patch, increment, terms, client } => {
             let kind = match (json_patch, increment) {
                 (true, _) => "application/json-patch+json",
                 (false, true) => "application/vnd.knot.increment+json",
                 (false, false) => "application/merge-patch+json",
             };
             let body = json_body(patch.as_deref())?;
-            write(
-                Method::PATCH,
-                Some((kind, body)),
-                &document,
-                &terms,
-                &client,
-            )
-            .await
+            write(Method::PATCH, Some((kind, body)), &document, &terms, &client).await
         }
-        DocCommand::Delete {
-            document,
-            terms,
-            client,
-        } => write(Method::DELETE, None, &document, &terms, &client).await,
-        DocCommand::List {
-            collection,
-            prefix,
-            after,
-            limit,
-            zone,
-            client,
-        } => {
+        DocCommand::Delete { document, terms, client } => write(Method::DELETE, None, &document, &terms, &client).await,
+        DocCommand::List { collection, prefix, after, limit, zone, client } => {
             let path = collection_path(zone.as_deref(), &collection);
             list(&path, prefix, after, limit, &client).await
         }
         DocCommand::History { document, client } => history(&document, &client).await,
-        DocCommand::Watch {
-            collection,
-            prefix,
-            since,
-            values,
-            once,
-            client,
-        } => {
+        DocCommand::Watch { collection, prefix, since, values, once, client } => {
             let path = with_query(
                 "/api/changes",
                 &[
@@ -264,13 +216,8 @@ pub(super) async fn run(command: DocCommand) -> Result<(), CliError> {
 }
 
 async fn get(document: &Document, conflicts: bool, args: &ClientArgs) -> Result<(), CliError> {
-    let path = with_query(
-        &document.path(),
-        &[("conflicts", conflicts.then(|| "true".to_owned()))],
-    );
-    let reply = Client::from_args(args)?
-        .ask(Ask::new(Method::GET, path))
-        .await?;
+    let path = with_query(&document.path(), &[("conflicts", conflicts.then(|| "true".to_owned()))]);
+    let reply = Client::from_args(args)?.ask(Ask::new(Method::GET, path)).await?;
     if !args.json {
         return print_pretty(&reply.body);
     }
@@ -295,17 +242,11 @@ async fn write(
     let deleting = method == Method::DELETE;
     let path = with_query(
         &document.path(),
-        &[
-            ("w", terms.replicas.map(|w| w.to_string())),
-            ("timeout", terms.timeout.map(|ms| ms.to_string())),
-        ],
+        &[("w", terms.replicas.map(|w| w.to_string())), ("timeout", terms.timeout.map(|ms| ms.to_string()))],
     );
     let mut ask = Ask::new(method, path)
         .header("if-match", terms.if_match.as_deref().map(quoted).as_deref())?
-        .header(
-            "if-none-match",
-            terms.if_none_match.as_deref().map(quoted).as_deref(),
-        )?
+        .header("if-none-match", terms.if_none_match.as_deref().map(quoted).as_deref())?
         .waiting(Duration::from_millis(terms.timeout.unwrap_or(0)));
     if let Some((kind, body)) = body {
         ask = ask.body(kind, body);
@@ -318,11 +259,7 @@ async fn write(
     }
     if reply.status == StatusCode::ACCEPTED {
         return Err(CliError::NotReplicated {
-            held_by: reply
-                .body
-                .get("held_by")
-                .and_then(Value::as_u64)
-                .unwrap_or(0),
+            held_by: reply.body.get("held_by").and_then(Value::as_u64).unwrap_or(0),
             wanted: terms.replicas.unwrap_or(0),
         });
     }
@@ -340,16 +277,8 @@ fn written(document: &Document, deleting: bool, reply: &Reply) -> String {
     } else {
         "changed"
     };
-    let etag = reply
-        .etag
-        .clone()
-        .unwrap_or_else(|| text(&reply.body, "etag"));
-    format!(
-        "{}/{} {what} {}",
-        document.name.collection,
-        document.name.key,
-        printable(&etag)
-    )
+    let etag = reply.etag.clone().unwrap_or_else(|| text(&reply.body, "etag"));
+    format!("{}/{} {what} {}", document.name.collection, document.name.key, printable(&etag))
 }
 
 async fn list(
@@ -366,15 +295,9 @@ async fn list(
         let parameters = [
             ("prefix", prefix.clone()),
             ("after", after.clone()),
-            (
-                "limit",
-                Some((limit - rows.len()).min(PAGE_MAX).to_string()),
-            ),
+            ("limit", Some((limit - rows.len()).min(PAGE_MAX).to_string())),
         ];
-        let mut page = client
-            .ask(Ask::new(Method::GET, with_query(path, &parameters)))
-            .await?
-            .body;
+        let mut page = client.ask(Ask::new(Method::GET, with_query(path, &parameters))).await?.body;
         let Some(data) = page.get_mut("data").and_then(Value::as_array_mut) else {
             return Err(client.malformed("a page has no `data`".to_owned()).into());
         };
@@ -391,12 +314,7 @@ async fn list(
     let mut shown = table(&["KEY", "MODIFIED", "ETAG", "VALUE"]);
     for row in &rows {
         let value = shortened(&text(row, "value"), VALUE_CHARACTERS);
-        shown.add_row([
-            text(row, "key"),
-            text(row, "modified"),
-            shortened(&text(row, "etag"), 12),
-            value,
-        ]);
+        shown.add_row([text(row, "key"), text(row, "modified"), shortened(&text(row, "etag"), 12), value]);
     }
     print_table(shown)?;
     if let Some(after) = after {
@@ -413,16 +331,11 @@ async fn history(document: &Document, args: &ClientArgs) -> Result<(), CliError>
         return print(body);
     }
     let Some(rows) = body.get("data").and_then(Value::as_array) else {
-        return Err(client
-            .malformed("the history has no `data`".to_owned())
-            .into());
+        return Err(client.malformed("the history has no `data`".to_owned()).into());
     };
     let mut shown = table(&["TIME", "KIND", "NODE", "SEQ", "HASH"]);
     for row in rows {
-        let (node, hash) = (
-            shortened(&text(row, "node"), 12),
-            shortened(&text(row, "hash"), 12),
-        );
+        let (node, hash) = (shortened(&text(row, "node"), 12), shortened(&text(row, "hash"), 12));
         shown.add_row(vec![
             number(text(row, "time")),
             text(row, "kind").into(),
@@ -444,18 +357,13 @@ async fn watch(path: String, once: bool, args: &ClientArgs) -> Result<(), CliErr
         let Ok(bytes) = frame.into_data() else {
             continue;
         };
-        let events = reader
-            .read(&bytes)
-            .map_err(|_| client.malformed("the feed is no stream of events".to_owned()))?;
+        let events = reader.read(&bytes).map_err(|_| client.malformed("the feed is no stream of events".to_owned()))?;
         for event in events {
             if event.name == "snapshot-end" && once {
                 return Ok(());
             }
             if event.name == "reset" && event.id.is_none() {
-                return Err(ended(
-                    "this reader was too far behind, or the server is overloaded".to_owned(),
-                    &last,
-                ));
+                return Err(ended("this reader was too far behind, or the server is overloaded".to_owned(), &last));
             }
             show(&event, args.json)?;
             last = event.id.or(last);
@@ -471,10 +379,7 @@ fn show(event: &Event, as_json: bool) -> Result<(), CliError> {
         "reset" => {
             eprintln!(
                 "the feed starts over: {}",
-                text(
-                    &serde_json::from_str(&event.data).unwrap_or_default(),
-                    "reason"
-                )
+                text(&serde_json::from_str(&event.data).unwrap_or_default(), "reason")
             );
             Ok(())
         }
@@ -486,70 +391,41 @@ fn show(event: &Event, as_json: bool) -> Result<(), CliError> {
 fn change_line(data: &str) -> String {
     let change: Value = serde_json::from_str(data).unwrap_or_default();
     let deleted = change.get("deleted").and_then(Value::as_bool) == Some(true);
-    let state = if deleted {
-        "deleted".to_owned()
-    } else {
-        shortened(&text(&change, "etag"), 12)
-    };
-    let value = change
-        .get("value")
-        .map(|value| format!("  {value}"))
-        .unwrap_or_default();
-    let (scope, collection, key) = (
-        text(&change, "scope"),
-        text(&change, "collection"),
-        text(&change, "key"),
-    );
-    format!(
-        "{}  {scope}  {collection}/{key}  {state}{value}",
-        text(&change, "sequence")
-    )
+    let state = if deleted { "deleted".to_owned() } else { shortened(&text(&change, "etag"), 12) };
+    let value = change.get("value").map(|value| format!("  {value}")).unwrap_or_default();
+    let (scope, collection, key) = (text(&change, "scope"), text(&change, "collection"), text(&change, "key"));
+    format!("{}  {scope}  {collection}/{key}  {state}{value}", text(&change, "sequence"))
 }
 
 fn ended(reason: String, last: &Option<String>) -> CliError {
-    CliError::WatchEnded {
-        reason,
-        last: last.as_deref().map(printable),
-    }
+    CliError::WatchEnded { reason, last: last.as_deref().map(printable) }
 }
 
 impl Document {
     fn path(&self) -> String {
-        format!(
-            "{}/{}",
-            collection_path(self.zone.as_deref(), &self.name.collection),
-            encode(&self.name.key)
-        )
+        format!("{}/{}", collection_path(self.zone.as_deref(), &self.name.collection), encode(&self.name.key))
     }
 }
 
 fn collection_path(zone: Option<&str>, collection: &str) -> String {
     match zone {
-        Some(zone) => format!(
-            "/api/zones/{}/documents/{}",
-            encode(zone),
-            encode(collection)
-        ),
+        Some(zone) => format!("/api/zones/{}/documents/{}", encode(zone), encode(collection)),
         None => format!("/api/documents/{}", encode(collection)),
     }
 }
 
 fn document_name(text: &str) -> Result<DocumentName, String> {
     match text.split_once('/') {
-        Some((collection, key)) if !collection.is_empty() && !key.is_empty() => Ok(DocumentName {
-            collection: collection.to_owned(),
-            key: key.to_owned(),
-        }),
+        Some((collection, key)) if !collection.is_empty() && !key.is_empty() => {
+            Ok(DocumentName { collection: collection.to_owned(), key: key.to_owned() })
+        }
         _ => Err("a document is named collection/key, such as users/ann".to_owned()),
     }
 }
 
 fn json_body(argument: Option<&str>) -> Result<String, CliError> {
     let body = body_of(argument).map_err(|source| CliError::Io {
-        what: format!(
-            "cannot read {}",
-            argument.unwrap_or("stdin").trim_start_matches('@')
-        ),
+        what: format!("cannot read {}", argument.unwrap_or("stdin").trim_start_matches('@')),
         source,
     })?;
     match serde_json::from_str::<serde::de::IgnoredAny>(&body) {
@@ -560,9 +436,5 @@ fn json_body(argument: Option<&str>) -> Result<String, CliError> {
 
 /// An etag as headers have it. What is quoted, or `*`, or a list already, is left alone.
 fn quoted(etag: &str) -> String {
-    if etag == "*" || etag.contains('"') {
-        etag.to_owned()
-    } else {
-        format!("\"{etag}\"")
-    }
+    if etag == "*" || etag.contains('"') { etag.to_owned() } else { format!("\"{etag}\"") }
 }

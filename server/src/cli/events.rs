@@ -82,23 +82,13 @@ mod tests {
     #[test]
     fn events_come_out_whole_however_they_are_cut() {
         let expected = [
-            Event {
-                name: "change".to_owned(),
-                id: Some("n-1".to_owned()),
-                data: "{\"a\":\n1}".to_owned(),
-            },
-            Event {
-                name: "heartbeat".to_owned(),
-                id: None,
-                data: "{}".to_owned(),
-            },
+            Event { name: "change".to_owned(), id: Some("n-1".to_owned()), data: "{\"a\":\n1}".to_owned() },
+            Event { name: "heartbeat".to_owned(), id: None, data: "{}".to_owned() },
         ];
         for size in 1..=STREAM.len() {
             let mut reader = Reader::default();
-            let events: Vec<_> = STREAM
-                .chunks(size)
-                .flat_map(|chunk| reader.read(chunk).expect("it is a stream of events"))
-                .collect();
+            let events: Vec<_> =
+                STREAM.chunks(size).flat_map(|chunk| reader.read(chunk).expect("it is a stream of events")).collect();
             assert_eq!(events, expected, "cut at {size}");
         }
     }

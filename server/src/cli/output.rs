@@ -13,10 +13,7 @@ pub(super) fn print(line: impl Display) -> Result<(), CliError> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{line}")
         .and_then(|()| out.flush())
-        .map_err(|source| CliError::Io {
-            what: "cannot write".to_owned(),
-            source,
-        })
+        .map_err(|source| CliError::Io { what: "cannot write".to_owned(), source })
 }
 
 /// Prints JSON for people to read.
@@ -27,9 +24,7 @@ pub(super) fn print_pretty(value: &Value) -> Result<(), CliError> {
 /// A table in columns, without lines, that no terminal width breaks.
 pub(super) fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
-    table
-        .load_style(presets::NOTHING)
-        .set_content_arrangement(ContentArrangement::Disabled);
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     if !header.is_empty() {
         table.set_header(header);
     }
@@ -61,9 +56,7 @@ pub(super) fn text(value: &Value, name: &str) -> String {
 
 /// Text that came over the network, without what a terminal would obey.
 pub(super) fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-        .collect()
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 /// The beginning of `text`, at most `characters` of it.

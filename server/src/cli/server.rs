@@ -29,10 +29,7 @@ SETTINGS of knot.toml, the variable that overrides each, and its default:
 ",
     );
     for setting in SETTINGS {
-        text.push_str(&format!(
-            "  {:<32}{:<31}{}\n",
-            setting.path, setting.variable, setting.help
-        ));
+        text.push_str(&format!("  {:<32}{:<31}{}\n", setting.path, setting.variable, setting.help));
     }
     text.push_str("\nKNOT_LOG_FILTER says what is logged: info, or knot_server=debug,warn");
     text
@@ -44,10 +41,7 @@ SETTINGS of knot.toml, the variable that overrides each, and its default:
 /// When the configuration is wrong, or the server cannot start or has to stop.
 pub fn main(args: &ServerArgs) -> Result<(), CliError> {
     let loaded = Config::load(args.config.as_deref())?;
-    logging::start(
-        loaded.config.log,
-        std::env::var(logging::FILTER_VARIABLE).ok().as_deref(),
-    )?;
+    logging::start(loaded.config.log, std::env::var(logging::FILTER_VARIABLE).ok().as_deref())?;
     match &loaded.source {
         Some(path) => tracing::info!(file = %path.display(), "read the configuration"),
         None => tracing::info!("no knot.toml found: a server of its own"),

@@ -1,0 +1,195 @@
+//! Many seeds, on all cores: each run is independent of every other.
+
+use std::ops::Range;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use knot_engine::Faults;
+use knot_engine::documents::{AutomergeDocument, ModelDocument};
+use serde::Serialize;
+
+use crate::scenario::{DocumentKind, Length, Profile, Scenario, Shape};
+use crate::trace::Sink;
+use crate::world::{Counts, Report, World};
+
+/// Failing seeds after which a campaign stops.
+pub const FAILURES_MAX: usize = 10;
+
+/// Runs one seed.
+#[must_use]
+pub fn run_seed(seed: u64, shape: &Shape, planted: Faults, sink: Option<Sink>) -> Report {
+    let scenario = Scenario::generate(seed, shape);
+    match scenario.document {
+        DocumentKind::Model => World::<ModelDocument>::new(scenario, planted, sink).run(),
+        DocumentKind::Automerge => World::<AutomergeDocument>::new(scenario, planted, sink).run(),
+    }
+}
+
+/// The one line that runs a seed again.
+#[must_use]
+pub fn replay_line(seed: u64, shape: &Shape) -> String {
+    let mut line = format!("knot-sim run --seed {seed}");
+    let profile = match shape.profile {
+        Profile::Mixed => None,
+        Profile::Swarm => Some("swarm"),
+        Profile::All => Some("all"),
+        Profile::Calm => Some("calm"),
+    };
+    let length = shape.length.map(|length| match length {
+        Length::Short => "short",
+        Length::Medium => "medium",
+        Length::Long => "long",
+    });
+    let document = (shape.document != DocumentKind::Model).then(|| shape.document.name());
+    let nodes = shape.nodes.map(|nodes| nodes.to_string());
+    for (option, value) in [
+        ("--profile", profile),
+        ("--length", length),
+        ("--document", document),
+        ("--nodes", nodes.as_deref()),
+    ] {
+        if let Some(value) = value {
+            line.push_str(&format!(" {option} {value}"));
+        }
+    }
+    line.push_str(" --log");
+    line
+}
+
+/// What a campaign came to.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Summary {
+    /// Seeds that ran.
+    pub runs: u64,
+    /// Runs that broke a promise, by seed.
+    pub failures: Vec<Report>,
+    /// Virtual time of all runs, in seconds.
+    pub simulated_s: f64,
+    /// Processor time of all runs, in seconds.
+    pub cpu_s: f64,
+    /// How long a cluster took to settle, in seconds: in the middle, and at most.
+    pub settled_s: [f64; 2],
+    /// Numbers of all runs together.
+    pub counts: Counts,
+}
+
+impl Summary {
+    /// Virtual seconds in a second of processor time.
+    #[must_use]
+    pub fn speed(&self) -> f64 {
+        self.simulated_s / self.cpu_s.max(f64::MIN_POSITIVE)
+    }
+}
+
+/// What a campaign tells while it runs.
+pub type Progress<'a> = &'a (dyn Fn(u64, usize) + Sync);
+
+#[derive(Default)]
+struct Gathered {
+    summary: Summary,
+    settled: Vec<f64>,
+}
+
+/// Runs `seeds` on `jobs` threads. Stops early once [`FAILURES_MAX`] seeds have failed. `progress` hears about every run:
+/// how many there were, and how many failed.
+///
+/// # Panics
+/// When a run panics: a broken assertion of the engine. The seed is in the message before it.
+#[must_use]
+pub fn run(seeds: Range<u64>, shape: &Shape, planted: Faults, jobs: usize, progress: Progress<'_>) -> Summary {
+    let next = AtomicU64::new(seeds.start);
+    let stop = AtomicBool::new(false);
+    let gathered = Mutex::new(Gathered::default());
+    std::thread::scope(|scope| {
+        for _ in 0..jobs.max(1) {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds.end {
+                        break;
+                    }
+                    let begun = CpuClock::start();
+                    let report = run_caught(seed, shape, planted);
+                    let cpu = begun.elapsed();
+                    let mut gathered = lock(&gathered);
+                    gathered.add(report, cpu);
+                    let failures = gathered.summary.failures.len();
+                    stop.fetch_or(failures >= FAILURES_MAX, Ordering::Relaxed);
+                    progress(gathered.summary.runs, failures);
+                }
+            });
+        }
+    });
+    let gathered = gathered.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    gathered.finish()
+}
+
+fn lock(gathered: &Mutex<Gathered>) -> std::sync::MutexGuard<'_, Gathered> {
+    gathered.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// A panic of the engine names the seed before it goes on.
+fn run_caught(seed: u64, shape: &Shape, planted: Faults) -> Report {
+    let run = || run_seed(seed, shape, planted, None);
+    match std::panic::catch_unwind(run) {
+        Ok(report) => report,
+        Err(panic) => {
+            eprintln!("seed {seed} panicked; replay: {}", replay_line(seed, shape));
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+impl Gathered {
+    fn add(&mut self, report: Report, cpu: Duration) {
+        let summary = &mut self.summary;
+        summary.runs += 1;
+        summary.cpu_s += cpu.as_secs_f64();
+        summary.simulated_s += Duration::from_micros(report.simulated_us).as_secs_f64();
+        summary.counts.add(&report.counts);
+        if let Some(settled) = report.settled_us {
+            self.settled.push(Duration::from_micros(settled).as_secs_f64());
+        }
+        if !report.violations.is_empty() {
+            summary.failures.push(report);
+        }
+    }
+
+    fn finish(mut self) -> Summary {
+        self.settled.sort_by(f64::total_cmp);
+        let middle = self.settled.get(self.settled.len() / 2);
+        let most = self.settled.last();
+        self.summary.settled_s = [middle, most].map(|time| time.copied().unwrap_or_default());
+        self.summary.failures.sort_by_key(|report| report.seed);
+        self.summary
+    }
+}
+
+/// Processor time of this thread where the system tells it, else time that passes.
+struct CpuClock {
+    cpu: Option<Duration>,
+    wall: Instant,
+}
+
+impl CpuClock {
+    fn start() -> Self {
+        Self {
+            cpu: thread_cpu(),
+            wall: Instant::now(),
+        }
+    }
+
+    fn elapsed(&self) -> Duration {
+        match (self.cpu, thread_cpu()) {
+            (Some(before), Some(now)) => now.saturating_sub(before),
+            _ => self.wall.elapsed(),
+        }
+    }
+}
+
+fn thread_cpu() -> Option<Duration> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    let nanos = text.split_whitespace().next()?.parse().ok()?;
+    Some(Duration::from_nanos(nanos))
+}

@@ -1,0 +1,169 @@
+//! What must hold, one file a promise.
+
+mod acknowledged;
+mod convergence;
+mod deleted;
+mod durability;
+mod entitlement;
+mod identity;
+mod membership;
+mod phantom;
+mod queues;
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use knot_engine::{ChangeHash, Instant};
+use serde::Serialize;
+
+pub use self::convergence::settle_bound;
+pub(crate) use self::convergence::{Replica, Seen};
+pub use self::membership::{ACCURACY_GRACE, LOSS_ENVELOPE};
+pub(crate) use self::membership::Observation;
+use crate::ledger::Ledger;
+use crate::tap::Tap;
+
+/// A promise that a run checks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Invariant {
+    /// An acknowledged write is in every entitled replica at the end.
+    AcknowledgedKept,
+    /// A write is acknowledged only when it is durable, where and as often as was asked for.
+    DurableBeforeAcknowledged,
+    /// No change leaves a server before it is durable there.
+    DurableBeforeSent,
+    /// (actor, seq) names one change.
+    ActorSeqUnique,
+    /// A log holds no change without those that it depends on.
+    LogClosed,
+    /// A document is deleted exactly when all its heads are deletes.
+    DeletedStaysDeleted,
+    /// Every change and value traces to a write that was asked for, and to none that was refused.
+    NoPhantom,
+    /// A zone's documents never leave it.
+    ScopeEntitlement,
+    /// Entitled replicas become equal in time.
+    Convergence,
+    /// Every edit is answered.
+    Answered,
+    /// All see all that live, and no other, in time.
+    MembershipComplete,
+    /// A healthy reachable server is not declared failed.
+    MembershipAccurate,
+    /// Queues stay under their limits.
+    QueuesBounded,
+    /// An engine does not ask for the same moment for ever.
+    Progress,
+}
+
+impl fmt::Display for Invariant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::AcknowledgedKept => "acknowledged write lost",
+            Self::DurableBeforeAcknowledged => "acknowledged before durable",
+            Self::DurableBeforeSent => "sent before durable",
+            Self::ActorSeqUnique => "(actor, seq) used twice",
+            Self::LogClosed => "change without its dependencies",
+            Self::DeletedStaysDeleted => "deletion and history disagree",
+            Self::NoPhantom => "value that nobody wrote",
+            Self::ScopeEntitlement => "document left its zone",
+            Self::Convergence => "replicas differ",
+            Self::Answered => "edit or read never answered",
+            Self::MembershipComplete => "membership incomplete",
+            Self::MembershipAccurate => "healthy member failed",
+            Self::QueuesBounded => "queue over its limit",
+            Self::Progress => "engine makes no progress",
+        })
+    }
+}
+
+/// A promise that did not hold.
+#[derive(Clone, Debug, Serialize)]
+pub struct Violation {
+    /// Which.
+    pub invariant: Invariant,
+    /// When, in microseconds.
+    pub at_us: u64,
+    /// On which server it showed.
+    pub node: usize,
+    /// How.
+    pub detail: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let at = Instant::from_micros(self.at_us);
+        write!(f, "{} at {at} on n{}: {}", self.invariant, self.node, self.detail)
+    }
+}
+
+/// The checkers of one run and what they share.
+#[derive(Debug)]
+pub(crate) struct Checkers {
+    pub(crate) tap: Tap,
+    pub(crate) ledger: Ledger,
+    pub(crate) violations: Vec<Violation>,
+    identity: identity::Identity,
+    genesis: BTreeSet<ChangeHash>,
+    node_ids: Vec<knot_engine::NodeId>,
+    zones: Vec<String>,
+}
+
+/// A run stops at its first violation; a few that show at once are kept.
+const VIOLATIONS_MAX: usize = 8;
+
+impl Checkers {
+    pub(crate) fn new(
+        tap: Tap,
+        genesis: BTreeSet<ChangeHash>,
+        node_ids: Vec<knot_engine::NodeId>,
+        zones: Vec<String>,
+    ) -> Self {
+        Self {
+            tap,
+            ledger: Ledger::default(),
+            violations: Vec::new(),
+            identity: identity::Identity::default(),
+            genesis,
+            node_ids,
+            zones,
+        }
+    }
+
+    pub(crate) fn report(
+        &mut self,
+        invariant: Invariant,
+        at: Instant,
+        node: usize,
+        detail: impl FnOnce() -> String,
+    ) {
+        if self.violations.len() < VIOLATIONS_MAX {
+            self.violations.push(Violation {
+                invariant,
+                at_us: at.as_micros(),
+                node,
+                detail: detail(),
+            });
+        }
+    }
+
+    fn node_of(&self, id: knot_engine::NodeId) -> Option<usize> {
+        self.node_ids.iter().position(|known| *known == id)
+    }
+
+    /// What a write was, for people.
+    fn describe(&self, id: u32) -> String {
+        match self.ledger.get(id) {
+            Some(write) => {
+                let operation = &write.operation;
+                let target = operation.target.id();
+                format!(
+                    "w{id} ({:?} {target} on n{} asked at {}, {:?})",
+                    operation.action, operation.node, write.asked, write.outcome
+                )
+            }
+            None => format!("w{id} (never asked for)"),
+        }
+    }
+}

@@ -1,0 +1,582 @@
+//! The event loop: engines, disks, network and clients on one virtual clock.
+//!
+//! Events happen in the order of their times, and of their insertion where times are equal. Nothing reads a clock, a
+//! thread or an unordered map, so a seed is a run.
+
+mod faults;
+mod outputs;
+mod settle;
+
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap};
+use std::time::Duration;
+
+use knot_engine::documents::Document;
+use knot_engine::{Engine, Faults, Instant, SessionEvent, StorageEvent, Verdict};
+
+use crate::checker::{Checkers, Violation};
+use crate::draw::Draw;
+use crate::ledger::Outcome;
+use crate::network::{Delivery, Links, Plan, Process, Streams};
+use crate::node::{Node, ReadFor};
+use crate::scenario::Scenario;
+use crate::tap::Tap;
+use crate::trace::{Sink, Trace};
+use crate::workload;
+
+/// Wakes in a row at one moment before an engine counts as stuck.
+const IDLE_WAKES_MAX: u32 = 1_000;
+/// How often queues are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// What happens.
+#[derive(Debug)]
+enum Happening<D: Document> {
+    Network(Delivery),
+    Wake(Process, Instant),
+    CommitDone(Process),
+    Load(Process, knot_engine::LoadId, knot_engine::Query),
+    Verdict(Process, Box<Verdict<D>>),
+    Operation(usize),
+    FaultBegins(usize),
+    FaultEnds(usize),
+    Start(usize),
+    Exit(Process),
+    Look,
+}
+
+struct Entry<D: Document> {
+    at: Instant,
+    number: u64,
+    what: Happening<D>,
+}
+
+impl<D: Document> PartialEq for Entry<D> {
+    fn eq(&self, other: &Self) -> bool {
+        (self.at, self.number) == (other.at, other.number)
+    }
+}
+
+impl<D: Document> Eq for Entry<D> {}
+
+impl<D: Document> PartialOrd for Entry<D> {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<D: Document> Ord for Entry<D> {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.number).cmp(&(other.at, other.number))
+    }
+}
+
+/// What a run did, in numbers.
+#[derive(Clone, Debug, Default, serde::Serialize)]
+pub struct Counts {
+    /// Events.
+    pub events: u64,
+    /// Datagrams sent.
+    pub datagrams: u64,
+    /// Of these, those that did not arrive.
+    pub datagrams_lost: u64,
+    /// Frames sent.
+    pub frames: u64,
+    /// Connections tried.
+    pub connects: u64,
+    /// Edits acknowledged.
+    pub acknowledged: u64,
+    /// Edits refused.
+    pub refused: u64,
+    /// Edits whose server died first.
+    pub unknown: u64,
+    /// Processes that were ended by a fault.
+    pub crashes: u64,
+    /// Changes on disks.
+    pub changes: u64,
+    /// Repairs begun.
+    pub repairs: u64,
+}
+
+impl Counts {
+    /// Adds another run's.
+    pub(crate) fn add(&mut self, other: &Self) {
+        let Self {
+            events,
+            datagrams,
+            datagrams_lost,
+            frames,
+            connects,
+            acknowledged,
+            refused,
+            unknown,
+            crashes,
+            changes,
+            repairs,
+        } = other;
+        self.events += events;
+        self.datagrams += datagrams;
+        self.datagrams_lost += datagrams_lost;
+        self.frames += frames;
+        self.connects += connects;
+        self.acknowledged += acknowledged;
+        self.refused += refused;
+        self.unknown += unknown;
+        self.crashes += crashes;
+        self.changes += changes;
+        self.repairs += repairs;
+    }
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Report {
+    /// Its seed.
+    pub seed: u64,
+    /// How many servers.
+    pub nodes: usize,
+    /// What did not hold; empty when all is well.
+    pub violations: Vec<Violation>,
+    /// The hash of all that happened.
+    pub trace: String,
+    /// How much virtual time passed, in microseconds.
+    pub simulated_us: u64,
+    /// How long the cluster took to settle once faults had stopped, in microseconds; none when it did not.
+    pub settled_us: Option<u64>,
+    /// Numbers.
+    pub counts: Counts,
+}
+
+/// One run.
+pub struct World<D: Document> {
+    scenario: Scenario,
+    planted: Faults,
+    now: Instant,
+    inserted: u64,
+    queue: BinaryHeap<Reverse<Entry<D>>>,
+    nodes: Vec<Node<D>>,
+    /// What waits for a process that is not scheduled.
+    backlogs: Vec<Vec<Happening<D>>>,
+    links: Links,
+    streams: Streams,
+    verdicts: Draw,
+    checkers: Checkers,
+    trace: Trace,
+    counts: Counts,
+    /// Faults under way that disturb membership.
+    disturbances: u32,
+    /// When the last of them ended.
+    calm_since: Instant,
+    /// Answers of the audit at the end.
+    audit: settle::Audit,
+}
+
+impl<D: Document> std::fmt::Debug for World<D> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("World")
+            .field("seed", &self.scenario.seed)
+            .field("now", &self.now)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<D: Document> World<D> {
+    /// A world in which `scenario` is about to happen, with `planted` bugs in every engine.
+    #[must_use]
+    pub fn new(scenario: Scenario, planted: Faults, sink: Option<Sink>) -> Self {
+        let nodes: Vec<Node<D>> = (0..scenario.nodes.len())
+            .map(|index| Node::new(index, &scenario))
+            .collect();
+        let targets: BTreeSet<_> = scenario.operations.iter().map(|operation| &operation.target).collect();
+        let genesis = targets.iter().map(|target| D::genesis_hash(&target.id())).collect();
+        let tap = Tap::new(|bytes| D::header(bytes).ok(), nodes.len());
+        let node_ids = nodes.iter().map(|node| node.key.node_id()).collect();
+        let zones = nodes.iter().map(|node| node.spec.zone.clone()).collect();
+        let mut world = Self {
+            planted,
+            now: Instant::ZERO,
+            inserted: 0,
+            queue: BinaryHeap::new(),
+            links: Links::new(scenario.seed, &scenario.network, &scenario.nodes),
+            streams: Streams::default(),
+            verdicts: Draw::new(scenario.seed, "verdicts"),
+            checkers: Checkers::new(tap, genesis, node_ids, zones),
+            trace: Trace::new(sink),
+            counts: Counts::default(),
+            disturbances: 0,
+            calm_since: Instant::ZERO,
+            audit: settle::Audit::default(),
+            backlogs: nodes.iter().map(|_| Vec::new()).collect(),
+            nodes,
+            scenario,
+        };
+        world.schedule_scenario();
+        world
+    }
+
+    fn schedule_scenario(&mut self) {
+        let millis = |at_ms: u64| Instant::from_micros(at_ms * 1_000);
+        for index in 0..self.nodes.len() {
+            let at = millis(self.nodes[index].spec.start_at_ms);
+            self.insert(at, Happening::Start(index));
+        }
+        for index in 0..self.scenario.faults.len() {
+            let fault = &self.scenario.faults[index];
+            let (begins, ends) = (millis(fault.at_ms), fault.ends_at_ms().map(millis));
+            self.insert(begins, Happening::FaultBegins(index));
+            if let Some(ends) = ends {
+                self.insert(ends, Happening::FaultEnds(index));
+            }
+        }
+        for index in 0..self.scenario.operations.len() {
+            let at = Instant::from_micros(self.scenario.operations[index].at_us);
+            self.insert(at, Happening::Operation(index));
+        }
+        self.insert(Instant::ZERO + LOOK_EVERY, Happening::Look);
+    }
+
+    /// Lets it all happen: until the first broken promise, or until all has settled and been audited.
+    #[must_use]
+    pub fn run(mut self) -> Report {
+        let quiet = Instant::from_micros(self.scenario.quiet_at_ms * 1_000);
+        self.run_until(quiet);
+        let settled = self.settle();
+        if settled.is_some() {
+            self.audit();
+        }
+        self.report(settled)
+    }
+
+    fn report(self, settled: Option<Duration>) -> Report {
+        let mut counts = self.counts;
+        for write in self.checkers.ledger.writes() {
+            match write.outcome {
+                Outcome::Acknowledged { .. } => counts.acknowledged += 1,
+                Outcome::Refused(_) => counts.refused += 1,
+                Outcome::Pending | Outcome::Unknown => counts.unknown += 1,
+            }
+        }
+        counts.events = self.trace.events();
+        counts.datagrams = self.links.counts.datagrams;
+        counts.datagrams_lost = self.links.counts.lost;
+        counts.frames = self.links.counts.frames;
+        counts.connects = self.links.counts.connects;
+        counts.changes = self.checkers.tap.changes().count() as u64;
+        Report {
+            seed: self.scenario.seed,
+            nodes: self.nodes.len(),
+            violations: self.checkers.violations,
+            trace: blake3::Hash::from_bytes(self.trace.hash()).to_hex().to_string(),
+            simulated_us: self.now.as_micros(),
+            settled_us: settled.map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX)),
+            counts,
+        }
+    }
+
+    fn is_broken(&self) -> bool {
+        !self.checkers.violations.is_empty()
+    }
+
+    fn insert(&mut self, at: Instant, what: Happening<D>) {
+        self.inserted += 1;
+        let entry = Entry {
+            at: at.max(self.now),
+            number: self.inserted,
+            what,
+        };
+        self.queue.push(Reverse(entry));
+    }
+
+    fn insert_plan(&mut self, plan: Plan) {
+        for (at, delivery) in plan {
+            self.insert(at, Happening::Network(delivery));
+        }
+    }
+
+    /// Lets happen what happens before `end`, unless a promise breaks.
+    fn run_until(&mut self, end: Instant) {
+        while !self.is_broken() {
+            match self.queue.peek() {
+                Some(Reverse(entry)) if entry.at < end => {}
+                _ => break,
+            }
+            let Some(Reverse(entry)) = self.queue.pop() else {
+                break;
+            };
+            self.now = entry.at;
+            self.happen(entry.what);
+        }
+        if !self.is_broken() {
+            self.now = end;
+        }
+    }
+
+    fn happen(&mut self, what: Happening<D>) {
+        if let Some(node) = self.paused_node(&what) {
+            self.set_aside(node, what);
+            return;
+        }
+        match what {
+            Happening::Network(delivery) => self.on_delivery(delivery),
+            Happening::Wake(process, at) => self.on_wake(process, at),
+            Happening::CommitDone(process) => self.on_commit_done(process),
+            Happening::Load(process, load, query) => {
+                if self.runs(process) {
+                    let event = self.nodes[process.node].disk.load(load, &query);
+                    self.on_storage(process, event);
+                }
+            }
+            Happening::Verdict(process, verdict) => {
+                self.trace.add(self.now, process.node, "verdict", &[]);
+                self.tell(process, |engine, now| engine.handle_verdict(*verdict, now));
+            }
+            Happening::Operation(index) => self.on_operation(index),
+            Happening::FaultBegins(index) => self.on_fault_begins(index),
+            Happening::FaultEnds(index) => self.on_fault_ends(index),
+            Happening::Start(node) => self.start(node),
+            Happening::Exit(process) => self.on_exit(process),
+            Happening::Look => self.on_look(),
+        }
+    }
+
+    fn runs(&self, process: Process) -> bool {
+        let running = self.nodes[process.node].running.as_ref();
+        running.is_some_and(|running| running.start == process.start)
+    }
+
+    fn process_of(&self, node: usize) -> Option<Process> {
+        let running = self.nodes[node].running.as_ref()?;
+        let start = running.start;
+        Some(Process { node, start })
+    }
+
+    /// Hands something to a process's engine, if it still runs, and does what it asks for then.
+    fn tell(&mut self, process: Process, say: impl FnOnce(&mut Engine<D>, Instant)) {
+        let now = self.now;
+        if let Some(running) = &mut self.nodes[process.node].running
+            && running.start == process.start
+        {
+            say(&mut running.engine, now);
+            self.drain(process);
+        }
+    }
+
+    fn on_wake(&mut self, process: Process, at: Instant) {
+        let now = self.now;
+        let Some(running) = &mut self.nodes[process.node].running else {
+            return;
+        };
+        if running.start != process.start || running.wake_at != Some(at) {
+            return;
+        }
+        running.wake_at = None;
+        let due = running.engine.poll_timeout().is_some_and(|(at, _)| at <= now);
+        if due {
+            self.trace.add(now, process.node, "wake", &[]);
+            running.engine.handle_timeout(now);
+        }
+        self.drain(process);
+    }
+
+    /// Puts a wake for the engine's next timer into the queue, unless an earlier one is there.
+    fn schedule_wake(&mut self, process: Process) {
+        let now = self.now;
+        let Some(running) = &mut self.nodes[process.node].running else {
+            return;
+        };
+        let Some((at, kind)) = running.engine.poll_timeout() else {
+            return;
+        };
+        running.idle_wakes = if at <= now { running.idle_wakes + 1 } else { 0 };
+        if running.idle_wakes > IDLE_WAKES_MAX {
+            self.checkers.report(
+                crate::checker::Invariant::Progress,
+                now,
+                process.node,
+                || format!("timer {kind:?} is due for ever"),
+            );
+            return;
+        }
+        let at = at.max(now);
+        if running.wake_at.is_none_or(|earlier| at < earlier) {
+            running.wake_at = Some(at);
+            self.insert(at, Happening::Wake(process, at));
+        }
+    }
+
+    fn on_commit_done(&mut self, process: Process) {
+        if !self.runs(process) {
+            return;
+        }
+        let node = process.node;
+        let (commit, next) = self.nodes[node].disk.finish_commit();
+        if commit.tail_written {
+            let durable = self.nodes[node].disk.durable();
+            self.checkers.tap.on_tail_written(node, durable);
+        }
+        self.checkers.tap.on_durable(node, &commit.durable);
+        self.checkers.tap.on_refused(node, &commit.refused);
+        if let Some(wait) = next {
+            self.insert(self.now + wait, Happening::CommitDone(process));
+        }
+        for event in commit.events {
+            self.on_storage(process, event);
+        }
+    }
+
+    fn on_storage(&mut self, process: Process, event: StorageEvent) {
+        self.trace.add(self.now, process.node, storage_name(&event), &[]);
+        self.trace.log(self.now, process.node, || match &event {
+            StorageEvent::Loaded {
+                load,
+                entries,
+                complete,
+            } => format!("loaded {load:?}: {} entries, complete {complete}", entries.len()),
+            other => format!("disk: {other:?}"),
+        });
+        self.tell(process, |engine, now| engine.handle_storage(event, now));
+    }
+
+    fn on_operation(&mut self, index: usize) {
+        let operation = self.scenario.operations[index].clone();
+        let node = operation.node;
+        let now = self.now;
+        let Some(running) = &mut self.nodes[node].running else {
+            return;
+        };
+        let process = Process {
+            node,
+            start: running.start,
+        };
+        match workload::request(&operation) {
+            Some(request) => {
+                self.checkers.ledger.ask(&operation, now);
+                let edit = running.engine.edit(request, workload::wall(operation.id), now);
+                running.edits.insert(edit, operation.id);
+            }
+            None => {
+                let read = running.engine.read(&operation.target.id(), false, now);
+                running.reads.insert(read, ReadFor::Client(operation.target.clone()));
+            }
+        }
+        self.trace.add(now, node, "operation", &operation.id.to_le_bytes());
+        self.trace.log(now, node, || {
+            let target = operation.target.id();
+            format!("asked w{}: {:?} {target}", operation.id, operation.action)
+        });
+        self.drain(process);
+    }
+
+    fn on_delivery(&mut self, delivery: Delivery) {
+        let now = self.now;
+        let mut plan = Plan::new();
+        match delivery {
+            Delivery::Datagram { to, bytes } => {
+                if let Some(process) = self.process_of(to) {
+                    self.trace.add(now, to, "datagram", &bytes);
+                    self.tell(process, |engine, now| engine.handle_datagram(bytes, now));
+                }
+            }
+            Delivery::Session { to, session, event } => self.on_session(to, session, event),
+            Delivery::Connect(attempt) => {
+                if let Some(taker) = Streams::on_connect(&mut self.links, &attempt, now, &mut plan) {
+                    self.open_stream(attempt.from, attempt.session, taker, &mut plan);
+                }
+            }
+            Delivery::Arrive {
+                stream,
+                side,
+                frame,
+            } => {
+                let end = (stream, side);
+                let arrived = self.streams.on_arrive(&self.links, end, frame, now, &mut plan);
+                if let Some((process, session, frame)) = arrived {
+                    self.on_session(process, session, SessionEvent::Frame(frame));
+                }
+            }
+            Delivery::Departed {
+                stream,
+                side,
+                bytes,
+            } => {
+                if let Some((process, session, queued)) = self.streams.on_departed(stream, side, bytes) {
+                    self.on_session(process, session, SessionEvent::Writable { queued });
+                }
+            }
+            Delivery::Break { stream, side, why } => {
+                if let Some((process, session)) = self.streams.on_break(stream, side) {
+                    self.on_session(process, session, SessionEvent::Closed(why));
+                }
+            }
+            Delivery::GiveUp { stream, since } => {
+                self.streams.on_give_up(stream, since, now, &mut plan);
+            }
+        }
+        self.insert_plan(plan);
+    }
+
+    /// Two processes met: each learns who the other is.
+    fn open_stream(
+        &mut self,
+        from: Process,
+        session: knot_engine::SessionId,
+        taker: Process,
+        plan: &mut Plan,
+    ) {
+        let Some(opener) = &self.nodes[from.node].running else {
+            return;
+        };
+        let opener_identity = opener.engine.identity();
+        let Some(running) = &mut self.nodes[taker.node].running else {
+            return;
+        };
+        let accepted = running.accept();
+        let taker_identity = running.engine.identity();
+        self.streams.open(
+            &mut self.links,
+            (from, session, opener_identity),
+            (taker, accepted, taker_identity),
+            self.now,
+            plan,
+        );
+    }
+
+    fn on_session(&mut self, to: Process, session: knot_engine::SessionId, event: SessionEvent) {
+        if !self.runs(to) {
+            return;
+        }
+        let (name, content): (&str, &[u8]) = match &event {
+            SessionEvent::Opened(_) => ("opened", &[]),
+            SessionEvent::Frame(frame) => ("frame", frame),
+            SessionEvent::Writable { .. } => ("writable", &[]),
+            SessionEvent::Closed(_) => ("closed", &[]),
+        };
+        self.trace.add(self.now, to.node, name, content);
+        self.trace.log(self.now, to.node, || match &event {
+            SessionEvent::Frame(frame) => format!("{session:?} frame of {} bytes", frame.len()),
+            SessionEvent::Opened(peer) => format!("{session:?} opened to {}", peer.node()),
+            other => format!("{session:?} {other:?}"),
+        });
+        self.tell(to, |engine, now| engine.handle_session(session, event, now));
+    }
+
+    fn on_look(&mut self) {
+        for index in 0..self.nodes.len() {
+            if let Some(running) = &self.nodes[index].running {
+                let queues = running.engine.queues();
+                self.checkers.check_queues(index, &queues, self.now);
+            }
+        }
+        self.insert(self.now + LOOK_EVERY, Happening::Look);
+    }
+}
+
+fn storage_name(event: &StorageEvent) -> &'static str {
+    match event {
+        StorageEvent::Persisted(_) => "persisted",
+        StorageEvent::Full(_) => "full",
+        StorageEvent::Failed(_) => "failed",
+        StorageEvent::Loaded { .. } => "loaded",
+        StorageEvent::LoadFailed(_) => "load failed",
+    }
+}

@@ -1,0 +1,259 @@
+//! Does what an engine asks for, as the server's driver would.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use knot_engine::documents::Document;
+use knot_engine::membership::Status;
+use knot_engine::{
+    Address, DocumentView, EditError, EditId, Edited, Event, HistoryEntry, MemberChange, Output,
+    ReadError, ReadId, SessionId, Wall,
+};
+
+use super::{Happening, World};
+use crate::checker::{Invariant, Observation};
+use crate::disk::Batch;
+use crate::ledger::Outcome;
+use crate::network::{Plan, Process, own_address, seed_address};
+use crate::node::ReadFor;
+use crate::workload;
+
+/// Outputs in a row before an engine counts as stuck.
+const OUTPUTS_MAX: u32 = 200_000;
+/// How long a process takes to stop once its storage has failed.
+const EXIT_AFTER: Duration = Duration::from_millis(1);
+/// A trial takes from this many microseconds ...
+const TRIAL_MIN_US: u64 = 50;
+/// ... up to this many.
+const TRIAL_MAX_US: u64 = 5_000;
+
+impl<D: Document> World<D> {
+    /// Does all that a process's engine asks for, then schedules its next timer.
+    pub(super) fn drain(&mut self, process: Process) {
+        let mut outputs = 0;
+        while let Some(running) = &mut self.nodes[process.node].running
+            && running.start == process.start
+            && let Some(output) = running.engine.poll_output()
+        {
+            outputs += 1;
+            if outputs > OUTPUTS_MAX {
+                let stuck = || "outputs without end".to_owned();
+                self.checkers
+                    .report(Invariant::Progress, self.now, process.node, stuck);
+                return;
+            }
+            self.perform(process, output);
+        }
+        self.schedule_wake(process);
+    }
+
+    fn perform(&mut self, process: Process, output: Output<D>) {
+        let (node, now) = (process.node, self.now);
+        let mut plan = Plan::new();
+        match output {
+            Output::SendDatagram { to, bytes } => {
+                if let Some(to) = self.resolve(&to) {
+                    let pair = (node, to);
+                    self.links.send_datagram(pair, &bytes, now, &mut plan);
+                }
+            }
+            Output::OpenSession { session, address } => {
+                let to = self.resolve(&address);
+                let end = (process, session);
+                self.trace.log(now, node, || format!("{session:?} connects to {address}"));
+                self.streams.connect(&mut self.links, end, to, now, &mut plan);
+            }
+            Output::SendFrame { session, frame } => self.send_frame(process, session, frame, &mut plan),
+            Output::CloseSession { session, why } => {
+                self.trace.log(now, node, || format!("{session:?} closed by it: {why}"));
+                self.streams.close(&mut self.links, (process, session), now, &mut plan);
+            }
+            Output::Persist {
+                batch,
+                epoch,
+                rewrite_tail,
+                writes,
+            } => self.persist(
+                process,
+                Batch {
+                    id: batch,
+                    epoch,
+                    rewrite_tail,
+                    writes,
+                },
+            ),
+            Output::Load { load, query } => {
+                let wait = self.nodes[node].disk.read_latency();
+                self.insert(now + wait, Happening::Load(process, load, query));
+            }
+            Output::Verify(job) => {
+                let wait = Duration::from_micros(self.verdicts.between(TRIAL_MIN_US, TRIAL_MAX_US));
+                let verdict = Box::new(job.run());
+                self.insert(now + wait, Happening::Verdict(process, verdict));
+            }
+            Output::Event(event) => self.on_event(process, event),
+        }
+        self.insert_plan(plan);
+    }
+
+    fn resolve(&self, address: &Address) -> Option<usize> {
+        self.nodes
+            .iter()
+            .position(|node| own_address(node.index, node.moves) == *address || seed_address(node.index) == *address)
+    }
+
+    fn send_frame(&mut self, process: Process, session: SessionId, frame: Bytes, plan: &mut Plan) {
+        let now = self.now;
+        self.checkers.check_sent(process.node, &frame, now);
+        if let Some(to) = self.streams.peer_of(process, session) {
+            self.checkers.check_entitled((process.node, to), &frame, now);
+        }
+        let end = (process, session);
+        self.streams.send(&mut self.links, end, frame, now, plan);
+    }
+
+    fn persist(&mut self, process: Process, batch: Batch) {
+        let node = process.node;
+        self.trace.log(self.now, node, || {
+            let count = batch.writes.len();
+            format!(
+                "{:?} of {count} writes, epoch {}, rewrites tail {}",
+                batch.id, batch.epoch, batch.rewrite_tail
+            )
+        });
+        for write in &batch.writes {
+            self.trace.add(self.now, node, "write", &write.key);
+        }
+        self.checkers.on_persist(node, &batch, self.now);
+        if let Some(wait) = self.nodes[node].disk.persist(batch) {
+            self.insert(self.now + wait, Happening::CommitDone(process));
+        }
+    }
+
+    fn on_event(&mut self, process: Process, event: Event) {
+        let node = process.node;
+        match event {
+            Event::Edited(edit, answer) => self.on_edited(process, edit, answer),
+            Event::Read(read, answer) => self.on_read(process, read, answer),
+            Event::History(read, answer) => self.on_history(process, read, answer),
+            Event::Member(change) => self.on_member(node, &change),
+            Event::Changed(summary) => self.trace.log(self.now, node, || {
+                format!("has {} at {} deleted {}", summary.id, summary.etag, summary.deleted)
+            }),
+            Event::RepairStarted { peer, scope } => {
+                self.counts.repairs += 1;
+                self.trace.log(self.now, node, || format!("repairs {scope} with {peer}"));
+            }
+            Event::StorageFailed | Event::LeaveDone => {
+                self.trace.log(self.now, node, || format!("{event:?}"));
+                self.insert(self.now + EXIT_AFTER, Happening::Exit(process));
+            }
+            Event::NameTaken { .. }
+            | Event::Quarantined { .. }
+            | Event::ForeignCluster { .. }
+            | Event::Adopted(_)
+            | Event::Fenced => self.trace.log(self.now, node, || format!("{event:?}")),
+        }
+    }
+
+    fn on_edited(&mut self, process: Process, edit: EditId, answer: Result<Edited, EditError>) {
+        let Some(running) = &mut self.nodes[process.node].running else {
+            return;
+        };
+        let Some(id) = running.edits.remove(&edit) else {
+            return;
+        };
+        let now = self.now;
+        self.trace.log(now, process.node, || format!("answers w{id}: {answer:?}"));
+        self.trace.add(now, process.node, "answer", &[u8::from(answer.is_ok())]);
+        let outcome = match answer {
+            Ok(edited) => {
+                self.checkers.check_acknowledged(process.node, id, &edited, now);
+                self.check_held_here(process.node, id);
+                let changed = edited.changed;
+                Outcome::Acknowledged { at: now, changed }
+            }
+            Err(EditError::StorageFailed) => Outcome::Unknown,
+            Err(error) => Outcome::Refused(error),
+        };
+        self.checkers.ledger.settle(id, outcome);
+    }
+
+    /// A server outside a document's zone must not have taken the edit.
+    fn check_held_here(&mut self, node: usize, id: u32) {
+        let zone = &self.nodes[node].spec.zone;
+        let write = self.checkers.ledger.get(id);
+        let held = write.is_none_or(|write| write.operation.target.is_held_in(zone));
+        if !held {
+            self.checkers
+                .report(Invariant::ScopeEntitlement, self.now, node, || {
+                    format!("w{id} was taken outside its document's zone")
+                });
+        }
+    }
+
+    fn on_read(&mut self, process: Process, read: ReadId, answer: Result<DocumentView, ReadError>) {
+        let Some(running) = &mut self.nodes[process.node].running else {
+            return;
+        };
+        match running.reads.remove(&read) {
+            Some(ReadFor::Client(target)) => {
+                if let Ok(view) = answer {
+                    self.checkers
+                        .check_fields(process.node, &target, &view.value, self.now);
+                }
+            }
+            Some(ReadFor::AuditValue) => self.audit.on_value(process.node, answer),
+            Some(ReadFor::AuditHistory) | None => {}
+        }
+    }
+
+    fn on_history(
+        &mut self,
+        process: Process,
+        read: ReadId,
+        answer: Result<Vec<HistoryEntry>, ReadError>,
+    ) {
+        let Some(running) = &mut self.nodes[process.node].running else {
+            return;
+        };
+        if running.reads.remove(&read).is_none() {
+            return;
+        }
+        let entries = answer.unwrap_or_default();
+        let writes = entries
+            .iter()
+            .filter_map(|entry| workload::write_of(Wall(entry.time)));
+        self.audit.on_history(process.node, writes.collect());
+    }
+
+    fn on_member(&mut self, observer: usize, change: &MemberChange) {
+        self.trace.log(self.now, observer, || {
+            format!("sees {} {:?} -> {:?}", change.name, change.from, change.to)
+        });
+        self.trace.add(self.now, observer, "member", &change.node.0);
+        let subject = self.nodes.iter().position(|node| node.key.node_id() == change.node);
+        let Some(subject) = subject else { return };
+        let gone = matches!(change.to, Status::Failed | Status::Left);
+        if !gone || subject == observer {
+            return;
+        }
+        let now = self.now;
+        let others = self.nodes.iter().filter(|node| node.index != observer);
+        let is_echo = others
+            .filter_map(|node| node.running.as_ref())
+            .flat_map(|running| running.engine.members())
+            .any(|member| member.record.node == change.node && member.status == change.to);
+        let calm = self.disturbances == 0;
+        let up = self.nodes[subject].running.as_ref();
+        let seen = Observation {
+            observer,
+            subject,
+            to: change.to,
+            calm_for: calm.then(|| now.since(self.calm_since)),
+            up_for: up.map(|running| now.since(running.since)),
+            is_echo,
+        };
+        self.checkers.check_accuracy(&seen, now);
+    }
+}

@@ -1,0 +1,167 @@
+//! The end of a run: faults have stopped, the cluster settles, and all that it shows is audited.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use knot_engine::documents::Document;
+use knot_engine::{DocumentView, Etag, Instant, ReadError};
+use serde_json::Value;
+
+use super::World;
+use crate::checker::{Invariant, Replica, Seen, settle_bound};
+use crate::ledger::Outcome;
+use crate::network::Process;
+use crate::node::ReadFor;
+use crate::scenario::Target;
+
+/// How often it is seen whether the cluster has settled.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How long after the last fault a server may take to start again.
+const STARTS_WITHIN: Duration = Duration::from_secs(3);
+/// How long a read of the audit may take.
+const READ_WITHIN: Duration = Duration::from_secs(5);
+
+/// The answers of the audit that is under way.
+#[derive(Debug, Default)]
+pub(super) struct Audit {
+    values: BTreeMap<usize, Result<Value, ReadError>>,
+    histories: BTreeMap<usize, Vec<u32>>,
+}
+
+impl Audit {
+    pub(super) fn on_value(&mut self, node: usize, answer: Result<DocumentView, ReadError>) {
+        self.values.insert(node, answer.map(|view| view.value));
+    }
+
+    pub(super) fn on_history(&mut self, node: usize, writes: Vec<u32>) {
+        self.histories.insert(node, writes);
+    }
+}
+
+impl<D: Document> World<D> {
+    /// Waits until all live servers are alike; says how long that took since the last fault.
+    pub(super) fn settle(&mut self) -> Option<Duration> {
+        let quiet = self.now;
+        self.excuse_the_dead();
+        self.run_until(quiet + STARTS_WITHIN);
+        let since = self.last_disturbance().max(quiet);
+        let end = since + settle_bound(self.nodes.len());
+        loop {
+            if self.is_broken() {
+                return None;
+            }
+            let replicas = self.replicas();
+            let difference = self.checkers.difference(&replicas).or_else(|| self.unanswered());
+            let Some((invariant, node, detail)) = difference else {
+                return Some(self.now.since(since));
+            };
+            if self.now >= end {
+                self.checkers.report(invariant, self.now, node, || detail);
+                return None;
+            }
+            let next = self.now + LOOK_EVERY;
+            self.run_until(next);
+        }
+    }
+
+    /// What only a server that never comes back has, nobody can show.
+    fn excuse_the_dead(&mut self) {
+        let live = |node: &usize| self.nodes[*node].held_down == 0;
+        let (living, dead): (Vec<usize>, Vec<usize>) = (0..self.nodes.len()).partition(live);
+        for node in dead {
+            let held: Vec<_> = self.checkers.tap.nodes[node].durable.iter().copied().collect();
+            self.checkers.excuse(held, &living);
+        }
+    }
+
+    fn replicas(&self) -> Vec<Replica> {
+        let running = self.nodes.iter().filter_map(|node| Some((node.index, node.running.as_ref()?)));
+        running
+            .map(|(node, running)| Replica {
+                node,
+                me: running.engine.me().clone(),
+                scopes: running.engine.scopes(),
+                members: running.engine.members().cloned().collect(),
+            })
+            .collect()
+    }
+
+    fn unanswered(&self) -> Option<(Invariant, usize, String)> {
+        let pending = |outcome: &Outcome| *outcome == Outcome::Pending;
+        let write = self.checkers.ledger.writes().find(|write| pending(&write.outcome))?;
+        let node = write.operation.node;
+        let detail = format!("w{} was asked at {}", write.operation.id, write.asked);
+        Some((Invariant::Answered, node, detail))
+    }
+
+    /// Reads every document on every live server that holds it.
+    pub(super) fn audit(&mut self) {
+        let targets: Vec<Target> = self.checkers.ledger.targets().map(|(target, _)| target.clone()).collect();
+        let mut all = BTreeMap::new();
+        for target in targets {
+            if self.is_broken() {
+                return;
+            }
+            let seen = self.look_at(&target);
+            all.insert(target, seen);
+        }
+        if !self.is_broken() {
+            self.checkers.audit(&all, self.now);
+        }
+    }
+
+    fn look_at(&mut self, target: &Target) -> Vec<(usize, Seen)> {
+        let id = target.id();
+        let now = self.now;
+        let holders: Vec<usize> = (0..self.nodes.len())
+            .filter(|&node| target.is_held_in(&self.nodes[node].spec.zone))
+            .filter(|&node| self.nodes[node].running.is_some())
+            .collect();
+        self.audit = Audit::default();
+        let mut etags: BTreeMap<usize, Option<Etag>> = BTreeMap::new();
+        for &node in &holders {
+            let Some(running) = &mut self.nodes[node].running else {
+                continue;
+            };
+            etags.insert(node, running.engine.summary(&id).map(|summary| summary.etag));
+            let value = running.engine.read(&id, false, now);
+            running.reads.insert(value, ReadFor::AuditValue);
+            let history = running.engine.history(&id, now);
+            running.reads.insert(history, ReadFor::AuditHistory);
+            let process = Process {
+                node,
+                start: running.start,
+            };
+            self.drain(process);
+        }
+        self.await_answers(holders.len(), now + READ_WITHIN);
+        let audit = std::mem::take(&mut self.audit);
+        holders
+            .into_iter()
+            .map(|node| {
+                let seen = Seen {
+                    etag: etags.get(&node).copied().flatten(),
+                    value: audit.values.get(&node).and_then(|value| value.clone().ok()),
+                    history: audit.histories.get(&node).cloned().unwrap_or_default(),
+                };
+                (node, seen)
+            })
+            .collect()
+    }
+
+    fn await_answers(&mut self, count: usize, end: Instant) {
+        while self.audit.values.len() < count || self.audit.histories.len() < count {
+            if self.is_broken() {
+                return;
+            }
+            if self.now >= end {
+                self.checkers.report(Invariant::Answered, self.now, 0, || {
+                    "a read of the audit has no answer".to_owned()
+                });
+                return;
+            }
+            let next = self.now + Duration::from_millis(1);
+            self.run_until(next);
+        }
+    }
+}

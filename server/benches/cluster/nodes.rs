@@ -85,7 +85,7 @@ impl Node {
     }
 
     pub(crate) fn pid(&self) -> u32 {
-        self.server.id()
+        self.server.pid()
     }
 
     pub(crate) fn resident_bytes(&self) -> u64 {

@@ -180,7 +180,10 @@ impl<N: Network> Driver<N> {
         loop {
             self.perform();
             if let Some(stop) = self.stop {
-                self.committer.finish();
+                let Self { committer, reports, .. } = self;
+                // Nobody reads reports any more, and the committer must not wait for room to make one.
+                drop(reports);
+                committer.finish();
                 return stop;
             }
             let wake = self.engine.poll_timeout().map(|(at, _)| at).into_iter();

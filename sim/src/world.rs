@@ -14,7 +14,7 @@ use std::time::Duration;
 use knot_engine::documents::Document;
 use knot_engine::{Engine, Faults, Instant, SessionEvent, StorageEvent, Verdict};
 
-use crate::checker::{Checkers, Violation};
+use crate::checker::{Checkers, Invariant, Violation};
 use crate::draw::Draw;
 use crate::ledger::Outcome;
 use crate::network::{Delivery, Links, Plan, Process, Streams};
@@ -370,10 +370,20 @@ impl<D: Document> World<D> {
             return;
         }
         running.wake_at = None;
-        let due = running.engine.poll_timeout().is_some_and(|(at, _)| at <= now);
-        if due {
+        let due = |engine: &Engine<D>| engine.poll_timeout().filter(|(at, _)| *at <= now);
+        if due(&running.engine).is_some() {
             self.trace.add(now, process.node, "wake", &[]);
             running.engine.handle_timeout(now);
+        }
+        let still_due = due(&running.engine);
+        running.idle_wakes = if still_due.is_some() { running.idle_wakes + 1 } else { 0 };
+        if let Some((_, kind)) = still_due
+            && running.idle_wakes > IDLE_WAKES_MAX
+        {
+            let stuck = || format!("timer {kind:?} is due for ever");
+            self.checkers
+                .report(Invariant::Progress, now, process.node, stuck);
+            return;
         }
         self.drain(process);
     }
@@ -384,19 +394,9 @@ impl<D: Document> World<D> {
         let Some(running) = &mut self.nodes[process.node].running else {
             return;
         };
-        let Some((at, kind)) = running.engine.poll_timeout() else {
+        let Some((at, _)) = running.engine.poll_timeout() else {
             return;
         };
-        running.idle_wakes = if at <= now { running.idle_wakes + 1 } else { 0 };
-        if running.idle_wakes > IDLE_WAKES_MAX {
-            self.checkers.report(
-                crate::checker::Invariant::Progress,
-                now,
-                process.node,
-                || format!("timer {kind:?} is due for ever"),
-            );
-            return;
-        }
         let at = at.max(now);
         if running.wake_at.is_none_or(|earlier| at < earlier) {
             running.wake_at = Some(at);

@@ -1,6 +1,6 @@
 //! Repair: roots are compared all the time; where they stay different, each side pulls what it lacks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
@@ -8,7 +8,7 @@ use crate::api::Event;
 use crate::config::{RECENT, ROOT_MISMATCHES, ROOT_TICK};
 use crate::documents::{Document, DocumentId, Scope};
 use crate::engine::Engine;
-use crate::identity::NodeId;
+use crate::identity::{ChangeHash, NodeId};
 use crate::random::Random;
 use crate::replication::pull::{Pull, Task};
 use crate::replication::tree::{FANOUT, Sum};
@@ -205,7 +205,7 @@ impl<D: Document> Engine<D> {
             return;
         }
         // The peer's heads are not known; none of ours is all of them.
-        let task = Task::Documents(vec![(document, Vec::new())]);
+        let task = Task::documents(vec![(document, Vec::new())]);
         let room = self.repairs.pulls.len() < PULLS_MAX;
         match self.repairs.pulls.iter_mut().find(|pull| pull.peer == from && pull.scope == scope) {
             Some(pull) => pull.add(task),
@@ -253,8 +253,13 @@ impl<D: Document> Engine<D> {
                 let (scope, prefix, after) = (scope.clone(), prefix.clone(), after.clone());
                 Some(Frame::Want { request, wanted: Wanted::Range { scope, prefix, after } })
             }
-            Task::Documents(documents) => {
+            Task::Documents { documents, sent } => {
                 let ours = |id: &DocumentId| index.heads(&index.key(id)).unwrap_or_default().to_vec();
+                let with_sent = |id: &DocumentId, mut heads: Vec<ChangeHash>| {
+                    let ends = sent.iter().filter(|(of, _)| of == id).flat_map(|(_, ends)| ends);
+                    heads.extend(ends.filter(|end| !heads.contains(end)).copied().collect::<Vec<_>>());
+                    heads
+                };
                 let lacking = |(_, theirs, ours): &(DocumentId, &Vec<_>, Vec<_>)| {
                     theirs.is_empty() || theirs.iter().any(|head| !ours.contains(head))
                 };
@@ -262,7 +267,10 @@ impl<D: Document> Engine<D> {
                     .iter()
                     .map(|(id, theirs)| (id.clone(), theirs, ours(id)))
                     .filter(lacking)
-                    .map(|(id, _, ours)| (id, ours))
+                    .map(|(id, _, ours)| {
+                        let heads = with_sent(&id, ours);
+                        (id, heads)
+                    })
                     .collect();
                 (!wanted.is_empty()).then_some(Frame::Want { request, wanted: Wanted::Documents(wanted) })
             }
@@ -357,7 +365,8 @@ impl<D: Document> Engine<D> {
         };
         let next = if self.faults.window_truncated { None } else { next };
         let ticket = self.spread.ticket();
-        pull.window(request, ticket, next, now);
+        let ends = if next.is_some() { ends::<D>(&changes) } else { Vec::new() };
+        pull.window(request, ticket, next, ends, now);
         self.replica.receive(peer, changes, Some(ticket), now, &mut self.stats);
     }
 
@@ -381,4 +390,18 @@ impl<D: Document> Engine<D> {
             }
         }
     }
+}
+
+/// The changes of each document that no other change sent with them follows.
+fn ends<D: Document>(sent: &[DocumentChanges]) -> Vec<DocumentHeads> {
+    let of_one = |document: &DocumentChanges| {
+        let mut ends = BTreeSet::new();
+        // Each follows its dependencies.
+        for header in document.changes.iter().filter_map(|chunk| D::header(chunk).ok()) {
+            ends.retain(|end| !header.deps.contains(end));
+            ends.insert(header.hash);
+        }
+        (document.document.clone(), ends.into_iter().collect())
+    };
+    sent.iter().map(of_one).collect()
 }

@@ -28,7 +28,18 @@ pub(crate) enum Task {
     /// All that is below this prefix.
     Range { prefix: Vec<u8>, after: Option<Bytes> },
     /// What we lack of these, of which the peer has these heads.
-    Documents(Vec<DocumentHeads>),
+    Documents {
+        documents: Vec<DocumentHeads>,
+        /// Where what the peer has sent so far ends. It may not know our own heads, and then could not tell what is
+        /// behind them: it would send the first window for ever.
+        sent: Vec<DocumentHeads>,
+    },
+}
+
+impl Task {
+    pub(crate) fn documents(documents: Vec<DocumentHeads>) -> Self {
+        Self::Documents { documents, sent: Vec::new() }
+    }
 }
 
 /// One repair of one scope from one peer.
@@ -87,7 +98,10 @@ impl Pull {
 
     /// Whether a document is about to be asked for.
     pub(crate) fn covers(&self, document: &crate::documents::DocumentId) -> bool {
-        let names = |task: &Task| matches!(task, Task::Documents(list) if list.iter().any(|(id, _)| id == document));
+        let names = |task: &Task| match task {
+            Task::Documents { documents, .. } => documents.iter().any(|(id, _)| id == document),
+            Task::Compare(_) | Task::Range { .. } => false,
+        };
         self.tasks.iter().any(names) || self.asked.values().any(names)
     }
 
@@ -115,22 +129,37 @@ impl Pull {
             documents.push(document);
             if bytes >= DOCUMENTS_BYTES {
                 bytes = 0;
-                self.add(Task::Documents(std::mem::take(&mut documents)));
+                self.add(Task::documents(std::mem::take(&mut documents)));
             }
         }
         if !documents.is_empty() {
-            self.add(Task::Documents(documents));
+            self.add(Task::documents(documents));
         }
     }
 
-    /// A window has arrived and goes to storage under `ticket`.
-    pub(crate) fn window(&mut self, request: u32, ticket: Ticket, next: Option<Bytes>, now: Instant) {
+    /// A window has arrived and goes to storage under `ticket`. `ends` are the last changes in it, by document.
+    pub(crate) fn window(
+        &mut self,
+        request: u32,
+        ticket: Ticket,
+        next: Option<Bytes>,
+        ends: Vec<DocumentHeads>,
+        now: Instant,
+    ) {
         let Some(task) = self.asked.remove(&request) else { return };
         self.deadline = now + PULL_TIMEOUT;
         let then = match (task, next) {
             (_, None) | (Task::Compare(_), Some(_)) => None,
             (Task::Range { prefix, .. }, Some(after)) => Some(Task::Range { prefix, after: Some(after) }),
-            (Task::Documents(documents), Some(_)) => Some(Task::Documents(documents)),
+            (Task::Documents { documents, mut sent }, Some(_)) => {
+                for (document, ends) in ends {
+                    match sent.iter_mut().find(|(known, _)| *known == document) {
+                        Some((_, known)) => known.extend(ends),
+                        None => sent.push((document, ends)),
+                    }
+                }
+                Some(Task::Documents { documents, sent })
+            }
         };
         self.landing.insert(ticket, then);
     }

@@ -85,7 +85,7 @@ impl Node {
     }
 
     pub fn pid(&self) -> u32 {
-        self.server.id()
+        self.server.pid()
     }
 
     pub fn resident_bytes(&self) -> u64 {

@@ -148,7 +148,8 @@ impl<D: Document> World<D> {
                 self.trace.log(self.now, node, || format!("{event:?}"));
                 self.insert(self.now + EXIT_AFTER, Happening::Exit(process));
             }
-            Event::NameTaken { .. }
+            Event::AddressMoved { .. }
+            | Event::NameTaken { .. }
             | Event::Quarantined { .. }
             | Event::ForeignCluster { .. }
             | Event::Adopted(_)

@@ -20,7 +20,7 @@ pub use self::address::{CLUSTER_PORT, HTTP_PORT, HostPort, first_address};
 pub use self::error::ConfigError;
 pub use self::settings::{SETTINGS, Setting};
 pub use self::value::parse_duration;
-use knot_engine::seal::ClusterKey;
+pub use knot_engine::seal::ClusterKey;
 
 use self::settings::{Raw, Settings, is_set};
 
@@ -123,16 +123,9 @@ impl Config {
         let home = variables.get("HOME").map(PathBuf::from);
         let file = match file {
             Some(file) => Some(file.to_owned()),
-            None => variables
-                .get("KNOT_CONFIG")
-                .filter(|path| !path.is_empty())
-                .map(PathBuf::from),
+            None => variables.get("KNOT_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from),
         };
-        let source = file.or_else(|| {
-            candidates(home.as_deref())
-                .into_iter()
-                .find(|p| p.is_file())
-        });
+        let source = file.or_else(|| candidates(home.as_deref()).into_iter().find(|p| p.is_file()));
         let text = source.as_deref().map(read).transpose()?;
         let given = source.as_deref().zip(text.as_deref());
         Self::parse(given, &variables, &host_name())
@@ -152,11 +145,7 @@ impl Config {
         let settings = Settings::gather(file, variables, &mut warnings)?;
         let home = variables.get("HOME").map(PathBuf::from);
         let config = build(&settings, home.as_deref(), host, &mut warnings)?;
-        Ok(Loaded {
-            config,
-            source: file.map(|(path, _)| path.to_owned()),
-            warnings,
-        })
+        Ok(Loaded { config, source: file.map(|(path, _)| path.to_owned()), warnings })
     }
 
     /// The URL that the HTTP API answers at: the one configured, else one made of the listen address, where an
@@ -167,11 +156,8 @@ impl Config {
             return url.clone();
         }
         let scheme = if self.tls.is_some() { "https" } else { "http" };
-        let at = if self.listen.is_unspecified() {
-            HostPort::new(host, self.listen.port())
-        } else {
-            self.listen.clone()
-        };
+        let at =
+            if self.listen.is_unspecified() { HostPort::new(host, self.listen.port()) } else { self.listen.clone() };
         format!("{scheme}://{at}")
     }
 }
@@ -185,10 +171,7 @@ pub fn candidates(home: Option<&Path>) -> Vec<PathBuf> {
         folders.push(home.join(".config/knot"));
     }
     folders.push(PathBuf::from("/etc/knot"));
-    folders
-        .iter()
-        .map(|folder| folder.join(FILE_NAME))
-        .collect()
+    folders.iter().map(|folder| folder.join(FILE_NAME)).collect()
 }
 
 /// This machine's name, made fit for a zone's: characters a zone may not have become `-`.
@@ -200,32 +183,16 @@ pub fn host_name() -> String {
         .to_string_lossy()
         .chars()
         .take(ZONE_BYTES_MAX)
-        .map(|c| {
-            if c.is_ascii_alphanumeric() || "._-".contains(c) {
-                c
-            } else {
-                '-'
-            }
-        })
+        .map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' })
         .collect();
-    if name.is_empty() {
-        "localhost".to_owned()
-    } else {
-        name
-    }
+    if name.is_empty() { "localhost".to_owned() } else { name }
 }
 
 fn read(path: &Path) -> Result<String, ConfigError> {
-    let unreadable = |source| ConfigError::Unreadable {
-        path: path.to_owned(),
-        source,
-    };
+    let unreadable = |source| ConfigError::Unreadable { path: path.to_owned(), source };
     let bytes = std::fs::metadata(path).map_err(unreadable)?.len();
     if bytes > FILE_BYTES_MAX {
-        return Err(ConfigError::TooLarge {
-            path: path.to_owned(),
-            bytes_max: FILE_BYTES_MAX,
-        });
+        return Err(ConfigError::TooLarge { path: path.to_owned(), bytes_max: FILE_BYTES_MAX });
     }
     std::fs::read_to_string(path).map_err(unreadable)
 }
@@ -244,31 +211,15 @@ fn build(
         Some(raw) => raw.check(|text| {
             is_label(text, ZONE_BYTES_MAX)
                 .then(|| text.to_owned())
-                .ok_or_else(|| {
-                    format!("a {what} is 1 to {ZONE_BYTES_MAX} letters, digits, `.`, `_` or `-`")
-                })
+                .ok_or_else(|| format!("a {what} is 1 to {ZONE_BYTES_MAX} letters, digits, `.`, `_` or `-`"))
         }),
         None => Ok(host.to_owned()),
     };
-    let path = |path: &str| {
-        settings
-            .get(path)
-            .map(|raw| raw.check(|text| file_path(text, home)))
-            .transpose()
-    };
+    let path = |path: &str| settings.get(path).map(|raw| raw.check(|text| file_path(text, home))).transpose();
     Ok(Config {
-        tls: tls(
-            settings,
-            &listen,
-            path("server.tls.cert_file")?,
-            path("server.tls.key_file")?,
-            warnings,
-        )?,
+        tls: tls(settings, &listen, path("server.tls.cert_file")?, path("server.tls.key_file")?, warnings)?,
         cluster: cluster(settings)?,
-        url: settings
-            .get("server.url")
-            .map(|raw| raw.check(web_url))
-            .transpose()?,
+        url: settings.get("server.url").map(|raw| raw.check(web_url)).transpose()?,
         zone: label("server.zone", "zone")?,
         name: match settings.get("server.name") {
             Some(raw) => raw.check(node_name)?,
@@ -290,10 +241,7 @@ fn tls(
     key: Option<PathBuf>,
     warnings: &mut Vec<String>,
 ) -> Result<Option<TlsConfig>, ConfigError> {
-    let wanted = settings
-        .get("server.tls.use_tls")
-        .map(Raw::flag)
-        .transpose()?;
+    let wanted = settings.get("server.tls.use_tls").map(Raw::flag).transpose()?;
     let named = match (cert, key) {
         (Some(cert), Some(key)) => Some(TlsConfig::Files { cert, key }),
         (None, None) => None,
@@ -317,11 +265,7 @@ fn tls(
 
 fn cluster(settings: &Settings<'_>) -> Result<Option<ClusterConfig>, ConfigError> {
     let Some(key) = settings.get("server.cluster.key") else {
-        for asked in [
-            "server.cluster.peers",
-            "server.cluster.bind_addr",
-            "server.cluster.advertise_addr",
-        ] {
+        for asked in ["server.cluster.peers", "server.cluster.bind_addr", "server.cluster.advertise_addr"] {
             if is_set(settings.get(asked)) {
                 return Err(settings.incomplete(
                     asked,
@@ -369,24 +313,16 @@ fn file_path(text: &str, home: Option<&Path>) -> Result<PathBuf, String> {
 }
 
 fn web_url(text: &str) -> Result<String, String> {
-    let host = text
-        .strip_prefix("https://")
-        .or_else(|| text.strip_prefix("http://"));
+    let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
     match host {
-        Some(host) if !host.is_empty() && !host.starts_with('/') => {
-            Ok(text.trim_end_matches('/').to_owned())
-        }
-        _ => Err(format!(
-            "`{text}` is not a URL such as `https://knot1.internal:3000`"
-        )),
+        Some(host) if !host.is_empty() && !host.starts_with('/') => Ok(text.trim_end_matches('/').to_owned()),
+        _ => Err(format!("`{text}` is not a URL such as `https://knot1.internal:3000`")),
     }
 }
 
 fn node_name(text: &str) -> Result<String, String> {
     if text.is_empty() || text.len() > NAME_BYTES_MAX || text.chars().any(char::is_control) {
-        return Err(format!(
-            "a name is 1 to {NAME_BYTES_MAX} bytes of text without control characters"
-        ));
+        return Err(format!("a name is 1 to {NAME_BYTES_MAX} bytes of text without control characters"));
     }
     Ok(text.to_owned())
 }
@@ -395,9 +331,7 @@ fn log_format(text: &str) -> Result<LogFormat, String> {
     match text {
         "text" => Ok(LogFormat::Text),
         "json" => Ok(LogFormat::Json),
-        _ => Err(format!(
-            "`{text}` is not a log format: \"text\" or \"json\""
-        )),
+        _ => Err(format!("`{text}` is not a log format: \"text\" or \"json\"")),
     }
 }
 

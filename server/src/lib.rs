@@ -1,14 +1,19 @@
 //! The knot server: drives the engine, keeps its data, answers HTTP, and the command line around it.
 
 pub mod api;
+pub mod cli;
 pub mod config;
 mod driver;
+pub mod genkey;
 pub mod handle;
+pub mod logging;
 pub mod metrics;
 pub mod net;
 pub mod run;
 pub mod serve;
+pub mod start;
 pub mod storage;
+pub mod tls;
 
 pub use self::driver::Stop;
 pub use self::run::{Platform, RunError, Running, run};

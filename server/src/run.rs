@@ -8,7 +8,7 @@ use knot_engine::{
     Address, Corrupt, Engine, Faults, Instant, Limits, NodeKey, Query, Random, Recovered, Seed, Table, Wall, membership,
 };
 use tokio::sync::{oneshot, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::api::{self, ApiState};
 use crate::config::{self, ClusterConfig, Config, HostPort};
@@ -90,6 +90,9 @@ pub enum RunError {
     /// What is stored does not decode.
     #[error(transparent)]
     Corrupt(#[from] Corrupt),
+    /// A part of the server panicked: a bug in knot.
+    #[error("a part of the server panicked, which is a bug in knot: {0}")]
+    Panicked(String),
     /// Storage failed while the server ran.
     #[error("storage failed: nothing after the failure was acknowledged; start the server again to recover what is durable")]
     StorageFailed,
@@ -144,17 +147,39 @@ pub async fn run<N: Network>(
     let http_task = tokio::spawn(serve::serve(http, serving, stopped));
     // Whoever started the server may not care when it is up.
     let _ = ready.send(Running { handle, http: http_addr, url, advertised });
-    let stop = driver.run(shutdown).await;
-    let _ = stopping.send(true);
-    if let Err(error) = http_task.await {
-        tracing::error!(%error, "the HTTP server panicked");
-    }
+    let (leave, left) = watch::channel(false);
+    let driving = tokio::spawn(driver.run(left));
+    let stop = stop_in_order(shutdown, stopping, http_task, leave, driving).await?;
     tasks.shutdown().await;
     if stop == Stop::StorageFailed {
         return Err(RunError::StorageFailed);
     }
     storage.close()?;
     Ok(stop)
+}
+
+/// Lets requests in flight finish before the driver says goodbye; a driver that ends by itself ends them.
+async fn stop_in_order(
+    mut shutdown: watch::Receiver<bool>,
+    stopping: watch::Sender<bool>,
+    mut http: JoinHandle<()>,
+    leave: watch::Sender<bool>,
+    mut driving: JoinHandle<Stop>,
+) -> Result<Stop, RunError> {
+    let panicked = |error: tokio::task::JoinError| RunError::Panicked(error.to_string());
+    let stop = tokio::select! {
+        stop = &mut driving => Some(stop.map_err(panicked)?),
+        // A sender that is gone asks for the same.
+        _ = shutdown.wait_for(|stop| *stop) => None,
+        ended = &mut http => return Err(RunError::Panicked(format!("the HTTP server ended: {ended:?}"))),
+    };
+    stopping.send_replace(true);
+    http.await.map_err(panicked)?;
+    leave.send_replace(true);
+    match stop {
+        Some(stop) => Ok(stop),
+        None => driving.await.map_err(panicked),
+    }
 }
 
 /// Listens at the first address of a host that can be listened at.

@@ -19,8 +19,7 @@ pub use knot_engine::storage::{Query, Table, Write};
 
 pub use self::redb::{CACHE_BYTES, FILE_NAME, FORMAT_VERSION, RedbStorage};
 pub use self::secrets::{
-    ADMIN_TOKEN_FILE, NODE_KEY_FILE, SecretError, admin_token, node_key, read_admin_token,
-    write_private,
+    ADMIN_TOKEN_FILE, NODE_KEY_FILE, SecretError, admin_token, node_key, read_admin_token, write_private,
 };
 
 /// An ordered key-value store with durable batches.

@@ -4,12 +4,18 @@
 #![allow(clippy::unwrap_used, reason = "a test ends where what it needs is not there")]
 
 pub mod client;
+pub mod cluster;
+pub mod load;
+#[cfg(target_os = "linux")]
+pub mod netns;
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::io::Write as _;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 pub use self::client::{Client, Events, Reply};
@@ -18,6 +24,8 @@ pub use self::client::{Client, Events, Reply};
 pub const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a server may take to stop after SIGTERM.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+/// The key of every cluster that does not say otherwise.
+pub const KEY: &str = "0123456789abcdefghijklmnopqrstuv";
 /// How often a condition is looked at.
 const POLL: Duration = Duration::from_millis(20);
 
@@ -36,15 +44,31 @@ pub fn wait_for<T>(what: &str, timeout: Duration, mut condition: impl FnMut() ->
     }
 }
 
-/// A port of 127.0.0.1 that nothing listens on, for TCP and UDP.
+/// Says something that is seen without `--nocapture` and in tests that pass: a skipped check, a measured time.
+pub fn say(text: &str) {
+    // A closed standard error is no reason to fail.
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// Ports that are handed out: below those that the kernel picks for outgoing connections, one of which could otherwise
+/// take the port of a server that is down.
+const PORTS: std::ops::Range<u32> = 20_000..32_000;
+
+/// A port of 127.0.0.1 that nothing listens on, for TCP and UDP. No two calls give the same.
 pub fn free_port() -> u16 {
-    loop {
-        let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let port = tcp.local_addr().unwrap().port();
-        if std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let count = PORTS.end - PORTS.start;
+    // Test binaries that run side by side begin at different places.
+    let first = std::process::id().wrapping_mul(389);
+    for _ in 0..count {
+        let step = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = u16::try_from(PORTS.start + first.wrapping_add(step) % count).unwrap();
+        let address = (Ipv4Addr::LOCALHOST, port);
+        if TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok() {
             return port;
         }
     }
+    panic!("no port of {PORTS:?} is free");
 }
 
 /// What goes into a `knot.toml`.
@@ -52,7 +76,11 @@ pub fn free_port() -> u16 {
 pub struct Setup {
     pub name: String,
     pub zone: String,
+    /// Where the HTTP API listens.
+    pub host: Ipv4Addr,
     pub port: u16,
+    /// The network namespace to run in, where it is not the test's own.
+    pub netns: Option<String>,
     /// Lines of `[server.cluster]`; none for a standalone server.
     pub cluster: Option<Cluster>,
     /// Set where several servers share one.
@@ -78,7 +106,9 @@ impl Setup {
         Self {
             name: name.to_owned(),
             zone: zone.to_owned(),
+            host: Ipv4Addr::LOCALHOST,
             port: free_port(),
+            netns: None,
             cluster: None,
             token: None,
             extra: String::new(),
@@ -92,7 +122,7 @@ impl Setup {
             let mut setup = Self::new(&format!("n{index}"), zone);
             setup.token = Some("a-token-that-all-of-them-share".to_owned());
             setup.cluster = Some(Cluster {
-                key: "0123456789abcdefghijklmnopqrstuv".to_owned(),
+                key: KEY.to_owned(),
                 address: addresses[index].clone(),
                 peers: addresses.iter().filter(|address| **address != addresses[index]).cloned().collect(),
             });
@@ -102,9 +132,9 @@ impl Setup {
     }
 
     fn toml(&self, data_dir: &Path) -> String {
-        let Self { name, zone, port, .. } = self;
+        let Self { name, zone, host, port, .. } = self;
         let mut text = format!(
-            "[server]\nlisten = \"127.0.0.1:{port}\"\nurl = \"http://127.0.0.1:{port}\"\nname = \"{name}\"\nzone = \"{zone}\"\ndata_dir = {:?}\n",
+            "[server]\nlisten = \"{host}:{port}\"\nurl = \"http://{host}:{port}\"\nname = \"{name}\"\nzone = \"{zone}\"\ndata_dir = {:?}\n",
             data_dir.to_str().unwrap()
         );
         if let Some(Cluster { key, address, peers }) = &self.cluster {
@@ -138,11 +168,21 @@ impl Server {
         let dir = tempfile::tempdir().unwrap();
         let server = Self { child: None, dir, setup };
         fs::create_dir_all(server.data_dir()).unwrap();
-        fs::write(server.config(), server.setup.toml(&server.data_dir())).unwrap();
+        server.write_config();
         if let Some(token) = &server.setup.token {
             fs::write(server.data_dir().join("admin.token"), token).unwrap();
         }
         server
+    }
+
+    /// Changes the configuration that the next start will find.
+    pub fn configure(&mut self, change: impl FnOnce(&mut Setup)) {
+        change(&mut self.setup);
+        self.write_config();
+    }
+
+    fn write_config(&self) {
+        fs::write(self.config(), self.setup.toml(&self.data_dir())).unwrap();
     }
 
     /// Starts the server on what its folder holds, and waits until it is ready.
@@ -155,7 +195,8 @@ impl Server {
     pub fn spawn(&mut self) {
         assert!(self.child.is_none(), "the server runs already");
         let log = File::options().create(true).append(true).open(self.log_file()).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_knot"))
+        let child = self
+            .command()
             .args(["server", "--config"])
             .arg(self.config())
             .current_dir(self.dir.path())
@@ -165,6 +206,15 @@ impl Server {
             .spawn()
             .unwrap();
         self.child = Some(child);
+    }
+
+    fn command(&self) -> Command {
+        const KNOT: &str = env!("CARGO_BIN_EXE_knot");
+        let Some(netns) = &self.setup.netns else { return Command::new(KNOT) };
+        // It executes the server in its own place, so that the process is the server's.
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", netns, KNOT]);
+        command
     }
 
     /// Polls `/readyz`.
@@ -194,9 +244,13 @@ impl Server {
 
     /// Sends a signal by its name, such as `STOP`.
     pub fn signal(&self, name: &str) {
-        let id = self.child.as_ref().expect("the server runs").id();
-        let status = Command::new("kill").args([format!("-{name}"), id.to_string()]).status().unwrap();
+        let status = Command::new("kill").args([format!("-{name}"), self.pid().to_string()]).status().unwrap();
         assert!(status.success());
+    }
+
+    /// The id of the process.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("the server runs").id()
     }
 
     /// Waits until the process has ended by itself.
@@ -218,7 +272,7 @@ impl Server {
     }
 
     pub fn address(&self) -> SocketAddr {
-        (Ipv4Addr::LOCALHOST, self.setup.port).into()
+        (self.setup.host, self.setup.port).into()
     }
 
     pub fn data_dir(&self) -> PathBuf {

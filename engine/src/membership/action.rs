@@ -122,7 +122,6 @@ pub enum Closed {
 
 /// Why a member cannot be made to leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
 pub enum ForceLeaveError {
     /// No such member is known.
     #[error("no such member is known")]

@@ -23,10 +23,7 @@ impl HostPort {
     /// A host, IPv6 without brackets, and a port.
     #[must_use]
     pub fn new(host: &str, port: u16) -> Self {
-        Self {
-            host: host.to_owned(),
-            port,
-        }
+        Self { host: host.to_owned(), port }
     }
 
     /// Reads `host`, `host:port`, `[v6]`, `[v6]:port` or a bare IPv6 address.
@@ -79,9 +76,7 @@ impl HostPort {
             return Ok(Self { port: 0, ..any });
         }
         match text.strip_prefix(':') {
-            Some(port) if !port.contains(':') => {
-                Self::parse(&format!("0.0.0.0:{port}"), default_port)
-            }
+            Some(port) if !port.contains(':') => Self::parse(&format!("0.0.0.0:{port}"), default_port),
             _ => Self::parse(text, default_port),
         }
     }
@@ -147,15 +142,9 @@ impl From<&HostPort> for Address {
 #[must_use]
 pub fn first_address() -> IpAddr {
     // Documentation addresses (RFC 5737, RFC 3849): routed by default, owned by nobody.
-    let v4 = source_towards(
-        (Ipv4Addr::UNSPECIFIED, 0).into(),
-        (Ipv4Addr::new(192, 0, 2, 1), 9).into(),
-    );
+    let v4 = source_towards((Ipv4Addr::UNSPECIFIED, 0).into(), (Ipv4Addr::new(192, 0, 2, 1), 9).into());
     let v6 = || {
-        source_towards(
-            (Ipv6Addr::UNSPECIFIED, 0).into(),
-            (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1), 9).into(),
-        )
+        source_towards((Ipv6Addr::UNSPECIFIED, 0).into(), (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1), 9).into())
     };
     v4.or_else(v6).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
 }
@@ -168,9 +157,7 @@ fn source_towards(from: SocketAddr, to: SocketAddr) -> Option<IpAddr> {
 }
 
 fn wrong(text: &str, default_port: u16) -> String {
-    format!(
-        "`{text}` is not an address such as `knot1.internal:{default_port}` or `[::1]:{default_port}`"
-    )
+    format!("`{text}` is not an address such as `knot1.internal:{default_port}` or `[::1]:{default_port}`")
 }
 
 /// Splits what follows an opening bracket: an IPv6 address, a closing bracket and perhaps a port.
@@ -186,9 +173,7 @@ fn bracketed(rest: &str) -> Option<(&str, Option<&str>)> {
 fn is_host(text: &str) -> bool {
     !text.is_empty()
         && text.len() <= HOST_BYTES_MAX
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'))
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'))
 }
 
 #[cfg(test)]
@@ -201,10 +186,7 @@ mod tests {
 
     #[test]
     fn names_and_both_families_are_read_and_the_port_is_filled_in() {
-        assert_eq!(
-            read("knot1.internal:3100"),
-            Ok("knot1.internal:3100".into())
-        );
+        assert_eq!(read("knot1.internal:3100"), Ok("knot1.internal:3100".into()));
         assert_eq!(read("knot1"), Ok("knot1:3100".into()));
         assert_eq!(read("10.0.0.1:7"), Ok("10.0.0.1:7".into()));
         assert_eq!(read("[::1]:3200"), Ok("[::1]:3200".into()));
@@ -214,24 +196,10 @@ mod tests {
 
     #[test]
     fn what_is_no_address_is_refused() {
-        for wrong in [
-            "",
-            ":3100",
-            "a b:1",
-            "knot1:",
-            "knot1:0",
-            "knot1:70000",
-            "[::1",
-            "[knot]:1",
-            "[::1]x",
-            "a:b:c",
-        ] {
+        for wrong in ["", ":3100", "a b:1", "knot1:", "knot1:0", "knot1:70000", "[::1", "[knot]:1", "[::1]x", "a:b:c"] {
             assert!(read(wrong).is_err(), "{wrong} was read");
         }
-        assert!(
-            read("wss://knot1.internal")
-                .is_err_and(|e| e.contains("`wss://`") && e.contains("not exist yet"))
-        );
+        assert!(read("wss://knot1.internal").is_err_and(|e| e.contains("`wss://`") && e.contains("not exist yet")));
     }
 
     #[test]
@@ -248,11 +216,7 @@ mod tests {
         let loopback = |text| HostPort::parse(text, 1).expect("valid").is_loopback();
         assert!(loopback("127.8.0.1") && loopback("[::1]") && loopback("localhost"));
         assert!(!loopback("0.0.0.0") && !loopback("knot1.internal"));
-        assert!(
-            HostPort::parse("0.0.0.0", 1)
-                .expect("valid")
-                .is_unspecified()
-        );
+        assert!(HostPort::parse("0.0.0.0", 1).expect("valid").is_unspecified());
     }
 
     #[test]

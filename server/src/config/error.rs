@@ -55,13 +55,7 @@ pub struct Excerpt {
 
 impl Excerpt {
     /// Cuts the first line of `span` out of `text`.
-    pub(super) fn new(
-        path: &Path,
-        text: &str,
-        span: Range<usize>,
-        message: String,
-        hint: Option<String>,
-    ) -> Self {
+    pub(super) fn new(path: &Path, text: &str, span: Range<usize>, message: String, hint: Option<String>) -> Self {
         let start = floor_boundary(text, span.start);
         let before = &text[..start];
         let line_start = before.rfind('\n').map_or(0, |at| at + 1);
@@ -86,21 +80,10 @@ fn floor_boundary(text: &str, at: usize) -> usize {
 impl fmt::Display for Excerpt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let gutter = self.line.to_string().len();
-        let tabs_kept: String = self
-            .source_line
-            .chars()
-            .take(self.column - 1)
-            .map(|c| if c == '\t' { '\t' } else { ' ' })
-            .collect();
+        let tabs_kept: String =
+            self.source_line.chars().take(self.column - 1).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
         let carets = "^".repeat(self.width);
-        writeln!(
-            f,
-            "{}:{}:{}: {}",
-            self.path.display(),
-            self.line,
-            self.column,
-            self.message
-        )?;
+        writeln!(f, "{}:{}:{}: {}", self.path.display(), self.line, self.column, self.message)?;
         writeln!(f, "{:gutter$} |", "")?;
         writeln!(f, "{} | {}", self.line, self.source_line)?;
         write!(f, "{:gutter$} | {tabs_kept}{carets}", "")?;

@@ -58,22 +58,12 @@ pub const SETTINGS: &[Setting] = settings![
 ];
 
 /// Variables of the command line, which are no settings of a server.
-const OTHER_VARIABLES: &[&str] = &[
-    "KNOT_CONFIG",
-    "KNOT_SERVER",
-    "KNOT_TOKEN",
-    "KNOT_CACERT",
-    "KNOT_LOG_FILTER",
-];
+const OTHER_VARIABLES: &[&str] = &["KNOT_CONFIG", "KNOT_SERVER", "KNOT_TOKEN", "KNOT_CACERT", "KNOT_LOG_FILTER"];
 
 /// Where a value was given.
 #[derive(Clone, Debug)]
 pub(super) enum Place<'a> {
-    File {
-        path: &'a Path,
-        text: &'a str,
-        span: Range<usize>,
-    },
+    File { path: &'a Path, text: &'a str, span: Range<usize> },
     Variable(&'static str),
 }
 
@@ -81,18 +71,9 @@ impl Place<'_> {
     pub(super) fn refuse(&self, setting: &str, message: &str, hint: Option<String>) -> ConfigError {
         match self {
             Self::File { path, text, span } => ConfigError::File {
-                excerpt: Box::new(Excerpt::new(
-                    path,
-                    text,
-                    span.clone(),
-                    format!("`{setting}`: {message}"),
-                    hint,
-                )),
+                excerpt: Box::new(Excerpt::new(path, text, span.clone(), format!("`{setting}`: {message}"), hint)),
             },
-            Self::Variable(name) => ConfigError::Variable {
-                name,
-                message: message.to_owned(),
-            },
+            Self::Variable(name) => ConfigError::Variable { name, message: message.to_owned() },
         }
     }
 
@@ -121,29 +102,19 @@ enum Value<'a> {
 
 impl Raw<'_> {
     /// Parses a text.
-    pub(super) fn check<T>(
-        &self,
-        parse: impl FnOnce(&str) -> Result<T, String>,
-    ) -> Result<T, ConfigError> {
+    pub(super) fn check<T>(&self, parse: impl FnOnce(&str) -> Result<T, String>) -> Result<T, ConfigError> {
         match &self.value {
-            Value::Text(text) => {
-                parse(text).map_err(|message| self.place.refuse(self.name(), &message, None))
-            }
+            Value::Text(text) => parse(text).map_err(|message| self.place.refuse(self.name(), &message, None)),
             Value::Flag(_) | Value::List(_) => Err(self.mistyped()),
         }
     }
 
     /// Parses each text of a list.
-    pub(super) fn check_each<T>(
-        &self,
-        parse: impl Fn(&str) -> Result<T, String>,
-    ) -> Result<Vec<T>, ConfigError> {
+    pub(super) fn check_each<T>(&self, parse: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, ConfigError> {
         match &self.value {
             Value::List(items) => items
                 .iter()
-                .map(|(text, place)| {
-                    parse(text).map_err(|message| place.refuse(self.name(), &message, None))
-                })
+                .map(|(text, place)| parse(text).map_err(|message| place.refuse(self.name(), &message, None)))
                 .collect(),
             Value::Text(_) | Value::Flag(_) => Err(self.mistyped()),
         }
@@ -158,16 +129,11 @@ impl Raw<'_> {
     }
 
     fn name(&self) -> &'static str {
-        self.setting
-            .path
-            .rsplit('.')
-            .next()
-            .unwrap_or(self.setting.path)
+        self.setting.path.rsplit('.').next().unwrap_or(self.setting.path)
     }
 
     fn mistyped(&self) -> ConfigError {
-        self.place
-            .refuse(self.name(), self.setting.kind.expected(), None)
+        self.place.refuse(self.name(), self.setting.kind.expected(), None)
     }
 }
 
@@ -200,11 +166,7 @@ impl<'a> Settings<'a> {
     ) -> Result<Self, ConfigError> {
         let mut settings = Self::default();
         if let Some((path, text)) = file {
-            let whole = Place::File {
-                path,
-                text,
-                span: 0..0,
-            };
+            let whole = Place::File { path, text, span: 0..0 };
             let table = DeTable::parse(text).map_err(|error| ConfigError::File {
                 excerpt: Box::new(Excerpt::new(
                     path,
@@ -221,10 +183,7 @@ impl<'a> Settings<'a> {
     }
 
     pub(super) fn get(&self, path: &str) -> Option<&Raw<'a>> {
-        debug_assert!(
-            SETTINGS.iter().any(|setting| setting.path == path),
-            "{path} is no setting"
-        );
+        debug_assert!(SETTINGS.iter().any(|setting| setting.path == path), "{path} is no setting");
         self.given.get(path)
     }
 
@@ -236,19 +195,10 @@ impl<'a> Settings<'a> {
         }
     }
 
-    fn read_table(
-        &mut self,
-        prefix: &str,
-        table: &DeTable<'_>,
-        whole: &Place<'a>,
-    ) -> Result<(), ConfigError> {
+    fn read_table(&mut self, prefix: &str, table: &DeTable<'_>, whole: &Place<'a>) -> Result<(), ConfigError> {
         for (key, value) in table {
             let name = key.get_ref().as_ref();
-            let path = if prefix.is_empty() {
-                name.to_owned()
-            } else {
-                format!("{prefix}.{name}")
-            };
+            let path = if prefix.is_empty() { name.to_owned() } else { format!("{prefix}.{name}") };
             let place = whole.at(key.span());
             if path == "server.origin" {
                 return Err(place.refuse(
@@ -261,11 +211,7 @@ impl<'a> Settings<'a> {
                 self.read_value(setting, value, whole)?;
             } else if is_section(&path) {
                 let Some(table) = value.get_ref().as_table() else {
-                    return Err(place.refuse(
-                        name,
-                        "must be a table",
-                        Some(format!("write [{path}]")),
-                    ));
+                    return Err(place.refuse(name, "must be a table", Some(format!("write [{path}]"))));
                 };
                 self.read_table(&path, table, whole)?;
             } else {
@@ -284,18 +230,11 @@ impl<'a> Settings<'a> {
         let place = whole.at(value.span());
         let name = setting.path.rsplit('.').next().unwrap_or(setting.path);
         let mistyped = |at: &Spanned<DeValue<'_>>| {
-            let found = format!(
-                "{}, found {}",
-                setting.kind.expected(),
-                with_article(at.get_ref().type_str())
-            );
+            let found = format!("{}, found {}", setting.kind.expected(), with_article(at.get_ref().type_str()));
             whole.at(at.span()).refuse(name, &found, None)
         };
         let text = |at: &Spanned<DeValue<'_>>| {
-            at.get_ref()
-                .as_str()
-                .map(|text| Cow::Owned(text.to_owned()))
-                .ok_or_else(|| mistyped(at))
+            at.get_ref().as_str().map(|text| Cow::Owned(text.to_owned())).ok_or_else(|| mistyped(at))
         };
         let value = match setting.kind {
             Kind::Text => Value::Text(text(value)?),
@@ -306,14 +245,7 @@ impl<'a> Settings<'a> {
                 Value::List(items.iter().map(item).collect::<Result<_, ConfigError>>()?)
             }
         };
-        self.given.insert(
-            setting.path,
-            Raw {
-                setting,
-                place,
-                value,
-            },
-        );
+        self.given.insert(setting.path, Raw { setting, place, value });
         Ok(())
     }
 
@@ -322,21 +254,13 @@ impl<'a> Settings<'a> {
         variables: &'a BTreeMap<String, String>,
         warnings: &mut Vec<String>,
     ) -> Result<(), ConfigError> {
-        for (name, value) in variables
-            .iter()
-            .filter(|(name, _)| name.starts_with("KNOT_"))
-        {
+        for (name, value) in variables.iter().filter(|(name, _)| name.starts_with("KNOT_")) {
             let Some(setting) = SETTINGS.iter().find(|setting| setting.variable == name) else {
-                let known = SETTINGS
-                    .iter()
-                    .map(|setting| setting.variable)
-                    .chain(OTHER_VARIABLES.iter().copied());
+                let known = SETTINGS.iter().map(|setting| setting.variable).chain(OTHER_VARIABLES.iter().copied());
                 if !OTHER_VARIABLES.contains(&name.as_str())
                     && let Some(near) = nearest(name, known)
                 {
-                    warnings.push(format!(
-                        "variable {name} means nothing to knot: did you mean {near}?"
-                    ));
+                    warnings.push(format!("variable {name} means nothing to knot: did you mean {near}?"));
                 }
                 continue;
             };
@@ -357,51 +281,28 @@ impl<'a> Settings<'a> {
                         .collect(),
                 ),
             };
-            self.given.insert(
-                setting.path,
-                Raw {
-                    setting,
-                    place,
-                    value,
-                },
-            );
+            self.given.insert(setting.path, Raw { setting, place, value });
         }
         Ok(())
     }
 }
 
 fn is_section(path: &str) -> bool {
-    SETTINGS.iter().any(|setting| {
-        setting
-            .path
-            .strip_prefix(path)
-            .is_some_and(|rest| rest.starts_with('.'))
-    })
+    SETTINGS.iter().any(|setting| setting.path.strip_prefix(path).is_some_and(|rest| rest.starts_with('.')))
 }
 
 fn unknown(prefix: &str, name: &str, place: &Place<'_>) -> ConfigError {
-    let inside = if prefix.is_empty() {
-        String::new()
-    } else {
-        format!("{prefix}.")
-    };
+    let inside = if prefix.is_empty() { String::new() } else { format!("{prefix}.") };
     let siblings = SETTINGS
         .iter()
         .map(|setting| setting.path)
         .chain(["server.origin"])
         .filter_map(|path| path.strip_prefix(inside.as_str()))
         .filter_map(|rest| rest.split('.').next());
-    let section = if prefix.is_empty() {
-        "at the top".to_owned()
-    } else {
-        format!("in [{prefix}]")
-    };
+    let section = if prefix.is_empty() { "at the top".to_owned() } else { format!("in [{prefix}]") };
     let hint = match nearest(name, siblings) {
         Some(near) => format!("did you mean `{near}`?"),
-        None => match SETTINGS
-            .iter()
-            .find(|setting| setting.path.rsplit('.').next() == Some(name))
-        {
+        None => match SETTINGS.iter().find(|setting| setting.path.rsplit('.').next() == Some(name)) {
             Some(elsewhere) => format!("did you mean `{}`?", elsewhere.path),
             None => format!("see `knot server --help` for every key there is {section}"),
         },
@@ -410,10 +311,6 @@ fn unknown(prefix: &str, name: &str, place: &Place<'_>) -> ConfigError {
 }
 
 fn with_article(noun: &str) -> String {
-    let article = if noun.starts_with(['a', 'e', 'i', 'o', 'u']) {
-        "an"
-    } else {
-        "a"
-    };
+    let article = if noun.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
     format!("{article} {noun}")
 }

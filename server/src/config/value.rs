@@ -25,9 +25,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         };
         let number: u64 = number.parse().map_err(|_| wrong())?;
         let part = number.checked_mul(unit_ms).ok_or_else(wrong)?;
-        total = total
-            .checked_add(Duration::from_millis(part))
-            .ok_or_else(wrong)?;
+        total = total.checked_add(Duration::from_millis(part)).ok_or_else(wrong)?;
         if tail.is_empty() {
             return Ok(total);
         }
@@ -46,17 +44,7 @@ mod tests {
         assert_eq!(seconds("1h30m"), Ok(5400));
         assert_eq!(seconds("3d"), Ok(3 * 86400));
         assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
-        for wrong in [
-            "",
-            "72",
-            "h",
-            "1x",
-            "-1h",
-            "1h30",
-            "1.5h",
-            "99999999999999999999h",
-            "18446744073709551615d",
-        ] {
+        for wrong in ["", "72", "h", "1x", "-1h", "1h30", "1.5h", "99999999999999999999h", "18446744073709551615d"] {
             assert!(parse_duration(wrong).is_err(), "{wrong} was read");
         }
     }

@@ -31,18 +31,12 @@ pub(super) struct Watched {
 
 impl Watched {
     pub(super) fn new(inner: Arc<dyn StorageBackend>) -> Self {
-        Self {
-            inner,
-            fault: Arc::default(),
-        }
+        Self { inner, fault: Arc::default() }
     }
 
     /// What failed since the last call.
     pub(super) fn take_fault(&self) -> Option<Fault> {
-        self.fault
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
+        self.fault.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Writes every byte back over itself, and syncs. Zeros are left alone: every page of redb's begins with its kind,
@@ -65,11 +59,7 @@ impl Watched {
 
     fn note(&self, result: io::Result<()>, syncing: bool) -> io::Result<()> {
         let Err(error) = result else { return Ok(()) };
-        let fault = if !syncing && is_no_space(&error) {
-            Fault::Full
-        } else {
-            Fault::Failed(copy(&error))
-        };
+        let fault = if !syncing && is_no_space(&error) { Fault::Full } else { Fault::Failed(copy(&error)) };
         let mut first = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
         first.get_or_insert(fault);
         Err(error)

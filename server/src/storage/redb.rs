@@ -72,18 +72,11 @@ impl RedbStorage {
     ///
     /// # Errors
     /// As for [`RedbStorage::open`].
-    pub fn on_backend(
-        backend: Arc<dyn StorageBackend>,
-        unclean: bool,
-    ) -> Result<Self, StorageError> {
+    pub fn on_backend(backend: Arc<dyn StorageBackend>, unclean: bool) -> Result<Self, StorageError> {
         Self::start(backend, unclean, None)
     }
 
-    fn start(
-        backend: Arc<dyn StorageBackend>,
-        unclean: bool,
-        folder: Option<Folder>,
-    ) -> Result<Self, StorageError> {
+    fn start(backend: Arc<dyn StorageBackend>, unclean: bool, folder: Option<Folder>) -> Result<Self, StorageError> {
         let backend = Watched::new(backend);
         let database = open_database(&backend)?;
         Ok(Self {
@@ -109,10 +102,7 @@ impl RedbStorage {
 
     /// Runs `work` on the open database, opening it first where an earlier failure closed it. `work` may run twice: redb
     /// fails every transaction that is under way when one of them meets a fault.
-    fn with<T>(
-        &self,
-        work: impl Fn(&Database) -> Result<T, redb::Error>,
-    ) -> Result<T, StorageError> {
+    fn with<T>(&self, work: impl Fn(&Database) -> Result<T, redb::Error>) -> Result<T, StorageError> {
         for _ in 0..ATTEMPTS_MAX {
             self.check()?;
             let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
@@ -130,10 +120,7 @@ impl RedbStorage {
             let fault = self.backend.take_fault();
             let bystander = fault.is_none() && matches!(error, redb::Error::PreviousIo);
             if fault.is_some() || bystander {
-                *self
-                    .database
-                    .write()
-                    .unwrap_or_else(PoisonError::into_inner) = None;
+                *self.database.write().unwrap_or_else(PoisonError::into_inner) = None;
             }
             if !bystander {
                 return Err(self.classify(fault, error));
@@ -160,10 +147,7 @@ impl RedbStorage {
     }
 
     fn reopen(&self) -> Result<(), StorageError> {
-        let mut database = self
-            .database
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
         self.check()?;
         if database.is_none() {
             match open_database(&self.backend) {
@@ -195,11 +179,8 @@ impl Storage for RedbStorage {
         self.with(|database| {
             let transaction = database.begin_write()?;
             for table in Table::ALL {
-                let mut writes = batches
-                    .iter()
-                    .flat_map(|batch| batch.iter())
-                    .filter(|write| write.table == table)
-                    .peekable();
+                let mut writes =
+                    batches.iter().flat_map(|batch| batch.iter()).filter(|write| write.table == table).peekable();
                 if writes.peek().is_none() {
                     continue;
                 }
@@ -218,18 +199,12 @@ impl Storage for RedbStorage {
     fn scan(&self, query: &Query) -> Result<Scan, StorageError> {
         if !query.end.is_empty() && query.end <= query.start {
             self.check()?;
-            return Ok(Scan {
-                entries: Vec::new(),
-                complete: true,
-            });
+            return Ok(Scan { entries: Vec::new(), complete: true });
         }
         self.with(|database| {
             let table = match database.begin_read()?.open_table(definition(query.table)) {
                 Err(TableError::TableDoesNotExist(_)) => {
-                    return Ok(Scan {
-                        entries: Vec::new(),
-                        complete: true,
-                    });
+                    return Ok(Scan { entries: Vec::new(), complete: true });
                 }
                 table => table?,
             };
@@ -245,10 +220,7 @@ impl Storage for RedbStorage {
                     return Ok(scan);
                 }
                 let (key, value) = entry?;
-                let (key, value) = (
-                    Bytes::copy_from_slice(key.value()),
-                    Bytes::copy_from_slice(value.value()),
-                );
+                let (key, value) = (Bytes::copy_from_slice(key.value()), Bytes::copy_from_slice(value.value()));
                 bytes += key.len() + value.len();
                 scan.entries.push((key, value));
             }
@@ -264,26 +236,14 @@ impl Storage for RedbStorage {
     fn rewrite_tail(&self) -> Result<(), StorageError> {
         self.check()?;
         // Held alone, so that no commit of another thread is overwritten by what was read before it.
-        let database = self
-            .database
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
+        let database = self.database.write().unwrap_or_else(PoisonError::into_inner);
         let result = self.backend.rewrite();
         drop(database);
-        result.map_err(|error| {
-            if is_no_space(&error) {
-                StorageError::Full
-            } else {
-                self.fail(error)
-            }
-        })
+        result.map_err(|error| if is_no_space(&error) { StorageError::Full } else { self.fail(error) })
     }
 
     fn close(&self) -> Result<(), StorageError> {
-        let mut database = self
-            .database
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
         self.check()?;
         self.closed.get_or_init(|| ());
         *database = None;
@@ -321,11 +281,7 @@ impl Folder {
             let path = path.to_owned();
             move |source| StorageError::Unavailable { path, source }
         };
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(path)
-            .map_err(unavailable(path))?;
+        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(unavailable(path))?;
         let lock_path = path.join(LOCK_NAME);
         let lock = OpenOptions::new()
             .read(true)
@@ -335,10 +291,7 @@ impl Folder {
             .mode(0o600)
             .open(&lock_path)
             .map_err(unavailable(&lock_path))?;
-        let folder = Self {
-            path: path.to_owned(),
-            lock,
-        };
+        let folder = Self { path: path.to_owned(), lock };
         match folder.lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -392,21 +345,11 @@ impl Folder {
     fn create(&self, path: &Path) -> Result<(), StorageError> {
         let new_path = self.path.join(NEW_FILE_NAME);
         let made = (|| {
-            let file = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(0o600)
-                .open(&new_path)?;
+            let file =
+                OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(&new_path)?;
             Ok::<_, io::Error>(Watched::new(Arc::new(DataFile(file))))
         })()
-        .map_err(|error| {
-            no_space_or(error, |source| StorageError::Unavailable {
-                path: new_path.clone(),
-                source,
-            })
-        })?;
+        .map_err(|error| no_space_or(error, |source| StorageError::Unavailable { path: new_path.clone(), source }))?;
         drop(open_database(&made)?);
         match made.take_fault() {
             Some(Fault::Full) => return Err(StorageError::Full),
@@ -423,8 +366,7 @@ impl Folder {
     fn has_space(&self) -> bool {
         let path = self.path.join(PROBE_NAME);
         let probed = File::create(&path).and_then(|probe| {
-            rustix::fs::fallocate(&probe, FallocateFlags::empty(), 0, PROBE_BYTES)
-                .map_err(io::Error::from)
+            rustix::fs::fallocate(&probe, FallocateFlags::empty(), 0, PROBE_BYTES).map_err(io::Error::from)
         });
         let _ = fs::remove_file(&path);
         !probed.is_err_and(|error| is_no_space(&error))
@@ -434,9 +376,7 @@ impl Folder {
 /// Opens redb over `backend`, checks the format, and makes the tables where they are missing.
 fn open_database(backend: &Watched) -> Result<Database, StorageError> {
     let opened = catch_unwind(AssertUnwindSafe(|| {
-        let database = Builder::new()
-            .set_cache_size(CACHE_BYTES)
-            .create_with_backend(backend.clone())?;
+        let database = Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(backend.clone())?;
         let found = read_format(&database)?;
         if found.is_none() {
             write_format(&database)?;
@@ -445,18 +385,13 @@ fn open_database(backend: &Watched) -> Result<Database, StorageError> {
     }));
     match opened {
         Ok(Ok((database, FORMAT_VERSION))) => Ok(database),
-        Ok(Ok((_, found))) => Err(StorageError::Version {
-            found,
-            known: FORMAT_VERSION,
-        }),
+        Ok(Ok((_, found))) => Err(StorageError::Version { found, known: FORMAT_VERSION }),
         Ok(Err(error)) => Err(match backend.take_fault() {
             Some(Fault::Full) => StorageError::Full,
             Some(Fault::Failed(error)) => StorageError::Failed(error),
             None => plain(error),
         }),
-        Err(_) => Err(StorageError::Corrupt(
-            "redb cannot make sense of the file".to_owned(),
-        )),
+        Err(_) => Err(StorageError::Corrupt("redb cannot make sense of the file".to_owned())),
     }
 }
 
@@ -470,9 +405,7 @@ fn read_format(database: &Database) -> Result<Option<u32>, redb::Error> {
 
 fn write_format(database: &Database) -> Result<(), redb::Error> {
     let transaction = database.begin_write()?;
-    transaction
-        .open_table(FORMAT)?
-        .insert(FORMAT_KEY, FORMAT_VERSION)?;
+    transaction.open_table(FORMAT)?.insert(FORMAT_KEY, FORMAT_VERSION)?;
     for table in Table::ALL {
         transaction.open_table(definition(table))?;
     }
@@ -490,10 +423,7 @@ fn definition(table: Table) -> Bin {
 /// An error in which the backend had no part.
 fn plain(error: redb::Error) -> StorageError {
     if let redb::Error::Io(error) = error {
-        if matches!(
-            error.kind(),
-            io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
-        ) {
+        if matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) {
             return StorageError::Corrupt(error.to_string());
         }
         return StorageError::Failed(error);
@@ -501,15 +431,8 @@ fn plain(error: redb::Error) -> StorageError {
     StorageError::Corrupt(error.to_string())
 }
 
-fn no_space_or(
-    error: io::Error,
-    otherwise: impl FnOnce(io::Error) -> StorageError,
-) -> StorageError {
-    if is_no_space(&error) {
-        StorageError::Full
-    } else {
-        otherwise(error)
-    }
+fn no_space_or(error: io::Error, otherwise: impl FnOnce(io::Error) -> StorageError) -> StorageError {
+    if is_no_space(&error) { StorageError::Full } else { otherwise(error) }
 }
 
 #[cfg(test)]

@@ -48,10 +48,8 @@ pub enum SecretError {
 pub fn node_key(data_dir: &Path) -> Result<NodeKey, SecretError> {
     let path = data_dir.join(NODE_KEY_FILE);
     let text = load_or_create(&path, || Ok(hex(&random()?)))?;
-    let bytes = unhex(text.trim()).ok_or(SecretError::Malformed {
-        path,
-        expected: "a node key of 64 hexadecimal digits",
-    })?;
+    let bytes =
+        unhex(text.trim()).ok_or(SecretError::Malformed { path, expected: "a node key of 64 hexadecimal digits" })?;
     Ok(NodeKey::from_bytes(bytes))
 }
 
@@ -87,12 +85,7 @@ pub fn write_private(path: &Path, contents: &[u8]) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let new = path.with_file_name(name);
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&new)?;
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
     file.write_all(contents)?;
     file.sync_all()?;
     fs::rename(&new, path)?;
@@ -102,14 +95,8 @@ pub fn write_private(path: &Path, contents: &[u8]) -> io::Result<()> {
     }
 }
 
-fn load_or_create(
-    path: &Path,
-    make: impl FnOnce() -> Result<String, SecretError>,
-) -> Result<String, SecretError> {
-    let unusable = |source| SecretError::File {
-        path: path.to_owned(),
-        source,
-    };
+fn load_or_create(path: &Path, make: impl FnOnce() -> Result<String, SecretError>) -> Result<String, SecretError> {
+    let unusable = |source| SecretError::File { path: path.to_owned(), source };
     match fs::read_to_string(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let text = make()?;
@@ -122,14 +109,8 @@ fn load_or_create(
 
 fn checked_token(path: PathBuf, text: &str) -> Result<String, SecretError> {
     let token = text.trim();
-    if token.is_empty()
-        || token.len() > TOKEN_BYTES_MAX
-        || !token.bytes().all(|byte| byte.is_ascii_graphic())
-    {
-        return Err(SecretError::Malformed {
-            path,
-            expected: "a token on one line",
-        });
+    if token.is_empty() || token.len() > TOKEN_BYTES_MAX || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(SecretError::Malformed { path, expected: "a token on one line" });
     }
     Ok(token.to_owned())
 }
@@ -178,13 +159,7 @@ mod tests {
 
     #[test]
     fn base64url_agrees_with_the_rfc() {
-        for (bytes, text) in [
-            ("", ""),
-            ("f", "Zg"),
-            ("fo", "Zm8"),
-            ("foo", "Zm9v"),
-            ("foobar", "Zm9vYmFy"),
-        ] {
+        for (bytes, text) in [("", ""), ("f", "Zg"), ("fo", "Zm8"), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")] {
             assert_eq!(base64url(bytes.as_bytes()), text);
         }
         assert_eq!(base64url(&[0xfb, 0xff]), "-_8");
@@ -193,34 +168,21 @@ mod tests {
     #[test]
     fn both_secrets_are_made_once_and_only_the_owner_reads_them() {
         let dir = tempfile::tempdir().expect("a folder");
-        let (key, token) = (
-            node_key(dir.path()).expect("made"),
-            admin_token(dir.path()).expect("made"),
-        );
+        let (key, token) = (node_key(dir.path()).expect("made"), admin_token(dir.path()).expect("made"));
         assert_eq!(node_key(dir.path()).expect("read").node_id(), key.node_id());
         assert_eq!(admin_token(dir.path()).expect("read"), token);
         assert_eq!(token.len(), 43);
         for name in [NODE_KEY_FILE, ADMIN_TOKEN_FILE] {
-            let mode = fs::metadata(dir.path().join(name))
-                .expect("it is there")
-                .permissions()
-                .mode();
+            let mode = fs::metadata(dir.path().join(name)).expect("it is there").permissions().mode();
             assert_eq!(mode & 0o777, 0o600, "{name}");
         }
-        assert_eq!(
-            fs::read_dir(dir.path()).expect("readable").count(),
-            2,
-            "temporary files were left"
-        );
+        assert_eq!(fs::read_dir(dir.path()).expect("readable").count(), 2, "temporary files were left");
     }
 
     #[test]
     fn a_token_that_is_there_is_used_as_it_is() {
         let dir = tempfile::tempdir().expect("a folder");
-        assert_eq!(
-            read_admin_token(dir.path()).expect("no file is no error"),
-            None
-        );
+        assert_eq!(read_admin_token(dir.path()).expect("no file is no error"), None);
         fs::write(dir.path().join(ADMIN_TOKEN_FILE), "shared by three\n").expect("written");
         assert!(admin_token(dir.path()).is_err(), "a token has no spaces");
         fs::write(dir.path().join(ADMIN_TOKEN_FILE), "shared-by-three\n").expect("written");

@@ -12,19 +12,11 @@ use super::*;
 const FIXTURE_V1: &[u8] = include_bytes!("../../../fixtures/format-1.redb.lz4");
 
 fn put(table: Table, key: &str, value: &str) -> Write {
-    Write {
-        table,
-        key: Bytes::copy_from_slice(key.as_bytes()),
-        value: Some(Bytes::copy_from_slice(value.as_bytes())),
-    }
+    Write { table, key: Bytes::copy_from_slice(key.as_bytes()), value: Some(Bytes::copy_from_slice(value.as_bytes())) }
 }
 
 fn remove(table: Table, key: &str) -> Write {
-    Write {
-        table,
-        key: Bytes::copy_from_slice(key.as_bytes()),
-        value: None,
-    }
+    Write { table, key: Bytes::copy_from_slice(key.as_bytes()), value: None }
 }
 
 fn fixture_writes() -> Vec<Write> {
@@ -37,13 +29,7 @@ fn fixture_writes() -> Vec<Write> {
     ]
 }
 
-fn read(
-    store: &impl Storage,
-    table: Table,
-    start: &str,
-    end: &str,
-    bytes_max: usize,
-) -> (String, bool) {
+fn read(store: &impl Storage, table: Table, start: &str, end: &str, bytes_max: usize) -> (String, bool) {
     let scan = store
         .scan(&Query {
             table,
@@ -53,11 +39,7 @@ fn read(
         })
         .expect("readable");
     let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
-    let entries: Vec<_> = scan
-        .entries
-        .iter()
-        .map(|(k, v)| format!("{}={}", text(k), text(v)))
-        .collect();
+    let entries: Vec<_> = scan.entries.iter().map(|(k, v)| format!("{}={}", text(k), text(v))).collect();
     (entries.join(" "), scan.complete)
 }
 
@@ -88,11 +70,7 @@ impl Disk {
 
     fn no_space(&self) -> io::Result<()> {
         let full = self.state.lock().expect("unpoisoned").full;
-        if full {
-            Err(Errno::NOSPC.into())
-        } else {
-            Ok(())
-        }
+        if full { Err(Errno::NOSPC.into()) } else { Ok(()) }
     }
 
     /// The disk as a power cut would leave it.
@@ -118,11 +96,7 @@ impl StorageBackend for Disk {
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.no_space()?;
         self.cache.set_len(len)?;
-        self.set(|state| {
-            state
-                .stable
-                .resize(usize::try_from(len).expect("it fits"), 0)
-        });
+        self.set(|state| state.stable.resize(usize::try_from(len).expect("it fits"), 0));
         Ok(())
     }
 
@@ -155,32 +129,15 @@ fn on_disk(disk: &Arc<Disk>) -> RedbStorage {
 #[test]
 fn batches_apply_in_order_and_ranges_read_in_key_order() {
     let store = on_disk(&Arc::default());
-    let first = [
-        put(Table::Meta, "b", "1"),
-        put(Table::Meta, "a", "2"),
-        put(Table::Changes, "a", "log"),
-    ];
-    let second = [
-        put(Table::Meta, "c", "3"),
-        remove(Table::Meta, "b"),
-        put(Table::Meta, "a", "4"),
-    ];
+    let first = [put(Table::Meta, "b", "1"), put(Table::Meta, "a", "2"), put(Table::Changes, "a", "log")];
+    let second = [put(Table::Meta, "c", "3"), remove(Table::Meta, "b"), put(Table::Meta, "a", "4")];
     store.commit(&[&first, &second]).expect("committed");
     assert_eq!(all(&store, Table::Meta), "a=4 c=3");
     assert_eq!(all(&store, Table::Changes), "a=log");
     assert_eq!(all(&store, Table::Documents), "");
-    assert_eq!(
-        read(&store, Table::Meta, "b", "", 100),
-        ("c=3".into(), true)
-    );
-    assert_eq!(
-        read(&store, Table::Meta, "a", "c", 100),
-        ("a=4".into(), true)
-    );
-    assert_eq!(
-        read(&store, Table::Meta, "c", "a", 100),
-        (String::new(), true)
-    );
+    assert_eq!(read(&store, Table::Meta, "b", "", 100), ("c=3".into(), true));
+    assert_eq!(read(&store, Table::Meta, "a", "c", 100), ("a=4".into(), true));
+    assert_eq!(read(&store, Table::Meta, "c", "a", 100), (String::new(), true));
     assert_eq!(read(&store, Table::Meta, "", "", 1), ("a=4".into(), false));
     assert_eq!(read(&store, Table::Meta, "", "", 0), ("a=4".into(), false));
     assert_eq!(read(&store, Table::Meta, "c", "", 0), ("c=3".into(), true));
@@ -194,38 +151,23 @@ fn a_commit_is_one_sync_and_survives_a_power_cut() {
     let batch = [put(Table::Meta, "a", "1"), put(Table::Documents, "d", "1")];
     store.commit(&[&batch, &batch, &batch]).expect("committed");
     assert_eq!(disk.state.lock().expect("unpoisoned").syncs - before, 1);
-    assert_eq!(
-        all(&on_disk(&disk.after_power_cut()), Table::Documents),
-        "d=1"
-    );
+    assert_eq!(all(&on_disk(&disk.after_power_cut()), Table::Documents), "d=1");
 }
 
 #[test]
 fn a_full_disk_refuses_writes_keeps_reading_and_recovers_unaided() {
     let disk = Arc::<Disk>::default();
     let store = on_disk(&disk);
-    store
-        .commit(&[&[put(Table::Meta, "kept", "1")]])
-        .expect("committed");
+    store.commit(&[&[put(Table::Meta, "kept", "1")]]).expect("committed");
     disk.set(|state| state.full = true);
     for _ in 0..3 {
-        let error = store
-            .commit(&[&[put(Table::Meta, "lost", "1")]])
-            .expect_err("there is no space");
-        assert!(
-            matches!(error, StorageError::Full) && !error.is_fatal(),
-            "{error}"
-        );
+        let error = store.commit(&[&[put(Table::Meta, "lost", "1")]]).expect_err("there is no space");
+        assert!(matches!(error, StorageError::Full) && !error.is_fatal(), "{error}");
     }
     disk.set(|state| state.full = false);
     assert_eq!(all(&store, Table::Meta), "kept=1");
-    store
-        .commit(&[&[put(Table::Meta, "later", "1")]])
-        .expect("there is space again");
-    assert_eq!(
-        all(&on_disk(&disk.after_power_cut()), Table::Meta),
-        "kept=1 later=1"
-    );
+    store.commit(&[&[put(Table::Meta, "later", "1")]]).expect("there is space again");
+    assert_eq!(all(&on_disk(&disk.after_power_cut()), Table::Meta), "kept=1 later=1");
 }
 
 #[test]
@@ -233,17 +175,10 @@ fn the_first_failed_sync_is_the_last() {
     let disk = Arc::<Disk>::default();
     let store = on_disk(&disk);
     disk.set(|state| state.syncs_fail = true);
-    let error = store
-        .commit(&[&[put(Table::Meta, "a", "1")]])
-        .expect_err("the sync failed");
-    assert!(
-        matches!(error, StorageError::Failed(_)) && error.is_fatal(),
-        "{error}"
-    );
+    let error = store.commit(&[&[put(Table::Meta, "a", "1")]]).expect_err("the sync failed");
+    assert!(matches!(error, StorageError::Failed(_)) && error.is_fatal(), "{error}");
     disk.set(|state| state.syncs_fail = false);
-    let error = store
-        .commit(&[&[put(Table::Meta, "a", "1")]])
-        .expect_err("nobody knows what is on the disk");
+    let error = store.commit(&[&[put(Table::Meta, "a", "1")]]).expect_err("nobody knows what is on the disk");
     assert!(matches!(error, StorageError::Failed(_)), "{error}");
 }
 
@@ -251,13 +186,9 @@ fn the_first_failed_sync_is_the_last() {
 fn rewriting_brings_to_the_disk_what_only_the_page_cache_holds() {
     let disk = Arc::<Disk>::default();
     let store = on_disk(&disk);
-    store
-        .commit(&[&[put(Table::Meta, "a", "1")]])
-        .expect("committed");
+    store.commit(&[&[put(Table::Meta, "a", "1")]]).expect("committed");
     disk.set(|state| state.syncs_fail = true);
-    store
-        .commit(&[&[put(Table::Meta, "b", "2")]])
-        .expect_err("the sync failed");
+    store.commit(&[&[put(Table::Meta, "b", "2")]]).expect_err("the sync failed");
     drop(store);
     disk.set(|state| state.syncs_fail = false);
 
@@ -266,15 +197,11 @@ fn rewriting_brings_to_the_disk_what_only_the_page_cache_holds() {
     let seen = all(&restarted, Table::Meta);
     restarted.rewrite_tail().expect("rewritten");
     let cached = |disk: &Disk| {
-        let mut bytes =
-            vec![0; usize::try_from(disk.cache.len().expect("memory")).expect("it fits")];
+        let mut bytes = vec![0; usize::try_from(disk.cache.len().expect("memory")).expect("it fits")];
         disk.cache.read(0, &mut bytes).expect("memory");
         bytes
     };
-    assert!(
-        cached(&disk) == disk.state.lock().expect("unpoisoned").stable,
-        "the cache still lies"
-    );
+    assert!(cached(&disk) == disk.state.lock().expect("unpoisoned").stable, "the cache still lies");
     assert_eq!(all(&on_disk(&disk.after_power_cut()), Table::Meta), seen);
 }
 
@@ -283,9 +210,7 @@ fn a_store_is_unclean_unless_it_was_closed() {
     let dir = tempfile::tempdir().expect("a folder");
     let store = RedbStorage::open(dir.path()).expect("made");
     assert!(!store.was_unclean(), "a new store has no past");
-    store
-        .commit(&[&[put(Table::Meta, "a", "1")]])
-        .expect("committed");
+    store.commit(&[&[put(Table::Meta, "a", "1")]]).expect("committed");
     drop(store);
 
     let store = RedbStorage::open(dir.path()).expect("opened");
@@ -302,14 +227,8 @@ fn a_store_is_unclean_unless_it_was_closed() {
 fn a_folder_in_use_is_refused_with_its_name_and_the_pid() {
     let dir = tempfile::tempdir().expect("a folder");
     let _held = RedbStorage::open(dir.path()).expect("made");
-    let error = RedbStorage::open(dir.path())
-        .expect_err("it is in use")
-        .to_string();
-    let expected = format!(
-        "{} is in use by another knot server (pid {})",
-        dir.path().display(),
-        std::process::id()
-    );
+    let error = RedbStorage::open(dir.path()).expect_err("it is in use").to_string();
+    let expected = format!("{} is in use by another knot server (pid {})", dir.path().display(), std::process::id());
     assert_eq!(error, expected);
 }
 
@@ -318,13 +237,7 @@ fn only_the_owner_can_read_the_data() {
     let dir = tempfile::tempdir().expect("a folder");
     let data_dir = dir.path().join("a/b");
     let store = RedbStorage::open(&data_dir).expect("made");
-    let mode = |path: &Path| {
-        fs::metadata(path)
-            .expect("it is there")
-            .permissions()
-            .mode()
-            & 0o777
-    };
+    let mode = |path: &Path| fs::metadata(path).expect("it is there").permissions().mode() & 0o777;
     assert_eq!(mode(&data_dir), 0o700);
     assert_eq!(mode(&data_dir.join(FILE_NAME)), 0o600);
     assert_eq!(mode(&data_dir.join(LOCK_NAME)), 0o600);
@@ -353,23 +266,14 @@ fn what_is_no_store_is_refused_and_left_alone() {
 fn a_newer_format_is_refused() {
     let disk = Arc::<Disk>::default();
     drop(on_disk(&disk));
-    let database = Builder::new()
-        .create_with_backend(Watched::new(disk.clone()))
-        .expect("opened");
+    let database = Builder::new().create_with_backend(Watched::new(disk.clone())).expect("opened");
     let transaction = database.begin_write().expect("begun");
     let newer = FORMAT_VERSION + 1;
-    transaction
-        .open_table(FORMAT)
-        .expect("there")
-        .insert(FORMAT_KEY, newer)
-        .expect("set");
+    transaction.open_table(FORMAT).expect("there").insert(FORMAT_KEY, newer).expect("set");
     transaction.commit().expect("committed");
     drop(database);
     let error = RedbStorage::on_backend(disk, false).expect_err("it is newer");
-    assert!(
-        matches!(error, StorageError::Version { found, known: FORMAT_VERSION } if found == newer),
-        "{error}"
-    );
+    assert!(matches!(error, StorageError::Version { found, known: FORMAT_VERSION } if found == newer), "{error}");
 }
 
 #[test]
@@ -384,18 +288,12 @@ fn a_store_of_an_older_version_is_read() {
             .filter(|write| write.table == table)
             .map(|write| {
                 let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
-                format!(
-                    "{}={}",
-                    text(&write.key),
-                    write.value.as_ref().map(text).unwrap_or_default()
-                )
+                format!("{}={}", text(&write.key), write.value.as_ref().map(text).unwrap_or_default())
             })
             .collect();
         assert_eq!(all(&store, table), expected.join(" "));
     }
-    store
-        .commit(&[&[put(Table::Meta, "new", "1")]])
-        .expect("and written");
+    store.commit(&[&[put(Table::Meta, "new", "1")]]).expect("and written");
 }
 
 /// A small file system of its own, for as long as the value lives.
@@ -428,9 +326,7 @@ fn a_real_disk_that_fills_up_recovers_unaided() {
     };
     let data_dir = disk.0.path().join("data");
     let store = RedbStorage::open(&data_dir).expect("made");
-    store
-        .commit(&[&[put(Table::Meta, "kept", "1")]])
-        .expect("committed");
+    store.commit(&[&[put(Table::Meta, "kept", "1")]]).expect("committed");
     let ballast = disk.0.path().join("ballast");
     fs::write(&ballast, vec![1; 6 << 20]).expect("it fits");
 
@@ -444,16 +340,12 @@ fn a_real_disk_that_fills_up_recovers_unaided() {
         assert!(written < 200, "the disk never filled up");
     };
     assert!(matches!(error, StorageError::Full), "{error}");
-    let again = store
-        .commit(&[&[put(Table::Changes, "again", &value)]])
-        .expect_err("it is full");
+    let again = store.commit(&[&[put(Table::Changes, "again", &value)]]).expect_err("it is full");
     assert!(matches!(again, StorageError::Full), "{again}");
     assert_eq!(all(&store, Table::Meta), "kept=1");
 
     fs::remove_file(&ballast).expect("removed");
-    store
-        .commit(&[&[put(Table::Meta, "later", "1")]])
-        .expect("there is space again");
+    store.commit(&[&[put(Table::Meta, "later", "1")]]).expect("there is space again");
     drop(store);
     let store = RedbStorage::open(&data_dir).expect("opened");
     assert_eq!(all(&store, Table::Meta), "kept=1 later=1");

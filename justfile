@@ -1,0 +1,45 @@
+# One-liners for people; .ci/run holds the commands, so that both check the same.
+
+[private]
+default:
+    @just --list
+
+# Format everything
+fmt:
+    cargo fmt --all && cargo fmt --manifest-path fuzz/Cargo.toml
+
+# Clippy, warnings refused
+lint:
+    .ci/run lint
+
+# Build the documentation, warnings refused
+docs:
+    .ci/run docs
+
+# Licences, bans, sources and advisories of dependencies
+deny:
+    .ci/run deny
+
+# All tests
+test:
+    cargo test --workspace
+
+# Everything quick
+check:
+    .ci/run fmt lint docs deny
+
+# Simulate clusters: `just sim 0..10000`
+sim seeds="0..2000":
+    cargo run --release -p knot-sim -- run --seeds {{seeds}}
+
+# Fuzz what peers send: `just fuzz 600`
+fuzz seconds="30":
+    KNOT_CI_FUZZ_SECONDS={{seconds}} .ci/run fuzz
+
+# Durable writes, time to visible, catching up: ratios against etcd and Corrosion
+bench:
+    cargo bench -p knot-server --bench cluster
+
+# Three servers on this machine until Ctrl-C
+demo *args:
+    cargo run --release -- demo {{args}}

@@ -1,0 +1,183 @@
+//! `knot cluster` and `knot ping`.
+
+use std::time::Instant;
+
+use clap::Subcommand;
+use hyper::Method;
+use serde_json::{Value, json};
+
+use super::CliError;
+use super::client::{Ask, Client, ClientArgs, with_query};
+use super::output::{number, print, print_table, table, text};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ClusterCommand {
+    /// List the members, those in trouble first
+    #[command(after_help = MEMBERS_EXAMPLES)]
+    Members {
+        /// Only those that are alive, suspect, failed or left
+        #[arg(long, value_parser = ["alive", "suspect", "failed", "left"])]
+        status: Option<String>,
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// Print the state of one server: documents and roots by scope, members, queues
+    #[command(after_help = STATUS_EXAMPLES)]
+    Status {
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// Retire a server: it stops, and the others no longer wait for it
+    #[command(after_help = LEAVE_EXAMPLES)]
+    Leave {
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// Take out a member that is gone for good
+    #[command(after_help = FORCE_LEAVE_EXAMPLES)]
+    ForceLeave {
+        /// Its name
+        #[arg(required_unless_present = "id", conflicts_with = "id")]
+        name: Option<String>,
+        /// Its id, where several share a name
+        #[arg(long)]
+        id: Option<String>,
+        /// Even if it is alive
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+}
+
+const MEMBERS_EXAMPLES: &str = "EXAMPLES:
+  knot cluster members
+  knot cluster members --status failed --json";
+const STATUS_EXAMPLES: &str = "EXAMPLES:
+  knot cluster status
+  knot cluster status --server http://127.0.0.1:3001
+Equal roots of a scope on two servers mean equal data.";
+const LEAVE_EXAMPLES: &str = "EXAMPLES:
+  knot cluster leave
+  knot cluster leave --server https://knot3.internal:3000
+A stop by SIGTERM does not retire a server; this does.";
+const FORCE_LEAVE_EXAMPLES: &str = "EXAMPLES:
+  knot cluster force-leave knot3
+  knot cluster force-leave --id 0c8b5d2e9f1a4b6c8d7e6f5a4b3c2d1e --force";
+
+pub(super) async fn run(command: ClusterCommand) -> Result<(), CliError> {
+    match command {
+        ClusterCommand::Members { status, client } => members(status, &client).await,
+        ClusterCommand::Status { client } => status(&client).await,
+        ClusterCommand::Leave { client } => {
+            let asked = Client::from_args(&client)?;
+            let answer = asked.ask(Ask::new(Method::POST, "/api/cluster/leave".to_owned())).await?.body;
+            if client.json { print(answer) } else { print(format_args!("{} is leaving the cluster", asked.url())) }
+        }
+        ClusterCommand::ForceLeave { name, id, force, client } => {
+            let mut body = match (&name, &id) {
+                (Some(name), _) => json!({ "name": name }),
+                (None, id) => json!({ "id": id }),
+            };
+            if let (true, Some(body)) = (force, body.as_object_mut()) {
+                body.insert("force".to_owned(), true.into());
+            }
+            let ask = Ask::new(Method::DELETE, "/api/cluster".to_owned()).body("application/json", body.to_string());
+            let answer = Client::from_args(&client)?.ask(ask).await?.body;
+            if client.json {
+                return print(answer);
+            }
+            print(format_args!("{} ({}) is {}", text(&answer, "name"), text(&answer, "id"), text(&answer, "status")))
+        }
+    }
+}
+
+/// `knot ping`.
+pub(super) async fn ping(args: &ClientArgs) -> Result<(), CliError> {
+    let client = Client::from_args(args)?;
+    let asked = Instant::now();
+    let mut answer = client.ask(Ask::new(Method::GET, "/api/ping".to_owned())).await?.body;
+    let took_ms = asked.elapsed().as_secs_f64() * 1000.0;
+    if !args.json {
+        let (status, version, zone) = (text(&answer, "status"), text(&answer, "version"), text(&answer, "zone"));
+        return print(format_args!("{}: {status}, version {version}, zone {zone}, {took_ms:.1} ms", client.url()));
+    }
+    if let Some(answer) = answer.as_object_mut() {
+        answer.insert("url".to_owned(), client.url().into());
+        answer.insert("rtt_ms".to_owned(), ((took_ms * 1000.0).round() / 1000.0).into());
+    }
+    print(answer)
+}
+
+async fn members(status: Option<String>, args: &ClientArgs) -> Result<(), CliError> {
+    let client = Client::from_args(args)?;
+    let ask = Ask::new(Method::GET, with_query("/api/cluster", &[("status", status)]));
+    let answer = client.ask(ask).await?.body;
+    if args.json {
+        return print(answer);
+    }
+    let Some(rows) = answer.get("data").and_then(Value::as_array) else {
+        return Err(client.malformed("the member list has no `data`".to_owned()).into());
+    };
+    let mut rows: Vec<&Value> = rows.iter().collect();
+    rows.sort_by_key(|row| (trouble(&text(row, "status")), text(row, "name"), text(row, "id")));
+    let mut shown = table(&["NAME", "ADDRESS", "ZONE", "STATUS", "ROUND TRIP"]);
+    for row in rows {
+        let rtt = row.get("rtt_ms").and_then(Value::as_f64);
+        shown.add_row(vec![
+            text(row, "name").into(),
+            text(row, "address").into(),
+            text(row, "zone").into(),
+            text(row, "status").into(),
+            number(rtt.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.1} ms"))),
+        ]);
+    }
+    print_table(shown)
+}
+
+/// Where a status comes in the list: what needs a person first.
+fn trouble(status: &str) -> usize {
+    let order = ["failed", "suspect", "alive", "left"];
+    order.iter().position(|known| *known == status).unwrap_or(order.len())
+}
+
+async fn status(args: &ClientArgs) -> Result<(), CliError> {
+    let answer = Client::from_args(args)?.ask(Ask::new(Method::GET, "/api/cluster/status".to_owned())).await?.body;
+    if args.json {
+        return print(answer);
+    }
+    let mut shown = table(&[]);
+    for name in ["name", "id", "zone", "cluster", "version", "uptime_s", "sequence", "disk_full"] {
+        shown.add_row([name.replace('_', " "), text(&answer, name)]);
+    }
+    if let Some(members) = answer.get("members").and_then(Value::as_object) {
+        let counts: Vec<_> =
+            members.keys().map(|status| format!("{} {status}", text(&answer["members"], status))).collect();
+        shown.add_row(["members".to_owned(), counts.join(", ")]);
+    }
+    for row in ["scopes", "queues", "quarantined"].iter().flat_map(|name| rows(&answer, name)) {
+        shown.add_row(row);
+    }
+    print_table(shown)
+}
+
+/// One line for each element of a list in the answer.
+fn rows(answer: &Value, name: &str) -> Vec<[String; 2]> {
+    let elements = answer.get(name).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let line = |row: &Value| match name {
+        "scopes" => [
+            text(row, "scope"),
+            format!(
+                "{} documents, {} deleted, root {}",
+                text(row, "documents"),
+                text(row, "deleted"),
+                text(row, "root")
+            ),
+        ],
+        "queues" => {
+            [format!("queue {}", text(row, "name")), format!("{} of {}", text(row, "depth"), text(row, "limit"))]
+        }
+        _ => ["quarantined".to_owned(), format!("{} changes of {}", text(row, "changes"), text(row, "document"))],
+    };
+    elements.iter().map(line).collect()
+}

@@ -1,0 +1,119 @@
+//! A server as a process of its own: its folder, its secrets, its threads, the signals that end it.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use knot_engine::{Seed, Wall};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{oneshot, watch};
+
+use crate::config::{Config, HostPort};
+use crate::net::OsNetwork;
+use crate::run::{Platform, RunError, Running, run};
+use crate::storage::{self, RedbStorage, SecretError, StorageError};
+use crate::tls::{self, TlsError};
+use crate::{Stop, config};
+
+/// Why a server process did not start, or did not end well.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The data cannot be opened.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// A secret in the data folder cannot be read or made.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// The HTTP API's certificate cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The system has no randomness to give.
+    #[error("no randomness: {0}")]
+    Random(#[from] getrandom::Error),
+    /// The runtime cannot be started.
+    #[error("cannot start the runtime: {0}")]
+    Runtime(#[from] io::Error),
+    /// The server.
+    #[error(transparent)]
+    Run(#[from] RunError),
+}
+
+/// Runs a server until SIGTERM or Ctrl-C, which it survives by at most 5 s; a second signal ends it at once.
+///
+/// # Errors
+/// When it cannot start, or its storage fails.
+pub fn start(config: Config) -> Result<Stop, StartError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let storage = Arc::new(RedbStorage::open(&config.data_dir)?);
+    let platform = Platform {
+        network: OsNetwork,
+        storage,
+        node_key: storage::node_key(&config.data_dir)?,
+        token: storage::admin_token(&config.data_dir)?.into(),
+        tls: tls(&config)?,
+        seed: seed()?,
+        wall,
+        inline: false,
+    };
+    let stop = runtime.block_on(until_told(config, platform))?;
+    Ok(stop)
+}
+
+async fn until_told(config: Config, platform: Platform<OsNetwork>) -> Result<Stop, StartError> {
+    let (told, shutdown) = watch::channel(false);
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let signals = tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if told.send_replace(true) {
+                tracing::warn!("told twice to stop: leaving without a goodbye");
+                std::process::exit(1);
+            }
+            tracing::info!("stopping");
+        }
+    });
+    let (ready, is_ready) = oneshot::channel();
+    let token_file = config.data_dir.join(storage::ADMIN_TOKEN_FILE);
+    let zone = config.zone.clone();
+    let announcing = tokio::spawn(async move {
+        if let Ok(Running { url, advertised, .. }) = is_ready.await {
+            let cluster = advertised.map(|address| address.to_string());
+            let token = token_file.display().to_string();
+            tracing::info!(url, zone, cluster, token, "serving");
+        }
+    });
+    let outcome = run(config, platform, ready, shutdown).await;
+    signals.abort();
+    announcing.abort();
+    Ok(outcome?)
+}
+
+fn tls(config: &Config) -> Result<Option<Arc<rustls::ServerConfig>>, TlsError> {
+    let Some(tls) = &config.tls else { return Ok(None) };
+    let mut names = vec![config::host_name(), config.listen.host().to_owned()];
+    names.extend(config.url.as_deref().and_then(url_host));
+    let tls = tls::server_tls(tls, &config.data_dir, &names)?;
+    tracing::info!(certificate = %tls.cert_file.display(), fingerprint = tls.fingerprint, "TLS");
+    Ok(Some(tls.config))
+}
+
+fn url_host(url: &str) -> Option<String> {
+    let (_, rest) = url.split_once("://")?;
+    let authority = rest.split('/').next()?;
+    HostPort::parse(authority, config::HTTP_PORT).ok().map(|host| host.host().to_owned())
+}
+
+fn seed() -> Result<Seed, getrandom::Error> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed)?;
+    Ok(seed)
+}
+
+fn wall() -> Wall {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Wall(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}

@@ -36,6 +36,10 @@ sim seeds="0..2000":
 fuzz seconds="30":
     KNOT_CI_FUZZ_SECONDS={{seconds}} .ci/run fuzz
 
+# Durable writes, time to visible, catching up: ratios against etcd and Corrosion
+bench:
+    cargo bench -p knot-server --bench cluster
+
 # Three servers on this machine until Ctrl-C
 demo *args:
     cargo run --release -- demo {{args}}

@@ -59,7 +59,7 @@ pub(in crate::driver) enum Input {
     /// A stream was accepted and has a number now.
     Accepted(StreamHandle, SessionId),
     Storage(StorageEvent),
-    Verdict(Verdict<AutomergeDocument>),
+    Verdict(Box<Verdict<AutomergeDocument>>),
     Resolved(Address, Option<SocketAddr>),
 }
 
@@ -94,6 +94,14 @@ pub(crate) struct SessionConfig {
     pub(crate) compression: bool,
 }
 
+/// A retiring server's wait until another holds all that it does.
+#[derive(Clone, Copy, Debug)]
+struct Drain {
+    until: Instant,
+    /// When to look again.
+    next: Instant,
+}
+
 pub(crate) struct Driver<N: Network> {
     engine: ServerEngine,
     parts: Parts<N>,
@@ -114,7 +122,7 @@ pub(crate) struct Driver<N: Network> {
     failed_handshakes: RateLimited,
     stop: Option<Stop>,
     leaving: Option<(bool, Instant)>,
-    draining: Option<Instant>,
+    draining: Option<Drain>,
 }
 
 impl<N: Network> Driver<N> {
@@ -172,11 +180,14 @@ impl<N: Network> Driver<N> {
         loop {
             self.perform();
             if let Some(stop) = self.stop {
-                self.committer.finish();
+                let Self { committer, reports, .. } = self;
+                // Nobody reads reports any more, and the committer must not wait for room to make one.
+                drop(reports);
+                committer.finish();
                 return stop;
             }
             let wake = self.engine.poll_timeout().map(|(at, _)| at).into_iter();
-            let wake = wake.chain(self.leaving.map(|(_, at)| at)).chain(self.draining.map(|_| self.now() + DRAIN_INTERVAL)).min();
+            let wake = wake.chain(self.leaving.map(|(_, at)| at)).chain(self.draining.map(|drain| drain.next)).min();
             let sleep = wake.map(|at| self.origin + Duration::from_micros(at.as_micros()));
             tokio::select! {
                 input = self.reports.recv() => if let Some(input) = input { self.on_inputs(input) },
@@ -230,7 +241,7 @@ impl<N: Network> Driver<N> {
             }
             Input::Ended(session, address, role, error) => self.on_ended(session, address, role, &error, now),
             Input::Storage(event) => self.engine.handle_storage(event, now),
-            Input::Verdict(verdict) => self.engine.handle_verdict(verdict, now),
+            Input::Verdict(verdict) => self.engine.handle_verdict(*verdict, now),
             Input::Resolved(address, found) => self.resolver.resolved(&address, found),
         }
     }
@@ -248,7 +259,11 @@ impl<N: Network> Driver<N> {
                 });
             }
             StreamError::Session(error) => tracing::warn!(%peer, %error, "closed a stream"),
-            _ => tracing::debug!(%peer, %error, established, "stream ended"),
+            StreamError::Io(_)
+            | StreamError::Eof
+            | StreamError::HandshakeEof
+            | StreamError::HandshakeTimeout
+            | StreamError::Local => tracing::debug!(%peer, %error, established, "stream ended"),
         }
         self.engine.handle_session(session, SessionEvent::Closed(error.closed()), now);
     }
@@ -280,7 +295,8 @@ impl<N: Network> Driver<N> {
             return;
         }
         if retire && !self.engine.is_held_elsewhere() {
-            self.draining.get_or_insert(now + DRAIN_TIMEOUT);
+            let until = self.draining.map_or(now + DRAIN_TIMEOUT, |drain| drain.until);
+            self.draining = Some(Drain { until, next: now + DRAIN_INTERVAL });
             return;
         }
         self.draining = None;
@@ -291,8 +307,10 @@ impl<N: Network> Driver<N> {
     fn on_time(&mut self) {
         let now = self.now();
         self.engine.handle_timeout(now);
-        if let Some(until) = self.draining {
-            if until <= now {
+        if let Some(drain) = self.draining
+            && drain.next <= now
+        {
+            if drain.until <= now {
                 self.draining = None;
                 tracing::error!("stays in the cluster: no other server holds all that this one does; connect it and try again");
             } else {
@@ -370,11 +388,11 @@ impl<N: Network> Driver<N> {
         let inputs = self.inputs.clone();
         if self.parts.inline {
             tokio::spawn(async move {
-                let _ = inputs.send(Input::Verdict(job.run())).await;
+                let _ = inputs.send(Input::Verdict(Box::new(job.run()))).await;
             });
         } else {
             tokio::task::spawn_blocking(move || {
-                let _ = inputs.blocking_send(Input::Verdict(job.run()));
+                let _ = inputs.blocking_send(Input::Verdict(Box::new(job.run())));
             });
         }
     }
@@ -400,10 +418,9 @@ impl<N: Network> Driver<N> {
 
     fn on_event(&mut self, event: Event) {
         match event {
-            // Whoever asked may have gone; nobody else wants the answer.
-            Event::Edited(id, answer) => drop(self.edits.remove(&id).map(|asked| asked.send(answer))),
-            Event::Read(id, answer) => drop(self.reads.remove(&id).map(|asked| asked.send(answer))),
-            Event::History(id, answer) => drop(self.histories.remove(&id).map(|asked| asked.send(answer))),
+            Event::Edited(id, answer) => tell(self.edits.remove(&id), answer),
+            Event::Read(id, answer) => tell(self.reads.remove(&id), answer),
+            Event::History(id, answer) => tell(self.histories.remove(&id), answer),
             Event::Changed(summary) => drop(self.feed.send(summary)),
             Event::Member(change) => {
                 let from = change.from.map(|status| format!("{status:?}").to_lowercase());
@@ -439,6 +456,13 @@ impl<N: Network> Driver<N> {
 impl SessionConfig {
     fn with(self, identity: PeerIdentity) -> session::Config {
         session::Config { key: self.key, identity, node_key: self.node_key, compression: self.compression }
+    }
+}
+
+/// Answers whoever asked; they may have gone, and nobody else wants the answer.
+fn tell<T>(asked: Option<oneshot::Sender<T>>, answer: T) {
+    if let Some(asked) = asked {
+        let _ = asked.send(answer);
     }
 }
 

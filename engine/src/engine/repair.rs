@@ -220,9 +220,9 @@ impl<D: Document> Engine<D> {
     /// Sends what the repairs under way want to ask, and ends those that have nothing left.
     fn drive_pulls(&mut self, now: Instant) {
         for at in 0..self.repairs.pulls.len() {
-            loop {
-                let Some(pull) = self.repairs.pulls.get_mut(at) else { break };
-                let Some(task) = pull.next() else { break };
+            while let Some(pull) = self.repairs.pulls.get_mut(at)
+                && let Some(task) = pull.next()
+            {
                 let (session, scope) = (pull.session, pull.scope.clone());
                 let request = self.repairs.request();
                 let Some(frame) = self.ask(request, &scope, &task) else { continue };

@@ -155,4 +155,3 @@ impl<D: Document> Engine<D> {
         self.left
     }
 }
-

@@ -295,4 +295,3 @@ fn entry(change: &StoredChange, header: &ChangeHeader) -> HistoryEntry {
         quarantine: change.quarantine.map(|why| why.to_string()),
     }
 }
-

@@ -193,4 +193,3 @@ impl<D: Document> Open<D> {
 
 /// What an entry takes besides its log and content.
 const OPEN_BYTES: usize = 512;
-

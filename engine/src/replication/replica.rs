@@ -307,7 +307,7 @@ impl<D: Document> Replica<D> {
             let room = self.incoming_bytes < self.limits.incoming_bytes
                 && self.batches.bytes_waiting() < self.limits.persist_bytes
                 && !self.failed
-                && !self.full_until.is_some_and(|until| now < until);
+                && self.full_until.is_none_or(|until| now >= until);
             if !entitled || !room {
                 stats.dropped(if entitled { "changes without room" } else { "changes not held here" });
                 self.delivered(ticket, changes.len(), false);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use hyper::Method;
 use indicatif::ProgressBar;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::servers::{Demo, Server};
@@ -161,7 +161,7 @@ async fn arrival(client: &Client, path: &str, text: &str, start: Instant) -> Res
     loop {
         let answer = client.ask(Ask::new(Method::GET, path.to_owned())).await;
         match answer {
-            Ok(reply) if reply.body["text"] == Value::from(text) => return Ok(start.elapsed()),
+            Ok(reply) if reply.body["text"] == *text => return Ok(start.elapsed()),
             Err(error) if start.elapsed() > TRAVEL_TIMEOUT => return Err(error),
             Ok(_) | Err(_) => tokio::time::sleep(WATCH).await,
         }

@@ -88,7 +88,7 @@ impl Writer {
         let Some(last) = group.last() else { return Vec::new() };
         match self.commit(&group) {
             Ok(()) => vec![StorageEvent::Persisted(last.id)],
-            Err(StorageError::Full { .. }) => {
+            Err(StorageError::Full) => {
                 self.refused = Some(last.epoch);
                 tracing::warn!("no room on disk: writes are refused until there is");
                 vec![StorageEvent::Full(last.id)]

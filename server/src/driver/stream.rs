@@ -77,12 +77,9 @@ impl StreamError {
     /// As membership wants to know it.
     pub(super) fn closed(&self) -> Closed {
         match self {
-            Self::Io(error) => match error.kind() {
-                io::ErrorKind::ConnectionRefused => Closed::Refused,
-                io::ErrorKind::TimedOut => Closed::Timeout,
-                io::ErrorKind::UnexpectedEof => Closed::Eof,
-                _ => Closed::Reset,
-            },
+            Self::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => Closed::Refused,
+            Self::Io(error) if error.kind() == io::ErrorKind::TimedOut => Closed::Timeout,
+            Self::Io(_) => Closed::Reset,
             Self::Eof | Self::HandshakeEof => Closed::Eof,
             Self::HandshakeTimeout => Closed::Timeout,
             Self::Session(_) | Self::Local => Closed::Local,

@@ -87,6 +87,8 @@ pub(crate) const ROOT_MISMATCHES: u32 = 3;
 pub(crate) const RECENT: Duration = Duration::from_secs(1);
 /// A repair that hears nothing for this long is given up; another starts when roots still differ.
 pub(crate) const PULL_TIMEOUT: Duration = Duration::from_secs(4);
+/// One that hears nothing for this long does not keep others from starting.
+pub(crate) const PULL_STALLED: Duration = Duration::from_secs(1);
 /// Edits are refused at once for this long after storage said that it is full.
 pub(crate) const FULL_BACKOFF: Duration = Duration::from_millis(250);
 /// How often the member table is saved while it changes.

@@ -181,7 +181,7 @@ impl<D: Document> Engine<D> {
         }
         self.repairs.random.shuffle(&mut due);
         for (peer, scope) in due {
-            let busy = self.repairs.pulls.iter().any(|pull| pull.scope == scope && pull.is_comparing());
+            let busy = self.repairs.pulls.iter().any(|pull| pull.scope == scope && pull.is_comparing() && !pull.is_stalled(now));
             let Some(session) = self.sessions.of(peer) else { continue };
             if busy || self.repairs.pulls.len() >= PULLS_MAX {
                 continue;
@@ -288,11 +288,13 @@ impl<D: Document> Engine<D> {
     }
 
     pub(super) fn expire_pulls(&mut self, now: Instant) {
-        let before = self.repairs.pulls.len();
-        self.repairs.pulls.retain(|pull| pull.deadline > now);
-        if self.repairs.pulls.len() < before {
+        let pulls = std::mem::take(&mut self.repairs.pulls);
+        let (left, expired): (Vec<Pull>, Vec<Pull>) = pulls.into_iter().partition(|pull| pull.deadline > now);
+        self.repairs.pulls = left;
+        for mut pull in expired {
             self.stats.dropped("repair without progress");
-            self.repairs.arm(now);
+            pull.fruitful = false;
+            self.pull_over(&pull, now);
         }
     }
 

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 
 use super::replica::Ticket;
-use crate::config::PULL_TIMEOUT;
+use crate::config::{PULL_STALLED, PULL_TIMEOUT};
 use crate::documents::Scope;
 use crate::identity::{NodeId, SessionId};
 use crate::time::Instant;
@@ -78,6 +78,12 @@ impl Pull {
     pub(crate) fn is_comparing(&self) -> bool {
         let compares = |task: &Task| matches!(task, Task::Compare(_) | Task::Range { .. });
         self.tasks.iter().any(compares) || self.asked.values().any(compares)
+    }
+
+    /// Whether the peer has been silent for so long that nobody else should wait for it: a stream that is dead in one
+    /// direction looks open.
+    pub(crate) fn is_stalled(&self, now: Instant) -> bool {
+        self.deadline <= now + (PULL_TIMEOUT - PULL_STALLED)
     }
 
     /// The next request to send.

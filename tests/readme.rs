@@ -1,5 +1,7 @@
 //! The README's tour works as it is pasted: its `sh` blocks run, in order and in one shell, against a real demo.
 
+#![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;

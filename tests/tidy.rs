@@ -1,5 +1,7 @@
 //! House rules that the compiler and Clippy do not know.
 
+#![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

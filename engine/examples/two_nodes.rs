@@ -10,8 +10,8 @@ use bytes::Bytes;
 use knot_engine::documents::{AutomergeDocument, DocumentId, Edit, NameError, Scope};
 use knot_engine::membership::{self, Closed};
 use knot_engine::{
-    Address, Config, DocumentView, EditRequest, Engine, Event, Faults, Instant, Limits, NodeKey, Output, Query, Recovered,
-    SessionEvent, SessionId, StorageEvent, Table, Wall,
+    Address, Config, DocumentView, EditRequest, Engine, Event, Faults, Instant, Limits, NodeKey, Output, Query,
+    Recovered, SessionEvent, SessionId, StorageEvent, Table, Wall,
 };
 use serde_json::{Value, json};
 

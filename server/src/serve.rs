@@ -2,7 +2,7 @@
 //!
 //! hyper parses; this module owns what hyper leaves to its caller: who may connect, how long a peer may take over each
 //! part of a conversation, and how it all ends. The waits are kept by one coarse ticker a connection that looks at a
-//! [`Pulse`], so that a request sets no timers of its own. Every task belongs to a set that is emptied before
+//! `Pulse`, so that a request sets no timers of its own. Every task belongs to a set that is emptied before
 //! [`serve`] returns.
 
 mod pulse;

@@ -16,7 +16,8 @@ pub enum Action {
         /// What.
         message: Message,
     },
-    /// Open a stream. Answer with [`Membership::on_session_opened`] or [`Membership::on_connect_failed`].
+    /// Open a stream. Answer with [`on_session_opened`](super::Membership::on_session_opened) or
+    /// [`on_connect_failed`](super::Membership::on_connect_failed).
     Connect {
         /// Where.
         address: Address,
@@ -129,7 +130,7 @@ pub enum ForceLeaveError {
     /// It answers, and force was not asked for.
     #[error("the member is alive")]
     Alive,
-    /// A node leaves by [`Membership::leave`].
+    /// A node leaves by [`Membership::leave`](super::Membership::leave).
     #[error("a node cannot force itself to leave")]
     Myself,
 }

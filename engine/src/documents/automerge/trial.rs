@@ -23,7 +23,7 @@ pub(super) fn run(
 ) -> Result<Trial<AutomergeDocument>, Quarantine> {
     let mut court = Court {
         applied_bytes: document.applied_bytes,
-        doc: document.doc,
+        doc: *document.doc,
         refused: BTreeMap::new(),
     };
     let mut order = Vec::with_capacity(candidates.len());
@@ -53,7 +53,7 @@ pub(super) fn run(
         .filter_map(|hash| refused.remove(&hash).map(|reason| (hash, reason)))
         .collect();
     Ok(Trial {
-        document: AutomergeDocument { doc, applied_bytes },
+        document: AutomergeDocument { doc: Box::new(doc), applied_bytes },
         refused,
     })
 }

@@ -12,7 +12,7 @@ use crate::identity::{ChangeHash, NodeId};
 use crate::random::Random;
 use crate::replication::pull::{Pull, Task};
 use crate::replication::tree::{FANOUT, Sum};
-use crate::replication::Ticket;
+use crate::replication::{Origin, Ticket};
 use crate::time::Instant;
 use crate::wire::{Differences, DocumentChanges, DocumentHeads, Frame, PREFIX_BYTES_MAX, Root, Wanted, heads_bytes};
 
@@ -181,7 +181,9 @@ impl<D: Document> Engine<D> {
         }
         self.repairs.random.shuffle(&mut due);
         for (peer, scope) in due {
-            let busy = self.repairs.pulls.iter().any(|pull| pull.scope == scope && pull.is_comparing() && !pull.is_stalled(now));
+            let busy = self.repairs.pulls.iter().any(|pull| {
+                pull.scope == scope && pull.is_comparing() && (pull.peer == peer || !pull.is_stalled(now))
+            });
             let Some(session) = self.sessions.of(peer) else { continue };
             if busy || self.repairs.pulls.len() >= PULLS_MAX {
                 continue;
@@ -278,6 +280,9 @@ impl<D: Document> Engine<D> {
     }
 
     fn pull_over(&mut self, pull: &Pull, now: Instant) {
+        if !pull.compares {
+            return;
+        }
         let Some(known) = self.repairs.peers.get_mut(&pull.peer).and_then(|scopes| scopes.get_mut(&pull.scope)) else {
             return;
         };
@@ -369,7 +374,7 @@ impl<D: Document> Engine<D> {
         let ticket = self.spread.ticket();
         let ends = if next.is_some() { ends::<D>(&changes) } else { Vec::new() };
         pull.window(request, ticket, next, ends, now);
-        self.replica.receive(peer, changes, Some(ticket), now, &mut self.stats);
+        self.replica.receive(peer, Origin::Repair, changes, Some(ticket), now, &mut self.stats);
     }
 
     /// A window of a repair is durable, or could not be taken whole.

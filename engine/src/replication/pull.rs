@@ -55,6 +55,8 @@ pub(crate) struct Pull {
     pub(crate) deadline: Instant,
     /// Whether it brought anything.
     pub(crate) fruitful: bool,
+    /// Whether it compares all of the scope; one that fetches single documents says nothing of the rest.
+    pub(crate) compares: bool,
 }
 
 impl Pull {
@@ -63,6 +65,7 @@ impl Pull {
             peer,
             session,
             scope,
+            compares: matches!(first, Task::Compare(_)),
             tasks: VecDeque::from([first]),
             asked: BTreeMap::new(),
             landing: BTreeMap::new(),

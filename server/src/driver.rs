@@ -21,7 +21,7 @@ use knot_engine::{
     StorageEvent, Verdict, Wall,
 };
 use knot_engine::DocumentView;
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, broadcast, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use self::committer::{Batch, Committer};
@@ -34,6 +34,8 @@ use crate::storage::Storage;
 
 /// What happens, as the driver's tasks report it; a reporter beyond waits.
 const INPUTS_MAX: usize = 8_192;
+/// Datagrams that may wait for the driver; one beyond is lost, as datagrams may be.
+const DATAGRAMS_MAX: usize = 4_096;
 /// Inputs handled before outputs are: more are gathered into one batch of writes and one push.
 const INPUTS_AT_ONCE: usize = 256;
 /// Streams that are shaking hands at once, accepted ones; one beyond is closed at once.
@@ -52,8 +54,8 @@ const DRAIN_INTERVAL: Duration = Duration::from_millis(100);
 /// What the driver's tasks report.
 #[derive(Debug)]
 pub(in crate::driver) enum Input {
-    Datagram(Bytes),
-    Session(SessionId, SessionEvent),
+    /// What happened on a stream, and the stream's leave to have that much unhandled.
+    Session(SessionId, SessionEvent, Option<OwnedSemaphorePermit>),
     /// A stream is over, with the peer's address and the reason for the log.
     Ended(SessionId, Option<SocketAddr>, Role, StreamError),
     /// A stream was accepted and has a number now.
@@ -113,6 +115,8 @@ pub(crate) struct Driver<N: Network> {
     committer: Committer,
     resolver: Resolver<N>,
     datagrams: Option<Arc<N::Datagrams>>,
+    /// Datagrams that have arrived; none without a cluster.
+    arrived: Option<mpsc::Receiver<Bytes>>,
     identity: watch::Sender<PeerIdentity>,
     streams: HashMap<SessionId, StreamHandle>,
     edits: HashMap<EditId, oneshot::Sender<Result<Edited, EditError>>>,
@@ -146,6 +150,7 @@ impl<N: Network> Driver<N> {
             commands,
             feed,
             datagrams: None,
+            arrived: None,
             identity,
             streams: HashMap::new(),
             edits: HashMap::new(),
@@ -162,8 +167,10 @@ impl<N: Network> Driver<N> {
     /// Takes the cluster's sockets and begins to receive on them.
     pub(crate) fn listen(&mut self, datagrams: N::Datagrams, listener: N::Listener, tasks: &mut tokio::task::JoinSet<()>) {
         let datagrams = Arc::new(datagrams);
+        let (arrivals, arrived) = mpsc::channel(DATAGRAMS_MAX);
+        self.arrived = Some(arrived);
         self.datagrams = Some(datagrams.clone());
-        tasks.spawn(receive(datagrams, self.inputs.clone()));
+        tasks.spawn(receive(datagrams, arrivals));
         if let Some(config) = self.parts.session.clone() {
             let acceptor = Acceptor {
                 config,
@@ -190,6 +197,7 @@ impl<N: Network> Driver<N> {
             let wake = wake.chain(self.leaving.map(|(_, at)| at)).chain(self.draining.map(|drain| drain.next)).min();
             let sleep = wake.map(|at| self.origin + Duration::from_micros(at.as_micros()));
             tokio::select! {
+                Some(bytes) = next(&mut self.arrived) => self.on_datagrams(bytes),
                 input = self.reports.recv() => if let Some(input) = input { self.on_inputs(input) },
                 command = self.commands.recv() => match command {
                     Some(command) => self.on_commands(command),
@@ -217,6 +225,15 @@ impl<N: Network> Driver<N> {
         self.take_commands();
     }
 
+    fn on_datagrams(&mut self, first: Bytes) {
+        let now = self.now();
+        self.engine.handle_datagram(first, now);
+        for _ in 1..INPUTS_AT_ONCE {
+            let Some(bytes) = self.arrived.as_mut().and_then(|arrived| arrived.try_recv().ok()) else { break };
+            self.engine.handle_datagram(bytes, now);
+        }
+    }
+
     fn on_commands(&mut self, first: Command) {
         self.on_command(first);
         self.take_commands();
@@ -234,8 +251,7 @@ impl<N: Network> Driver<N> {
     fn on_input(&mut self, input: Input) {
         let now = self.now();
         match input {
-            Input::Datagram(bytes) => self.engine.handle_datagram(bytes, now),
-            Input::Session(session, event) => self.engine.handle_session(session, event, now),
+            Input::Session(session, event, _room) => self.engine.handle_session(session, event, now),
             Input::Accepted(handle, session) => {
                 self.streams.insert(session, handle);
             }
@@ -497,14 +513,21 @@ async fn connect<N: Network>(network: &N, address: &Address) -> std::io::Result<
     Err(failure)
 }
 
-async fn receive<T: Datagrams>(datagrams: Arc<T>, inputs: mpsc::Sender<Input>) {
+async fn next(arrived: &mut Option<mpsc::Receiver<Bytes>>) -> Option<Bytes> {
+    match arrived {
+        Some(arrived) => arrived.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn receive<T: Datagrams>(datagrams: Arc<T>, arrivals: mpsc::Sender<Bytes>) {
     let mut buffer = [0; DATAGRAM_BYTES_MAX];
     loop {
         match datagrams.receive(&mut buffer).await {
             Ok((len, _)) => {
                 let bytes = Bytes::copy_from_slice(buffer.get(..len).unwrap_or_default());
                 // Losing a datagram is better than holding up those behind it.
-                if let Err(mpsc::error::TrySendError::Closed(_)) = inputs.try_send(Input::Datagram(bytes)) {
+                if let Err(mpsc::error::TrySendError::Closed(_)) = arrivals.try_send(bytes) {
                     return;
                 }
             }

@@ -211,9 +211,7 @@ fn target(edit: &Edit, base: impl FnOnce() -> Map<String, Value>) -> Result<Targ
 
 /// Whether every replica would admit the change that was just made.
 fn within_limits(bytes: &[u8]) -> bool {
-    chunk::parse(bytes).is_ok_and(|(_, header)| {
-        header.start_op.saturating_add(header.ops) <= OPERATION_COUNTER_MAX
-    })
+    chunk::last_op(bytes).is_some_and(|last_op| last_op <= OPERATION_COUNTER_MAX)
 }
 
 /// The change that a document begins with: empty, without dependencies, at time 0, by an actor that is a hash of the

@@ -115,9 +115,10 @@ impl<D: Document> Engine<D> {
     }
 
     pub(super) fn on_roots(&mut self, peer: NodeId, roots: Vec<Root>, now: Instant) {
+        let shared = self.shared_scopes(peer);
         let Some(known) = self.repairs.peers.get_mut(&peer) else { return };
         for Root { scope, sum } in roots.into_iter().take(ROOTS_MAX) {
-            if !scope.is_held_in(&self.config.zone) {
+            if !shared.contains(&scope) {
                 continue;
             }
             let differs = self.replica.index().root(&scope) != sum;
@@ -262,8 +263,9 @@ impl<D: Document> Engine<D> {
                     heads.extend(ends.filter(|end| !heads.contains(end)).copied().collect::<Vec<_>>());
                     heads
                 };
-                let lacking = |(_, theirs, ours): &(DocumentId, &Vec<_>, Vec<_>)| {
-                    theirs.is_empty() || theirs.iter().any(|head| !ours.contains(head))
+                let lacking = |(id, theirs, ours): &(DocumentId, &Vec<ChangeHash>, Vec<_>)| {
+                    let known = theirs.iter().all(|head| ours.contains(head)) || self.replica.knows_all(id, theirs);
+                    theirs.is_empty() || !known
                 };
                 let wanted: Vec<DocumentHeads> = documents
                     .iter()
@@ -280,6 +282,7 @@ impl<D: Document> Engine<D> {
     }
 
     fn pull_over(&mut self, pull: &Pull, now: Instant) {
+        // A fetch of single documents says nothing of the rest.
         if !pull.compares {
             return;
         }
@@ -367,10 +370,13 @@ impl<D: Document> Engine<D> {
         now: Instant,
     ) {
         let Some(pull) = self.repairs.pulls.iter_mut().find(|pull| pull.peer == peer && pull.awaits(request)) else {
-            self.stats.dropped("window that was not asked for");
+            // Late, most likely: its changes are as good as pushed ones, and the gate is the same.
+            self.stats.dropped("window of a repair that is over");
+            self.replica.receive(peer, Origin::Repair, changes, None, now, &mut self.stats);
             return;
         };
         let next = if self.faults.window_truncated { None } else { next };
+        pull.fruitful |= !changes.is_empty();
         let ticket = self.spread.ticket();
         let ends = if next.is_some() { ends::<D>(&changes) } else { Vec::new() };
         pull.window(request, ticket, next, ends, now);
@@ -391,7 +397,10 @@ impl<D: Document> Engine<D> {
     pub(super) fn entitled(&mut self, peer: NodeId, wanted: Wanted) -> Option<Wanted> {
         match wanted {
             Wanted::Range { ref scope, .. } => self.is_entitled(peer, &scope.clone()).then_some(wanted),
-            Wanted::Documents(mut documents) => {
+            Wanted::Documents(documents) => {
+                // Named twice, a document is loaded once.
+                let mut documents: Vec<DocumentHeads> =
+                    documents.into_iter().collect::<BTreeMap<_, _>>().into_iter().collect();
                 documents.retain(|(id, _)| id.check().is_ok() && self.is_entitled(peer, id.scope()));
                 Some(Wanted::Documents(documents))
             }

@@ -72,7 +72,7 @@ impl<D: Document> Replica<D> {
 
     fn orphaned(&mut self, key: DocKey, header: &ChangeHeader, incoming: Incoming, stats: &mut Stats) {
         let Incoming { chunk, ticket, from, origin: _ } = incoming;
-        if !self.orphans.keep(key, header.hash, chunk) {
+        for _ in 0..self.orphans.keep(key, header.hash, chunk) {
             stats.dropped("orphans without room");
         }
         self.delivered(ticket, 1, false);

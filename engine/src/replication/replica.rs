@@ -17,7 +17,7 @@ use crate::api::{
 use crate::config::Limits;
 use crate::documents::{Document, DocumentId, Scope};
 use crate::faults::Faults;
-use crate::identity::{Boot, NodeId, SessionId};
+use crate::identity::{Boot, ChangeHash, NodeId, SessionId};
 use crate::stats::{Queue, Stats};
 use crate::storage::Query;
 use crate::time::{Instant, Wall};
@@ -35,6 +35,8 @@ pub(crate) enum Effect<D> {
     Event(Event),
     /// The node's own record is durable: it may speak.
     Started,
+    /// There was no room for the node's own record.
+    NodeRefused,
     /// Changes made here are durable: push them, then answer those who made them.
     Durable { authored: Vec<(DocumentId, Bytes)>, edits: Vec<DurableEdit> },
     /// A delivery is over; `complete` says that all of it is durable here.
@@ -94,6 +96,8 @@ pub(crate) struct Replica<D> {
     pub(super) numbers: u64,
     pub(super) full_until: Option<Instant>,
     pub(super) failed: bool,
+    /// The start is durable, and what was recovered with it: from here on requests are answered.
+    pub(super) started: bool,
     /// The engine has left or is fenced: no more edits.
     pub(super) closed: bool,
 }
@@ -136,6 +140,7 @@ impl<D: Document> Replica<D> {
             numbers: 0,
             full_until: None,
             failed: false,
+            started: false,
             closed: false,
             author,
             faults,
@@ -173,6 +178,7 @@ impl<D: Document> Replica<D> {
         self.index = Index::new(secret);
         self.index.hold(Scope::Global);
         self.index.hold(Scope::Zone(self.author.zone.as_str().into()));
+        self.orphans = Orphans::new(self.limits.orphans, self.limits.orphan_bytes);
         self.open = OpenDocuments::new(self.limits.log_cache_bytes, self.limits.document_cache_bytes);
     }
 
@@ -183,13 +189,19 @@ impl<D: Document> Replica<D> {
 
     pub(crate) fn save_node(&mut self, record: &NodeRecord) {
         self.batches.write(record.write());
-        self.batches.then(Done::Started);
+        self.batches.then(Done::Node);
     }
 
     pub(crate) fn save_members(&mut self, members: &[KnownMember]) {
         if !self.failed {
             self.batches.write(members_write(members));
         }
+    }
+
+    /// Whether a document's log is in memory and holds all of `heads`.
+    pub(crate) fn knows_all(&self, document: &DocumentId, heads: &[ChangeHash]) -> bool {
+        let open = self.open.get(&self.index.key(document));
+        open.and_then(|open| open.log.as_ref()).is_some_and(|log| log.knows_all(heads))
     }
 
     pub(crate) fn close(&mut self) {
@@ -345,7 +357,7 @@ impl<D: Document> Replica<D> {
         let mut edits = Vec::new();
         for done in self.batches.persisted(batch) {
             match done {
-                Done::Started => self.effects.push_back(Effect::Started),
+                Done::Node => self.start(now, stats),
                 Done::Update { key, record, authored: chunk, origin } => {
                     match chunk {
                         Some(chunk) => {
@@ -376,6 +388,15 @@ impl<D: Document> Replica<D> {
         }
     }
 
+    fn start(&mut self, now: Instant, stats: &mut Stats) {
+        self.effects.push_back(Effect::Started);
+        if !std::mem::replace(&mut self.started, true) {
+            for key in self.open.keys() {
+                self.kick(key, now, stats);
+            }
+        }
+    }
+
     fn updated(&mut self, key: DocKey, record: DocumentRecord, now: Instant, stats: &mut Stats) {
         self.index.update(key, record);
         if let Some(summary) = self.index.summary(&key) {
@@ -400,12 +421,19 @@ impl<D: Document> Replica<D> {
         }
         self.full_until = Some(until);
         let mut again = Vec::new();
+        let keys = self.open.keys();
+        let lost: Vec<DocKey> = keys
+            .iter()
+            .filter(|key| {
+                let batch = self.open.get(key).and_then(|open| open.batch);
+                batch.is_some_and(|batch| self.batches.is_pending(batch))
+            })
+            .copied()
+            .collect();
         self.discard(EditError::DiskFull, &mut again);
         self.generation += 1;
-        for key in self.open.keys() {
-            if let Some(open) = self.open.get_mut(&key)
-                && open.batch.is_some()
-            {
+        for key in lost {
+            if let Some(open) = self.open.get_mut(&key) {
                 open.reset();
             }
         }
@@ -438,8 +466,7 @@ impl<D: Document> Replica<D> {
     fn discard(&mut self, error: EditError, reads: &mut Vec<(DocKey, ReadId, bool)>) {
         for done in self.batches.refused() {
             match done {
-                // The start itself found no room; the driver stops with that reason.
-                Done::Started => self.effects.push_back(Effect::Event(Event::StorageFailed)),
+                Done::Node => self.effects.push_back(Effect::NodeRefused),
                 Done::Update { .. } => {}
                 Done::Edit(edit) => self.answer_edit(edit.id, Err(error.clone())),
                 Done::Read { id, key, conflicts, .. } => reads.push((key, id, conflicts)),

@@ -59,11 +59,7 @@ const VALUE_TYPES: [u64; 8] = [0, 1, 2, 3, 4, 5, 6, 8];
 /// # Errors
 /// When the bytes are not one well-formed change that fits the limits of this module.
 pub(super) fn parse(bytes: &[u8]) -> Result<(Change, ChangeHeader), Malformed> {
-    if bytes.len() > CHANGE_BYTES_MAX {
-        return Err(Malformed::TooLong);
-    }
-    let mut header = read_header(bytes).ok_or(Malformed::NotAChange)?;
-    header.columns.check(&header)?;
+    let mut header = read_checked(bytes)?;
     let change = catch_unwind(AssertUnwindSafe(|| Change::try_from(bytes)))
         .map_err(|_panic| Malformed::Columns)?
         .map_err(|_error| Malformed::Columns)?;
@@ -81,6 +77,22 @@ pub(super) fn parse(bytes: &[u8]) -> Result<(Change, ChangeHeader), Malformed> {
         header.fields.kind = ChangeKind::Delete;
     }
     Ok((change, header.fields))
+}
+
+/// The greatest operation counter of a change that Automerge has just made, and which it need not be made to read
+/// again; none when it does not fit the limits of this module.
+pub(super) fn last_op(bytes: &[u8]) -> Option<u64> {
+    let header = read_checked(bytes).ok()?;
+    header.fields.start_op.checked_add(header.columns.ops)
+}
+
+fn read_checked(bytes: &[u8]) -> Result<Header<'_>, Malformed> {
+    if bytes.len() > CHANGE_BYTES_MAX {
+        return Err(Malformed::TooLong);
+    }
+    let header = read_header(bytes).ok_or(Malformed::NotAChange)?;
+    header.columns.check(&header)?;
+    Ok(header)
 }
 
 struct Header<'a> {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::batch::Done;
 use super::index::{etag, summary};
-use super::open::Content;
+use super::open::{Content, Origin};
 use super::records::{DocKey, DocumentRecord, change_write};
 use super::replica::{DurableEdit, Effect, Replica};
 use crate::api::{DocumentView, EditError, EditId, EditRequest, Edited, Etag, EtagMatch, Precondition, ReadError, ReadId};
@@ -76,7 +76,7 @@ impl<D: Document> Replica<D> {
             open.content = Content::Absent;
             return Err(EditRefused::TooLarge.into());
         };
-        Ok(self.append(key, &header, chunk, None, true))
+        Ok(self.append(key, &header, chunk, None, Origin::Here))
     }
 
     fn answer_when_durable(&mut self, key: DocKey, edit: DurableEdit) {
@@ -113,8 +113,9 @@ impl<D: Document> Replica<D> {
         header: &ChangeHeader,
         chunk: Bytes,
         quarantine: Option<Quarantine>,
-        authored: bool,
+        origin: Origin,
     ) -> Etag {
+        let authored = origin == Origin::Here;
         let Some(open) = self.open.get_mut(&key) else { return etag(&[]) };
         let Some(log) = &mut open.log else { return etag(&[]) };
         let order = log.len();
@@ -149,12 +150,12 @@ impl<D: Document> Replica<D> {
         }
         let etag = etag(&record.heads);
         self.batches.write(change_write(&key, number(order), quarantine, &chunk));
-        self.stage(key, record, authored.then_some(chunk));
+        self.stage(key, record, authored.then_some(chunk), origin);
         etag
     }
 
     /// Puts a document's new state into the batch being gathered.
-    pub(super) fn stage(&mut self, key: DocKey, record: DocumentRecord, authored: Option<Bytes>) {
+    pub(super) fn stage(&mut self, key: DocKey, record: DocumentRecord, authored: Option<Bytes>, origin: Origin) {
         let batch = self.batches.write(record.write(&key));
         if self.faults.push_before_persist
             && let Some(chunk) = &authored
@@ -162,7 +163,7 @@ impl<D: Document> Replica<D> {
             let authored = vec![(record.id.clone(), chunk.clone())];
             self.effects.push_back(Effect::Durable { authored, edits: Vec::new() });
         }
-        self.batches.then(Done::Update { key, record: Box::new(record), authored });
+        self.batches.then(Done::Update { key, record: Box::new(record), authored, origin });
         if let Some(open) = self.open.get_mut(&key) {
             open.batch = Some(batch);
         }

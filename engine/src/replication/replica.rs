@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::batch::{Batches, Done, Flush};
 use super::index::Index;
 use super::job::{Job, Verdict};
-use super::open::{Content, Incoming, Open, OpenDocuments, Waiter};
+use super::open::{Content, Incoming, Open, OpenDocuments, Origin, Waiter};
 use super::orphans::Orphans;
 use super::records::{DocKey, DocumentRecord, KnownMember, NodeRecord, members_write};
 use super::serve::Serves;
@@ -152,7 +152,7 @@ impl<D: Document> Replica<D> {
         self.effects.pop_front()
     }
 
-    /// Whether a document changed here less than `window` ago.
+    /// Whether a document changed here less than `window` ago, by a change that is being pushed.
     pub(crate) fn is_recent(&self, key: &DocKey, now: Instant, window: std::time::Duration) -> bool {
         self.recent.get(key).is_some_and(|at| now.since(*at) < window)
     }
@@ -305,6 +305,7 @@ impl<D: Document> Replica<D> {
     pub(crate) fn receive(
         &mut self,
         from: NodeId,
+        origin: Origin,
         changes: Vec<DocumentChanges>,
         ticket: Option<Ticket>,
         now: Instant,
@@ -329,7 +330,7 @@ impl<D: Document> Replica<D> {
             let open = self.open.touch(key, &document);
             for chunk in changes {
                 self.incoming_bytes += chunk.len();
-                open.incoming.push_back(Incoming { chunk, ticket, from: Some(from) });
+                open.incoming.push_back(Incoming { chunk, ticket, from: Some(from), origin });
             }
             self.kick(key, now, stats);
         }
@@ -357,13 +358,17 @@ impl<D: Document> Replica<D> {
         for done in self.batches.persisted(batch) {
             match done {
                 Done::Node => self.start(now, stats),
-                Done::Update { key, record, authored: chunk } => {
+                Done::Update { key, record, authored: chunk, origin } => {
                     match chunk {
                         Some(chunk) => {
                             stats.changes_authored += 1;
                             authored.push((record.id.clone(), chunk));
                         }
                         None => stats.changes_received += 1,
+                    }
+                    // What a repair brought is on its way to nobody else: others have to find it as well.
+                    if origin != Origin::Repair {
+                        self.recent.insert(key, now);
                     }
                     self.updated(key, *record, now, stats);
                 }
@@ -393,7 +398,6 @@ impl<D: Document> Replica<D> {
     }
 
     fn updated(&mut self, key: DocKey, record: DocumentRecord, now: Instant, stats: &mut Stats) {
-        self.recent.insert(key, now);
         self.index.update(key, record);
         if let Some(summary) = self.index.summary(&key) {
             self.effects.push_back(Effect::Event(Event::Changed(summary)));

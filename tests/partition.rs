@@ -163,7 +163,10 @@ fn a_short_cut_heals_as_fast_as_a_long_one() {
         wait_until_equal(&*servers, HEAL_TIMEOUT.saturating_sub(healed.elapsed()));
         let took = healed.elapsed();
         servers.iter().for_each(|server| load::check(&records, server));
-        say(&format!("{SHORT:?} without one server: {} edits, all roots equal {took:.1?} after it", load::total(&records)));
+        say(&format!(
+            "{SHORT:?} without one server: {} edits, all roots equal {took:.1?} after it",
+            load::total(&records)
+        ));
         cluster::wait_until_alive(&*servers);
     });
 }

@@ -1,6 +1,7 @@
 //! Real servers on a network that is cut: each in a network namespace of its own, with clients that reach them all
 //! throughout. Where the machine does not allow namespaces (they need root and `ip`) this says so and checks nothing.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where what it needs is not there")]
 #![cfg(target_os = "linux")]
 
 mod support;

@@ -1,6 +1,7 @@
 //! Real servers on a network that is cut: each in a network namespace of its own, with clients that reach them all
 //! throughout. Where the machine does not allow namespaces (they need root and `ip`) this says so and checks nothing.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where what it needs is not there")]
 #![cfg(target_os = "linux")]
 
 mod support;
@@ -17,6 +18,8 @@ use support::{Cluster, Server, Setup, say};
 const PARTITION: Duration = Duration::from_secs(60);
 /// How long one server cannot be heard by another.
 const ONE_WAY: Duration = Duration::from_secs(20);
+/// How long one server is cut off that is back before anybody counts it as failed.
+const SHORT: Duration = Duration::from_secs(13);
 /// How long a server that is cut off may take to count the others as failed.
 const NOTICE_TIMEOUT: Duration = Duration::from_secs(45);
 /// How long some acknowledged edits may take.
@@ -55,7 +58,7 @@ fn setups(net: &Net) -> Vec<Setup> {
         setup.extra = "[server.tls]\nuse_tls = false\n".to_owned();
         let Cluster { address, peers, .. } = setup.cluster.as_mut().unwrap();
         address.clone_from(&addresses[usize::from(node)]);
-        *peers = addresses.iter().filter(|other| *other != address).cloned().collect();
+        peers.clone_from(&addresses);
     }
     setups
 }
@@ -139,6 +142,30 @@ fn a_server_that_one_other_cannot_hear_is_not_failed_and_loses_nothing() {
         servers.iter().for_each(|server| load::check(&records, server));
         say(&format!(
             "{ONE_WAY:?} of one way only: {} edits, all roots equal {took:.1?} after it",
+            load::total(&records)
+        ));
+        cluster::wait_until_alive(&*servers);
+    });
+}
+
+#[test]
+fn a_short_cut_heals_as_fast_as_a_long_one() {
+    with_servers("the short partition", |net, servers| {
+        let load = Load::start(servers, BOUNDS);
+        load.wait_for_more(&[0, 1, 2], 10, EDITS_TIMEOUT);
+        net.isolate(1);
+        let cut = Instant::now();
+        while cut.elapsed() < SHORT {
+            load.wait_for_more(&[0, 1, 2], 10, EDITS_TIMEOUT);
+        }
+        net.rejoin(1);
+        let healed = Instant::now();
+        let records = load.stop();
+        wait_until_equal(&*servers, HEAL_TIMEOUT.saturating_sub(healed.elapsed()));
+        let took = healed.elapsed();
+        servers.iter().for_each(|server| load::check(&records, server));
+        say(&format!(
+            "{SHORT:?} without one server: {} edits, all roots equal {took:.1?} after it",
             load::total(&records)
         ));
         cluster::wait_until_alive(&*servers);

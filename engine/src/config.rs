@@ -89,6 +89,8 @@ pub(crate) const RECENT: Duration = Duration::from_secs(1);
 pub(crate) const PULL_TIMEOUT: Duration = Duration::from_secs(4);
 /// One that hears nothing for this long does not keep others from starting.
 pub(crate) const PULL_STALLED: Duration = Duration::from_secs(1);
+/// How long one repair may keep others of its scope waiting, while it makes progress.
+pub(crate) const PULL_MAX: Duration = Duration::from_secs(120);
 /// Edits are refused at once for this long after storage said that it is full.
 pub(crate) const FULL_BACKOFF: Duration = Duration::from_millis(250);
 /// How often the member table is saved while it changes.

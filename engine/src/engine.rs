@@ -66,6 +66,8 @@ pub struct Engine<D> {
     spread: Spread,
     outputs: VecDeque<Output<D>>,
     save_members: Option<Instant>,
+    /// The node's record was refused, and is to be saved with the members.
+    save_node: bool,
     left: bool,
     numbers: u64,
     stats: Stats,
@@ -113,6 +115,7 @@ impl<D: Document> Engine<D> {
             spread: Spread::default(),
             outputs: VecDeque::new(),
             save_members: None,
+            save_node: false,
             left: false,
             numbers: 0,
             stats: Stats::default(),
@@ -163,7 +166,11 @@ impl<D: Document> Engine<D> {
     pub fn handle_storage(&mut self, event: StorageEvent, now: Instant) {
         match event {
             StorageEvent::Persisted(batch) => self.replica.persisted(batch, now, &mut self.stats),
-            StorageEvent::Full(batch) => self.replica.refused(batch, now + FULL_BACKOFF, now, &mut self.stats),
+            StorageEvent::Full(batch) => {
+                self.replica.refused(batch, now + FULL_BACKOFF, now, &mut self.stats);
+                // The member table may have been among what was refused.
+                self.save_members.get_or_insert(now + MEMBERS_SAVE);
+            }
             StorageEvent::Failed(_) => self.replica.storage_failed(),
             StorageEvent::Loaded { load, entries, complete } => {
                 self.replica.loaded(load, &entries, complete, now, &mut self.stats);
@@ -192,6 +199,9 @@ impl<D: Document> Engine<D> {
             }
             if self.save_members.is_some_and(|at| at <= now) {
                 self.save_members = None;
+                if std::mem::take(&mut self.save_node) {
+                    self.replica.save_node(&self.record);
+                }
                 self.replica.save_members(&self.membership.persistent());
             }
         }
@@ -323,6 +333,9 @@ impl<D: Document> Engine<D> {
                     self.membership.join(seeds, now);
                 }
             }
+            // The first start needs it; a later one is tried again with the next thing to save.
+            Effect::NodeRefused if !self.started => self.emit(Event::StorageFailed),
+            Effect::NodeRefused => self.save_node = true,
             Effect::Durable { authored, edits } => self.spread(authored, edits, now),
             Effect::Delivered { ticket, complete } => self.on_delivered(ticket, complete, now),
             Effect::Missing { document, from } => self.fetch(document, from, now),

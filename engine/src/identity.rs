@@ -70,19 +70,25 @@ hex_id!(
 
 /// A node's long-lived secret. Its public half names the node.
 #[derive(Clone)]
-pub struct NodeKey(x25519_dalek::StaticSecret);
+pub struct NodeKey {
+    secret: x25519_dalek::StaticSecret,
+    /// Kept, since a node names itself far more often than computing it again would allow.
+    public: [u8; 32],
+}
 
 impl NodeKey {
     /// The key whose secret half is `bytes`.
     #[must_use]
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self(x25519_dalek::StaticSecret::from(bytes))
+        let secret = x25519_dalek::StaticSecret::from(bytes);
+        let public = *x25519_dalek::PublicKey::from(&secret).as_bytes();
+        Self { secret, public }
     }
 
     /// The public half.
     #[must_use]
     pub fn public(&self) -> [u8; 32] {
-        *x25519_dalek::PublicKey::from(&self.0).as_bytes()
+        self.public
     }
 
     /// The name of the node that holds this key.
@@ -94,7 +100,7 @@ impl NodeKey {
     /// What only this key and the holder of the secret half of `public` can compute. None when `public` is one of the few
     /// points for which everybody can.
     pub(crate) fn agree(&self, public: &[u8; 32]) -> Option<[u8; 32]> {
-        let shared = self.0.diffie_hellman(&(*public).into());
+        let shared = self.secret.diffie_hellman(&(*public).into());
         shared.was_contributory().then(|| shared.to_bytes())
     }
 }
@@ -109,8 +115,7 @@ impl NodeId {
     /// The node whose public key is `public`.
     #[must_use]
     pub fn of_public(public: &[u8; 32]) -> Self {
-        let [id @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] =
-            *blake3::hash(public).as_bytes();
+        let [id @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = *blake3::hash(public).as_bytes();
         Self(id)
     }
 }

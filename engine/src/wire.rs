@@ -236,14 +236,21 @@ impl Frame {
             Self::Want { wanted: Wanted::Range { prefix, after, .. }, .. } => {
                 prefix.len() <= PREFIX_BYTES_MAX && after.as_ref().is_none_or(|after| after.len() <= AFTER_BYTES_MAX)
             }
-            Self::Want { .. }
-            | Self::Push { .. }
-            | Self::Held { .. }
-            | Self::Roots(_)
-            | Self::Differences { .. }
-            | Self::Window { .. }
-            | Self::Adopt { .. } => true,
+            Self::Want { wanted: Wanted::Documents(documents), .. } => documents.len() <= WANTED_DOCUMENTS_MAX,
+            Self::Push { changes, .. } | Self::Window { changes, .. } => changes.iter().all(DocumentChanges::is_valid),
+            Self::Held { .. } | Self::Roots(_) | Self::Differences { .. } | Self::Adopt { .. } => true,
         }
+    }
+}
+
+/// Documents in one request; ours name at most half as many.
+const WANTED_DOCUMENTS_MAX: usize = 1_024;
+/// Shortest change: a chunk's header alone takes more.
+const CHANGE_BYTES_MIN: usize = 16;
+
+impl DocumentChanges {
+    fn is_valid(&self) -> bool {
+        !self.changes.is_empty() && self.changes.iter().all(|chunk| chunk.len() >= CHANGE_BYTES_MIN)
     }
 }
 

@@ -14,14 +14,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use knot_engine::DocumentView;
 use knot_engine::documents::AutomergeDocument;
 use knot_engine::session::{self, Role, Session, SessionError};
 use knot_engine::{
-    Address, Edited, EditError, EditId, Event, HistoryEntry, Instant, Output, PeerIdentity, Random, ReadError, ReadId, SessionEvent, SessionId,
-    StorageEvent, Verdict, Wall,
+    Address, EditError, EditId, Edited, Event, HistoryEntry, Instant, Output, PeerIdentity, Random, ReadError, ReadId,
+    SessionEvent, SessionId, StorageEvent, Verdict, Wall,
 };
-use knot_engine::DocumentView;
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, broadcast, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use self::committer::{Batch, Committer};
@@ -34,6 +34,8 @@ use crate::storage::Storage;
 
 /// What happens, as the driver's tasks report it; a reporter beyond waits.
 const INPUTS_MAX: usize = 8_192;
+/// Datagrams that may wait for the driver; one beyond is lost, as datagrams may be.
+const DATAGRAMS_MAX: usize = 4_096;
 /// Inputs handled before outputs are: more are gathered into one batch of writes and one push.
 const INPUTS_AT_ONCE: usize = 256;
 /// Streams that are shaking hands at once, accepted ones; one beyond is closed at once.
@@ -52,8 +54,8 @@ const DRAIN_INTERVAL: Duration = Duration::from_millis(100);
 /// What the driver's tasks report.
 #[derive(Debug)]
 pub(in crate::driver) enum Input {
-    Datagram(Bytes),
-    Session(SessionId, SessionEvent),
+    /// What happened on a stream, and the stream's leave to have that much unhandled.
+    Session(SessionId, SessionEvent, Option<OwnedSemaphorePermit>),
     /// A stream is over, with the peer's address and the reason for the log.
     Ended(SessionId, Option<SocketAddr>, Role, StreamError),
     /// A stream was accepted and has a number now.
@@ -113,6 +115,8 @@ pub(crate) struct Driver<N: Network> {
     committer: Committer,
     resolver: Resolver<N>,
     datagrams: Option<Arc<N::Datagrams>>,
+    /// Datagrams that have arrived; none without a cluster.
+    arrived: Option<mpsc::Receiver<Bytes>>,
     identity: watch::Sender<PeerIdentity>,
     streams: HashMap<SessionId, StreamHandle>,
     edits: HashMap<EditId, oneshot::Sender<Result<Edited, EditError>>>,
@@ -146,6 +150,7 @@ impl<N: Network> Driver<N> {
             commands,
             feed,
             datagrams: None,
+            arrived: None,
             identity,
             streams: HashMap::new(),
             edits: HashMap::new(),
@@ -160,10 +165,17 @@ impl<N: Network> Driver<N> {
     }
 
     /// Takes the cluster's sockets and begins to receive on them.
-    pub(crate) fn listen(&mut self, datagrams: N::Datagrams, listener: N::Listener, tasks: &mut tokio::task::JoinSet<()>) {
+    pub(crate) fn listen(
+        &mut self,
+        datagrams: N::Datagrams,
+        listener: N::Listener,
+        tasks: &mut tokio::task::JoinSet<()>,
+    ) {
         let datagrams = Arc::new(datagrams);
+        let (arrivals, arrived) = mpsc::channel(DATAGRAMS_MAX);
+        self.arrived = Some(arrived);
         self.datagrams = Some(datagrams.clone());
-        tasks.spawn(receive(datagrams, self.inputs.clone()));
+        tasks.spawn(receive(datagrams, arrivals));
         if let Some(config) = self.parts.session.clone() {
             let acceptor = Acceptor {
                 config,
@@ -190,6 +202,7 @@ impl<N: Network> Driver<N> {
             let wake = wake.chain(self.leaving.map(|(_, at)| at)).chain(self.draining.map(|drain| drain.next)).min();
             let sleep = wake.map(|at| self.origin + Duration::from_micros(at.as_micros()));
             tokio::select! {
+                Some(bytes) = next(&mut self.arrived) => self.on_datagrams(bytes),
                 input = self.reports.recv() => if let Some(input) = input { self.on_inputs(input) },
                 command = self.commands.recv() => match command {
                     Some(command) => self.on_commands(command),
@@ -217,6 +230,15 @@ impl<N: Network> Driver<N> {
         self.take_commands();
     }
 
+    fn on_datagrams(&mut self, first: Bytes) {
+        let now = self.now();
+        self.engine.handle_datagram(first, now);
+        for _ in 1..INPUTS_AT_ONCE {
+            let Some(bytes) = self.arrived.as_mut().and_then(|arrived| arrived.try_recv().ok()) else { break };
+            self.engine.handle_datagram(bytes, now);
+        }
+    }
+
     fn on_commands(&mut self, first: Command) {
         self.on_command(first);
         self.take_commands();
@@ -234,8 +256,7 @@ impl<N: Network> Driver<N> {
     fn on_input(&mut self, input: Input) {
         let now = self.now();
         match input {
-            Input::Datagram(bytes) => self.engine.handle_datagram(bytes, now),
-            Input::Session(session, event) => self.engine.handle_session(session, event, now),
+            Input::Session(session, event, _room) => self.engine.handle_session(session, event, now),
             Input::Accepted(handle, session) => {
                 self.streams.insert(session, handle);
             }
@@ -246,7 +267,14 @@ impl<N: Network> Driver<N> {
         }
     }
 
-    fn on_ended(&mut self, session: SessionId, address: Option<SocketAddr>, role: Role, error: &StreamError, now: Instant) {
+    fn on_ended(
+        &mut self,
+        session: SessionId,
+        address: Option<SocketAddr>,
+        role: Role,
+        error: &StreamError,
+        now: Instant,
+    ) {
         let established = self.streams.remove(&session).is_some() && !is_handshake(error);
         let peer = address.map_or_else(|| "a peer".to_owned(), |address| address.to_string());
         match error {
@@ -312,7 +340,9 @@ impl<N: Network> Driver<N> {
         {
             if drain.until <= now {
                 self.draining = None;
-                tracing::error!("stays in the cluster: no other server holds all that this one does; connect it and try again");
+                tracing::error!(
+                    "stays in the cluster: no other server holds all that this one does; connect it and try again"
+                );
             } else {
                 self.leave(true);
             }
@@ -427,7 +457,9 @@ impl<N: Network> Driver<N> {
                 let to = format!("{:?}", change.to).to_lowercase();
                 tracing::info!(name = change.name, zone = change.zone, node = %change.node, from, to, "member");
             }
-            Event::AddressMoved { node, addresses } => tracing::info!(%node, addresses = listed(&addresses), "member moved"),
+            Event::AddressMoved { node, addresses } => {
+                tracing::info!(%node, addresses = listed(&addresses), "member moved")
+            }
             Event::NameTaken { name, addresses } => {
                 let addresses = listed(&addresses);
                 tracing::warn!(name, addresses, "several servers have one name; give each its own `name` in [server]");
@@ -440,7 +472,9 @@ impl<N: Network> Driver<N> {
             }
             Event::Adopted(cluster) => tracing::info!(%cluster, "took over the cluster's identity"),
             Event::Fenced => {
-                tracing::error!("another live server runs on a copy of this data: this one takes no more writes; remove node.key from one of the copies");
+                tracing::error!(
+                    "another live server runs on a copy of this data: this one takes no more writes; remove node.key from one of the copies"
+                );
             }
             Event::LeaveDone => {
                 if let Some((retired, _)) = self.leaving {
@@ -497,14 +531,21 @@ async fn connect<N: Network>(network: &N, address: &Address) -> std::io::Result<
     Err(failure)
 }
 
-async fn receive<T: Datagrams>(datagrams: Arc<T>, inputs: mpsc::Sender<Input>) {
+async fn next(arrived: &mut Option<mpsc::Receiver<Bytes>>) -> Option<Bytes> {
+    match arrived {
+        Some(arrived) => arrived.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn receive<T: Datagrams>(datagrams: Arc<T>, arrivals: mpsc::Sender<Bytes>) {
     let mut buffer = [0; DATAGRAM_BYTES_MAX];
     loop {
         match datagrams.receive(&mut buffer).await {
             Ok((len, _)) => {
                 let bytes = Bytes::copy_from_slice(buffer.get(..len).unwrap_or_default());
                 // Losing a datagram is better than holding up those behind it.
-                if let Err(mpsc::error::TrySendError::Closed(_)) = inputs.try_send(Input::Datagram(bytes)) {
+                if let Err(mpsc::error::TrySendError::Closed(_)) = arrivals.try_send(bytes) {
                     return;
                 }
             }

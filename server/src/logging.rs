@@ -10,6 +10,10 @@ use crate::config::LogFormat;
 /// The variable that says what is logged, in `tracing`'s form: `info`, `knot_server=debug,warn`.
 pub const FILTER_VARIABLE: &str = "KNOT_LOG_FILTER";
 
+/// What is logged unless that says otherwise. Automerge opens spans of its own at `info` for every change, which would be
+/// formatted and never shown.
+const FILTER_DEFAULT: &str = "info,automerge=warn";
+
 /// Why logging did not start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -27,7 +31,7 @@ pub enum LoggingError {
 /// # Errors
 /// When the filter is not understood, or logging runs already.
 pub fn start(format: LogFormat, filter: Option<&str>) -> Result<(), LoggingError> {
-    let filter = EnvFilter::try_new(filter.unwrap_or("info"))?;
+    let filter = EnvFilter::try_new(filter.unwrap_or(FILTER_DEFAULT))?;
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
     match format {

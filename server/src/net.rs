@@ -17,6 +17,8 @@ const DATAGRAM_BUFFER_BYTES: usize = 1 << 20;
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(15);
 /// How often it asks, and gives up after three times.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+/// How long sent bytes may stay unacknowledged before the stream is given up.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(20);
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1_024;
 
@@ -144,5 +146,8 @@ fn dual_stack(socket: &Socket, to: SocketAddr) -> io::Result<()> {
 fn tune(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL).with_retries(3);
-    SockRef::from(stream).set_tcp_keepalive(&keepalive)
+    let socket = SockRef::from(stream);
+    // Keepalive does not ask while data waits to be acknowledged.
+    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
+    socket.set_tcp_keepalive(&keepalive)
 }

@@ -12,7 +12,7 @@ use crate::identity::{ChangeHash, NodeId};
 use crate::random::Random;
 use crate::replication::pull::{Pull, Task};
 use crate::replication::tree::{FANOUT, Sum};
-use crate::replication::Ticket;
+use crate::replication::{Origin, Ticket};
 use crate::time::Instant;
 use crate::wire::{Differences, DocumentChanges, DocumentHeads, Frame, PREFIX_BYTES_MAX, Root, Wanted, heads_bytes};
 
@@ -115,9 +115,10 @@ impl<D: Document> Engine<D> {
     }
 
     pub(super) fn on_roots(&mut self, peer: NodeId, roots: Vec<Root>, now: Instant) {
+        let shared = self.shared_scopes(peer);
         let Some(known) = self.repairs.peers.get_mut(&peer) else { return };
         for Root { scope, sum } in roots.into_iter().take(ROOTS_MAX) {
-            if !scope.is_held_in(&self.config.zone) {
+            if !shared.contains(&scope) {
                 continue;
             }
             let differs = self.replica.index().root(&scope) != sum;
@@ -181,7 +182,10 @@ impl<D: Document> Engine<D> {
         }
         self.repairs.random.shuffle(&mut due);
         for (peer, scope) in due {
-            let busy = self.repairs.pulls.iter().any(|pull| pull.scope == scope && pull.is_comparing() && !pull.is_stalled(now));
+            let busy =
+                self.repairs.pulls.iter().any(|pull| {
+                    pull.scope == scope && pull.is_comparing() && (pull.peer == peer || !pull.is_stalled(now))
+                });
             let Some(session) = self.sessions.of(peer) else { continue };
             if busy || self.repairs.pulls.len() >= PULLS_MAX {
                 continue;
@@ -260,8 +264,9 @@ impl<D: Document> Engine<D> {
                     heads.extend(ends.filter(|end| !heads.contains(end)).copied().collect::<Vec<_>>());
                     heads
                 };
-                let lacking = |(_, theirs, ours): &(DocumentId, &Vec<_>, Vec<_>)| {
-                    theirs.is_empty() || theirs.iter().any(|head| !ours.contains(head))
+                let lacking = |(id, theirs, ours): &(DocumentId, &Vec<ChangeHash>, Vec<_>)| {
+                    let known = theirs.iter().all(|head| ours.contains(head)) || self.replica.knows_all(id, theirs);
+                    theirs.is_empty() || !known
                 };
                 let wanted: Vec<DocumentHeads> = documents
                     .iter()
@@ -278,6 +283,10 @@ impl<D: Document> Engine<D> {
     }
 
     fn pull_over(&mut self, pull: &Pull, now: Instant) {
+        // A fetch of single documents says nothing of the rest.
+        if !pull.compares {
+            return;
+        }
         let Some(known) = self.repairs.peers.get_mut(&pull.peer).and_then(|scopes| scopes.get_mut(&pull.scope)) else {
             return;
         };
@@ -362,14 +371,17 @@ impl<D: Document> Engine<D> {
         now: Instant,
     ) {
         let Some(pull) = self.repairs.pulls.iter_mut().find(|pull| pull.peer == peer && pull.awaits(request)) else {
-            self.stats.dropped("window that was not asked for");
+            // Late, most likely: its changes are as good as pushed ones, and the gate is the same.
+            self.stats.dropped("window of a repair that is over");
+            self.replica.receive(peer, Origin::Repair, changes, None, now, &mut self.stats);
             return;
         };
         let next = if self.faults.window_truncated { None } else { next };
+        pull.fruitful |= !changes.is_empty();
         let ticket = self.spread.ticket();
         let ends = if next.is_some() { ends::<D>(&changes) } else { Vec::new() };
         pull.window(request, ticket, next, ends, now);
-        self.replica.receive(peer, changes, Some(ticket), now, &mut self.stats);
+        self.replica.receive(peer, Origin::Repair, changes, Some(ticket), now, &mut self.stats);
     }
 
     /// A window of a repair is durable, or could not be taken whole.
@@ -386,7 +398,10 @@ impl<D: Document> Engine<D> {
     pub(super) fn entitled(&mut self, peer: NodeId, wanted: Wanted) -> Option<Wanted> {
         match wanted {
             Wanted::Range { ref scope, .. } => self.is_entitled(peer, &scope.clone()).then_some(wanted),
-            Wanted::Documents(mut documents) => {
+            Wanted::Documents(documents) => {
+                // Named twice, a document is loaded once.
+                let mut documents: Vec<DocumentHeads> =
+                    documents.into_iter().collect::<BTreeMap<_, _>>().into_iter().collect();
                 documents.retain(|(id, _)| id.check().is_ok() && self.is_entitled(peer, id.scope()));
                 Some(Wanted::Documents(documents))
             }

@@ -7,7 +7,7 @@ use crate::documents::{Document, Scope};
 use crate::engine::Engine;
 use crate::identity::{Address, NodeId, PeerIdentity, SessionId};
 use crate::membership::{Closed, Via};
-use crate::replication::Ticket;
+use crate::replication::{Origin, Ticket};
 use crate::time::Instant;
 use crate::wire::Frame;
 
@@ -140,9 +140,16 @@ impl<D: Document> Engine<D> {
     }
 
     fn adopt(&mut self, id: SessionId, cluster: crate::identity::ClusterId, secret: [u8; 32], now: Instant) {
-        let Some(session) = self.sessions.sessions.get_mut(&id).filter(|session| session.foreign) else { return };
+        let Some(session) = self.sessions.sessions.get_mut(&id) else { return };
+        if !session.foreign {
+            // Both sides took the other for empty: begin anew, now that one has moved.
+            self.hang_up(id, "both sides offered their cluster");
+            return;
+        }
         let Some(peer) = session.peer.as_ref().map(PeerIdentity::node) else { return };
         session.foreign = false;
+        // What other sessions agreed on is about another cluster.
+        let others: Vec<(NodeId, SessionId)> = self.sessions.peers().filter(|(_, other)| *other != id).collect();
         if !self.is_empty() {
             self.hang_up(id, "another cluster's data");
             return;
@@ -152,6 +159,10 @@ impl<D: Document> Engine<D> {
         self.replica.adopt(secret);
         self.replica.save_node(&self.record);
         self.emit(Event::Adopted(cluster));
+        for (other, session) in others {
+            self.hang_up(session, "this node has joined another cluster");
+            self.membership.on_session_closed(other, Closed::Local, now);
+        }
         self.establish(id, peer, now);
     }
 
@@ -254,7 +265,7 @@ impl<D: Document> Engine<D> {
             }
             Frame::Push { seq, ack, changes } => {
                 let ticket = ack.then(|| self.spread.expect(id, seq));
-                self.replica.receive(peer, changes, ticket, now, &mut self.stats);
+                self.replica.receive(peer, Origin::Push, changes, ticket, now, &mut self.stats);
             }
             Frame::Held { seq } => {
                 for (edit, edited) in self.spread.waits.held(seq, peer) {
@@ -262,6 +273,11 @@ impl<D: Document> Engine<D> {
                 }
             }
             Frame::Roots(roots) => self.on_roots(peer, roots, now),
+            Frame::Compare { .. } | Frame::Want { .. }
+                if self.sessions.queued(id) > self.config.limits.peer_queue_bytes =>
+            {
+                self.stats.dropped("request of a peer that does not read");
+            }
             Frame::Compare { request, scope, prefix, sums } => {
                 if self.is_entitled(peer, &scope) {
                     let differences = self.differences(&scope, &prefix, &sums, now);
@@ -299,6 +315,6 @@ impl<D: Document> Engine<D> {
     }
 
     fn is_empty(&self) -> bool {
-        self.replica.is_empty() && self.membership.members().count() <= 1
+        self.replica.is_empty()
     }
 }

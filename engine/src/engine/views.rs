@@ -33,7 +33,7 @@ impl<D: Document> Engine<D> {
             public: self.config.node_key.public(),
             boot: self.boot,
             cluster: self.record.cluster,
-            empty: self.replica.is_empty() && self.membership.members().count() <= 1,
+            empty: self.replica.is_empty(),
             wire: WIRE_VERSION,
         }
     }

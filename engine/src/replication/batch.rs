@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+use super::open::Origin;
 use super::records::{DocKey, DocumentRecord};
 use super::replica::{DurableEdit, Ticket};
 use crate::api::{BatchId, DocumentView, ReadError, ReadId};
@@ -12,10 +13,10 @@ use crate::storage::Write;
 /// What to do when a batch is durable, or was refused.
 #[derive(Debug)]
 pub(crate) enum Done {
-    /// The node's own record: its start is counted.
-    Started,
+    /// The node's own record.
+    Node,
     /// A document's new state; `authored` is the change if it was made here.
-    Update { key: DocKey, record: Box<DocumentRecord>, authored: Option<Bytes> },
+    Update { key: DocKey, record: Box<DocumentRecord>, authored: Option<Bytes>, origin: Origin },
     /// An edit's answer.
     Edit(DurableEdit),
     /// A read of state that this batch makes durable.
@@ -30,6 +31,9 @@ struct Batch {
     bytes: usize,
     done: Vec<Done>,
 }
+
+/// Batches that storage may have at once; what comes meanwhile is gathered into the next.
+const UNDER_WAY_MAX: usize = 64;
 
 /// Writes gathered since the last flush, and the batches under way, oldest first.
 #[derive(Debug)]
@@ -94,7 +98,7 @@ impl Batches {
 
     /// Closes the batch being gathered; none when it is empty.
     pub(crate) fn flush(&mut self) -> Option<Flush> {
-        if self.writes.is_empty() {
+        if self.writes.is_empty() || self.under_way.len() >= UNDER_WAY_MAX {
             return None;
         }
         let batch = BatchId(self.next);

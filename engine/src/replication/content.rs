@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::job::{Job, Verdict};
-use super::open::{Content, Waiter};
+use super::open::{Content, Origin, Waiter};
 use super::records::{DocKey, StoredChange, change_write, changes_of};
 use super::replica::{Effect, Purpose, Replica};
 use crate::api::{EditError, Event, HistoryEntry, LoadId, ReadError};
@@ -25,6 +25,9 @@ impl<D: Document> Replica<D> {
     fn step(&mut self, key: DocKey, now: Instant, stats: &mut Stats) -> bool {
         let stored = self.index.contains(&key);
         let Some(open) = self.open.get_mut(&key) else { return false };
+        if open.waiters.is_empty() && open.incoming.is_empty() {
+            return false;
+        }
         if open.log.is_none() {
             if open.load.is_none() && stored {
                 self.start_load(key);
@@ -45,7 +48,7 @@ impl<D: Document> Replica<D> {
             self.admit(key, incoming, now, stats);
             return true;
         }
-        if open.waiters.is_empty() || open.load.is_some() {
+        if open.waiters.is_empty() || open.load.is_some() || !self.started {
             return false;
         }
         match &open.content {
@@ -98,7 +101,14 @@ impl<D: Document> Replica<D> {
         self.effects.push_back(Effect::Verify(job));
     }
 
-    pub(crate) fn loaded(&mut self, load: LoadId, entries: &[(Bytes, Bytes)], complete: bool, now: Instant, stats: &mut Stats) {
+    pub(crate) fn loaded(
+        &mut self,
+        load: LoadId,
+        entries: &[(Bytes, Bytes)],
+        complete: bool,
+        now: Instant,
+        stats: &mut Stats,
+    ) {
         match self.loads.remove(&load) {
             Some(Purpose::Open(key)) => {
                 self.opened(key, entries, stats);
@@ -183,8 +193,12 @@ impl<D: Document> Replica<D> {
         if let Some(record) = &mut open.record {
             record.verified = u32::try_from(reaches).unwrap_or(u32::MAX);
         }
-        for (chunk, hash, why) in refused {
-            self.quarantine(key, hash, why, &chunk, stats);
+        if !refused.is_empty() {
+            // The record that marks them says how far the trial came, when it is durable.
+            for (chunk, hash, why) in refused {
+                self.quarantine(key, hash, why, &chunk, stats);
+            }
+            return;
         }
         self.index.set_verified(&key, u32::try_from(reaches).unwrap_or(u32::MAX));
     }
@@ -206,7 +220,7 @@ impl<D: Document> Replica<D> {
         let (record, document) = (record.clone(), open.id.clone());
         stats.quarantined += condemned.len() as u64;
         self.batches.write(change_write(&key, u32::try_from(order).unwrap_or(u32::MAX), Some(why), chunk));
-        self.stage(key, record, None);
+        self.stage(key, record, None, Origin::Repair);
         self.effects.push_back(Effect::Event(Event::Quarantined { document, change: hash, why }));
     }
 
@@ -234,6 +248,9 @@ impl<D: Document> Replica<D> {
         let Some(waiter) = self.open.get_mut(&key).and_then(|open| open.waiters.pop_front()) else { return false };
         self.waiting -= 1;
         match waiter {
+            // What was not durable when storage failed never will be, and must not be shown or built on.
+            Waiter::Edit { id, .. } if self.failed => self.answer_edit(id, Err(EditError::StorageFailed)),
+            Waiter::Read { id, .. } if self.failed => self.answer_read(id, Err(ReadError::Unreadable)),
             Waiter::Edit { id, request, wall } => self.perform_edit(key, id, *request, wall, stats),
             Waiter::Read { id, conflicts } => self.perform_read(key, id, conflicts),
         }

@@ -7,44 +7,72 @@ use bytes::Bytes;
 use super::records::DocKey;
 use crate::identity::ChangeHash;
 
-/// Bounded by count and bytes; one beyond the bounds is dropped, and repair brings it again.
+/// Bounded by count and bytes; beyond the bounds the oldest make room, and repair brings them again.
 #[derive(Debug)]
 pub(crate) struct Orphans {
-    waiting: BTreeMap<DocKey, BTreeMap<ChangeHash, Bytes>>,
-    count: usize,
+    waiting: BTreeMap<DocKey, BTreeMap<ChangeHash, Orphan>>,
+    by_age: BTreeMap<u64, (DocKey, ChangeHash)>,
+    arrivals: u64,
     bytes: usize,
     count_max: usize,
     bytes_max: usize,
 }
 
+#[derive(Debug)]
+struct Orphan {
+    arrival: u64,
+    chunk: Bytes,
+}
+
 impl Orphans {
     pub(crate) fn new(count_max: usize, bytes_max: usize) -> Self {
-        Self { waiting: BTreeMap::new(), count: 0, bytes: 0, count_max, bytes_max }
+        Self { waiting: BTreeMap::new(), by_age: BTreeMap::new(), arrivals: 0, bytes: 0, count_max, bytes_max }
     }
 
-    /// Keeps a change until its dependencies come; false when there is no room.
-    pub(crate) fn keep(&mut self, key: DocKey, hash: ChangeHash, chunk: Bytes) -> bool {
-        if self.count >= self.count_max || self.bytes + chunk.len() > self.bytes_max {
-            return false;
+    /// Keeps a change until its dependencies come; returns how many older ones had to go for it.
+    pub(crate) fn keep(&mut self, key: DocKey, hash: ChangeHash, chunk: Bytes) -> usize {
+        if self.waiting.get(&key).is_some_and(|orphans| orphans.contains_key(&hash)) {
+            return 0;
         }
-        let len = chunk.len();
-        if self.waiting.entry(key).or_default().insert(hash, chunk).is_none() {
-            self.count += 1;
-            self.bytes += len;
+        self.arrivals += 1;
+        let arrival = self.arrivals;
+        self.bytes += chunk.len();
+        self.by_age.insert(arrival, (key, hash));
+        self.waiting.entry(key).or_default().insert(hash, Orphan { arrival, chunk });
+        let mut gone = 0;
+        while self.by_age.len() > self.count_max || self.bytes > self.bytes_max {
+            let Some((_, (key, hash))) = self.by_age.pop_first() else { break };
+            self.forget(&key, &hash);
+            gone += 1;
         }
-        true
+        gone
     }
 
     /// Takes all that wait for changes of one document.
     pub(crate) fn take(&mut self, key: &DocKey) -> Vec<Bytes> {
-        let chunks: Vec<Bytes> = self.waiting.remove(key).unwrap_or_default().into_values().collect();
-        self.count -= chunks.len();
-        self.bytes -= chunks.iter().map(Bytes::len).sum::<usize>();
-        chunks
+        let orphans = self.waiting.remove(key).unwrap_or_default();
+        orphans
+            .into_values()
+            .map(|orphan| {
+                self.by_age.remove(&orphan.arrival);
+                self.bytes -= orphan.chunk.len();
+                orphan.chunk
+            })
+            .collect()
+    }
+
+    fn forget(&mut self, key: &DocKey, hash: &ChangeHash) {
+        let Some(orphans) = self.waiting.get_mut(key) else { return };
+        if let Some(orphan) = orphans.remove(hash) {
+            self.bytes -= orphan.chunk.len();
+        }
+        if orphans.is_empty() {
+            self.waiting.remove(key);
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.count
+        self.by_age.len()
     }
 
     pub(crate) fn bytes(&self) -> usize {

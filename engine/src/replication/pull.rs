@@ -2,16 +2,16 @@
 //!
 //! The side that is asked keeps no state between requests. Both sides pull for themselves when both lack something.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
 use super::replica::Ticket;
-use crate::config::{PULL_STALLED, PULL_TIMEOUT};
+use crate::config::{PULL_MAX, PULL_STALLED, PULL_TIMEOUT};
 use crate::documents::Scope;
 use crate::identity::{NodeId, SessionId};
 use crate::time::Instant;
-use crate::wire::{Differences, DocumentHeads, heads_bytes};
+use crate::wire::{Differences, DocumentHeads, PREFIX_BYTES_MAX, heads_bytes};
 
 /// Requests of one pull that may be unanswered.
 const OUTSTANDING_MAX: usize = 3;
@@ -55,6 +55,10 @@ pub(crate) struct Pull {
     pub(crate) deadline: Instant,
     /// Whether it brought anything.
     pub(crate) fruitful: bool,
+    /// Whether it began by comparing, and not by a single document.
+    pub(crate) compares: bool,
+    /// When it is given up, however much the peer still has to say.
+    ends: Instant,
 }
 
 impl Pull {
@@ -63,10 +67,12 @@ impl Pull {
             peer,
             session,
             scope,
+            compares: matches!(first, Task::Compare(_)),
             tasks: VecDeque::from([first]),
             asked: BTreeMap::new(),
             landing: BTreeMap::new(),
             deadline: now + PULL_TIMEOUT,
+            ends: now + PULL_MAX,
             fruitful: false,
         }
     }
@@ -83,7 +89,7 @@ impl Pull {
     /// Whether the peer has been silent for so long that nobody else should wait for it: a stream that is dead in one
     /// direction looks open.
     pub(crate) fn is_stalled(&self, now: Instant) -> bool {
-        self.deadline <= now + (PULL_TIMEOUT - PULL_STALLED)
+        self.ends <= now || self.deadline <= now + (PULL_TIMEOUT - PULL_STALLED)
     }
 
     /// The next request to send.
@@ -118,14 +124,24 @@ impl Pull {
     }
 
     /// The peer has said how it differs; `lacks` are the listed documents of which it has something that we do not.
-    pub(crate) fn differences(&mut self, request: u32, differences: Differences, lacks: Vec<DocumentHeads>, now: Instant) {
+    pub(crate) fn differences(
+        &mut self,
+        request: u32,
+        differences: Differences,
+        lacks: Vec<DocumentHeads>,
+        now: Instant,
+    ) {
         let Some(Task::Compare(prefix)) = self.asked.remove(&request) else { return };
         self.deadline = now + PULL_TIMEOUT;
         let child = |byte: u8| [&prefix[..], &[byte]].concat();
-        for byte in differences.whole {
+        if prefix.len() + 1 >= PREFIX_BYTES_MAX {
+            return;
+        }
+        // A set: a child that is named twice is asked for once.
+        for byte in differences.whole.into_iter().collect::<BTreeSet<u8>>() {
             self.add(Task::Range { prefix: child(byte), after: None });
         }
-        for byte in differences.deeper {
+        for byte in differences.deeper.into_iter().collect::<BTreeSet<u8>>() {
             self.add(Task::Compare(child(byte)));
         }
         let mut documents = Vec::new();
@@ -174,7 +190,6 @@ impl Pull {
     pub(crate) fn delivered(&mut self, ticket: Ticket, complete: bool, now: Instant) -> bool {
         let Some(then) = self.landing.remove(&ticket) else { return false };
         self.deadline = now + PULL_TIMEOUT;
-        self.fruitful |= complete;
         match then {
             // A range goes on past what was refused; documents would be sent again as they were.
             Some(task @ Task::Range { .. }) => self.tasks.push_front(task),

@@ -10,8 +10,9 @@ use crate::time::Instant;
 /// Edits that were pushed together, and who holds how much of that push.
 #[derive(Debug)]
 struct Group {
-    frames: usize,
-    held: BTreeMap<NodeId, usize>,
+    frames: Vec<u64>,
+    /// Which of them each peer holds.
+    held: BTreeMap<NodeId, BTreeSet<u64>>,
     waiting: Vec<Wait>,
 }
 
@@ -41,22 +42,17 @@ impl Waits {
         self.count += edits.len();
         let waiting: Vec<Wait> = edits
             .into_iter()
-            .map(|edit| Wait {
-                id: edit.id,
-                edited: edit.edited,
-                needed: edit.replicas,
-                deadline: now + edit.timeout,
-            })
+            .map(|edit| Wait { id: edit.id, edited: edit.edited, needed: edit.replicas, deadline: now + edit.timeout })
             .collect();
         self.deadlines.extend(waiting.iter().map(|wait| (wait.deadline, group)));
-        self.groups.insert(group, Group { frames: seqs.len(), held: BTreeMap::new(), waiting });
+        self.groups.insert(group, Group { frames: seqs.to_vec(), held: BTreeMap::new(), waiting });
     }
 
     /// A peer holds a frame; returns the answers that this completes.
     pub(crate) fn held(&mut self, seq: u64, by: NodeId) -> Vec<(EditId, Edited)> {
         let Some(&number) = self.frames.get(&seq) else { return Vec::new() };
         let Some(group) = self.groups.get_mut(&number) else { return Vec::new() };
-        *group.held.entry(by).or_default() += 1;
+        group.held.entry(by).or_default().insert(seq);
         let held_by = group.holders();
         let (met, waiting) = group.waiting.drain(..).partition(|wait| wait.needed <= held_by);
         group.waiting = waiting;
@@ -84,13 +80,15 @@ impl Waits {
         for wait in &waits {
             self.deadlines.remove(&(wait.deadline, number));
         }
-        if let Some(group) = self.groups.get(&number) {
-            if group.waiting.is_empty() {
-                self.groups.remove(&number);
-                self.frames.retain(|_, group| *group != number);
-            } else {
-                self.deadlines.extend(group.waiting.iter().map(|wait| (wait.deadline, number)));
+        let Some(group) = self.groups.get(&number) else { return Vec::new() };
+        if group.waiting.is_empty() {
+            for frame in &group.frames {
+                self.frames.remove(frame);
             }
+            self.groups.remove(&number);
+        } else {
+            // Some of those that still wait may have had the deadline of one that is answered.
+            self.deadlines.extend(group.waiting.iter().map(|wait| (wait.deadline, number)));
         }
         waits
             .into_iter()
@@ -109,6 +107,6 @@ impl Waits {
 
 impl Group {
     fn holders(&self) -> usize {
-        self.held.values().filter(|frames| **frames >= self.frames).count()
+        self.held.values().filter(|frames| frames.len() >= self.frames.len()).count()
     }
 }

@@ -17,7 +17,9 @@ pub(crate) const FORMAT: u8 = 1;
 #[non_exhaustive]
 pub enum Corrupt {
     /// A record of a layout that this version does not know.
-    #[error("a record of {table:?} has layout {found}, and this version knows {FORMAT}: start the version that wrote it")]
+    #[error(
+        "a record of {table:?} has layout {found}, and this version knows {FORMAT}: start the version that wrote it"
+    )]
     Version {
         /// The table.
         table: Table,
@@ -31,8 +33,10 @@ pub enum Corrupt {
 
 /// A document's place in storage and in the split: `scope tag (8) | name hash (16)`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct DocKey(pub(crate) [u8; 24]);
+pub(crate) struct DocKey(pub(crate) [u8; DOC_KEY_BYTES]);
 
+/// Bytes of a [`DocKey`].
+pub(crate) const DOC_KEY_BYTES: usize = 24;
 /// Bytes of the scope's tag.
 pub(crate) const SCOPE_TAG_BYTES: usize = 8;
 
@@ -144,7 +148,7 @@ pub(crate) struct StoredChange {
 
 impl StoredChange {
     pub(crate) fn read(key: &Bytes, value: &Bytes) -> Option<Self> {
-        let (document, order) = key.split_at_checked(24)?;
+        let (document, order) = key.split_at_checked(DOC_KEY_BYTES)?;
         let [format, quarantine, ..] = **value else { return None };
         (format == FORMAT).then_some(())?;
         Some(Self {

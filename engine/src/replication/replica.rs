@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::batch::{Batches, Done, Flush};
 use super::index::Index;
 use super::job::{Job, Verdict};
-use super::open::{Content, Incoming, Open, OpenDocuments, Waiter};
+use super::open::{Content, Incoming, Open, OpenDocuments, Origin, Waiter};
 use super::orphans::Orphans;
 use super::records::{DocKey, DocumentRecord, KnownMember, NodeRecord, members_write};
 use super::serve::Serves;
@@ -17,7 +17,7 @@ use crate::api::{
 use crate::config::Limits;
 use crate::documents::{Document, DocumentId, Scope};
 use crate::faults::Faults;
-use crate::identity::{Boot, NodeId, SessionId};
+use crate::identity::{Boot, ChangeHash, NodeId, SessionId};
 use crate::stats::{Queue, Stats};
 use crate::storage::Query;
 use crate::time::{Instant, Wall};
@@ -30,19 +30,38 @@ pub(crate) struct Ticket(pub(crate) u64);
 /// What the rest of the engine is to do.
 #[derive(Debug)]
 pub(crate) enum Effect<D> {
-    Load { load: LoadId, query: Query },
+    Load {
+        load: LoadId,
+        query: Query,
+    },
     Verify(Job<D>),
     Event(Event),
     /// The node's own record is durable: it may speak.
     Started,
+    /// There was no room for the node's own record.
+    NodeRefused,
     /// Changes made here are durable: push them, then answer those who made them.
-    Durable { authored: Vec<(DocumentId, Bytes)>, edits: Vec<DurableEdit> },
+    Durable {
+        authored: Vec<(DocumentId, Bytes)>,
+        edits: Vec<DurableEdit>,
+    },
     /// A delivery is over; `complete` says that all of it is durable here.
-    Delivered { ticket: Ticket, complete: bool },
+    Delivered {
+        ticket: Ticket,
+        complete: bool,
+    },
     /// A change came without what it depends on.
-    Missing { document: DocumentId, from: NodeId },
+    Missing {
+        document: DocumentId,
+        from: NodeId,
+    },
     /// An answer to a repair is ready.
-    Window { session: SessionId, request: u32, changes: Vec<DocumentChanges>, next: Option<Bytes> },
+    Window {
+        session: SessionId,
+        request: u32,
+        changes: Vec<DocumentChanges>,
+        next: Option<Bytes>,
+    },
 }
 
 /// An edit that is durable here and may have to wait for peers.
@@ -94,6 +113,8 @@ pub(crate) struct Replica<D> {
     pub(super) numbers: u64,
     pub(super) full_until: Option<Instant>,
     pub(super) failed: bool,
+    /// The start is durable, and what was recovered with it: from here on requests are answered.
+    pub(super) started: bool,
     /// The engine has left or is fenced: no more edits.
     pub(super) closed: bool,
 }
@@ -136,6 +157,7 @@ impl<D: Document> Replica<D> {
             numbers: 0,
             full_until: None,
             failed: false,
+            started: false,
             closed: false,
             author,
             faults,
@@ -147,7 +169,7 @@ impl<D: Document> Replica<D> {
         self.effects.pop_front()
     }
 
-    /// Whether a document changed here less than `window` ago.
+    /// Whether a document changed here less than `window` ago, by a change that is being pushed.
     pub(crate) fn is_recent(&self, key: &DocKey, now: Instant, window: std::time::Duration) -> bool {
         self.recent.get(key).is_some_and(|at| now.since(*at) < window)
     }
@@ -173,6 +195,7 @@ impl<D: Document> Replica<D> {
         self.index = Index::new(secret);
         self.index.hold(Scope::Global);
         self.index.hold(Scope::Zone(self.author.zone.as_str().into()));
+        self.orphans = Orphans::new(self.limits.orphans, self.limits.orphan_bytes);
         self.open = OpenDocuments::new(self.limits.log_cache_bytes, self.limits.document_cache_bytes);
     }
 
@@ -183,13 +206,19 @@ impl<D: Document> Replica<D> {
 
     pub(crate) fn save_node(&mut self, record: &NodeRecord) {
         self.batches.write(record.write());
-        self.batches.then(Done::Started);
+        self.batches.then(Done::Node);
     }
 
     pub(crate) fn save_members(&mut self, members: &[KnownMember]) {
         if !self.failed {
             self.batches.write(members_write(members));
         }
+    }
+
+    /// Whether a document's log is in memory and holds all of `heads`.
+    pub(crate) fn knows_all(&self, document: &DocumentId, heads: &[ChangeHash]) -> bool {
+        let open = self.open.get(&self.index.key(document));
+        open.and_then(|open| open.log.as_ref()).is_some_and(|log| log.knows_all(heads))
     }
 
     pub(crate) fn close(&mut self) {
@@ -236,14 +265,7 @@ impl<D: Document> Replica<D> {
         Ok(())
     }
 
-    pub(crate) fn read(
-        &mut self,
-        id: ReadId,
-        document: &DocumentId,
-        conflicts: bool,
-        now: Instant,
-        stats: &mut Stats,
-    ) {
+    pub(crate) fn read(&mut self, id: ReadId, document: &DocumentId, conflicts: bool, now: Instant, stats: &mut Stats) {
         if let Err(error) = self.admits_read(document) {
             self.answer_read(id, Err(error));
             return;
@@ -293,6 +315,7 @@ impl<D: Document> Replica<D> {
     pub(crate) fn receive(
         &mut self,
         from: NodeId,
+        origin: Origin,
         changes: Vec<DocumentChanges>,
         ticket: Option<Ticket>,
         now: Instant,
@@ -317,7 +340,7 @@ impl<D: Document> Replica<D> {
             let open = self.open.touch(key, &document);
             for chunk in changes {
                 self.incoming_bytes += chunk.len();
-                open.incoming.push_back(Incoming { chunk, ticket, from: Some(from) });
+                open.incoming.push_back(Incoming { chunk, ticket, from: Some(from), origin });
             }
             self.kick(key, now, stats);
         }
@@ -344,14 +367,18 @@ impl<D: Document> Replica<D> {
         let mut edits = Vec::new();
         for done in self.batches.persisted(batch) {
             match done {
-                Done::Started => self.effects.push_back(Effect::Started),
-                Done::Update { key, record, authored: chunk } => {
+                Done::Node => self.start(now, stats),
+                Done::Update { key, record, authored: chunk, origin } => {
                     match chunk {
                         Some(chunk) => {
                             stats.changes_authored += 1;
                             authored.push((record.id.clone(), chunk));
                         }
                         None => stats.changes_received += 1,
+                    }
+                    // What a repair brought is on its way to nobody else: others have to find it as well.
+                    if origin != Origin::Repair {
+                        self.recent.insert(key, now);
                     }
                     self.updated(key, *record, now, stats);
                 }
@@ -371,8 +398,16 @@ impl<D: Document> Replica<D> {
         }
     }
 
+    fn start(&mut self, now: Instant, stats: &mut Stats) {
+        self.effects.push_back(Effect::Started);
+        if !std::mem::replace(&mut self.started, true) {
+            for key in self.open.keys() {
+                self.kick(key, now, stats);
+            }
+        }
+    }
+
     fn updated(&mut self, key: DocKey, record: DocumentRecord, now: Instant, stats: &mut Stats) {
-        self.recent.insert(key, now);
         self.index.update(key, record);
         if let Some(summary) = self.index.summary(&key) {
             self.effects.push_back(Effect::Event(Event::Changed(summary)));
@@ -396,12 +431,19 @@ impl<D: Document> Replica<D> {
         }
         self.full_until = Some(until);
         let mut again = Vec::new();
+        let keys = self.open.keys();
+        let lost: Vec<DocKey> = keys
+            .iter()
+            .filter(|key| {
+                let batch = self.open.get(key).and_then(|open| open.batch);
+                batch.is_some_and(|batch| self.batches.is_pending(batch))
+            })
+            .copied()
+            .collect();
         self.discard(EditError::DiskFull, &mut again);
         self.generation += 1;
-        for key in self.open.keys() {
-            if let Some(open) = self.open.get_mut(&key)
-                && open.batch.is_some()
-            {
+        for key in lost {
+            if let Some(open) = self.open.get_mut(&key) {
                 open.reset();
             }
         }
@@ -434,8 +476,7 @@ impl<D: Document> Replica<D> {
     fn discard(&mut self, error: EditError, reads: &mut Vec<(DocKey, ReadId, bool)>) {
         for done in self.batches.refused() {
             match done {
-                // The start itself found no room; the driver stops with that reason.
-                Done::Started => self.effects.push_back(Effect::Event(Event::StorageFailed)),
+                Done::Node => self.effects.push_back(Effect::NodeRefused),
                 Done::Update { .. } => {}
                 Done::Edit(edit) => self.answer_edit(edit.id, Err(error.clone())),
                 Done::Read { id, key, conflicts, .. } => reads.push((key, id, conflicts)),

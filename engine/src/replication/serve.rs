@@ -5,13 +5,16 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 
 use super::content::{read_all, rebuild};
-use super::records::{DocKey, StoredChange, changes_of, prefix_end};
+use super::records::{DOC_KEY_BYTES, DocKey, StoredChange, changes_of, prefix_end};
 use super::replica::{Effect, Purpose, Replica};
-use crate::documents::{Document, DocumentId};
+use crate::documents::{COLLECTION_BYTES_MAX, Document, DocumentId, KEY_BYTES_MAX, ZONE_BYTES_MAX};
 use crate::identity::{ChangeHash, SessionId};
 use crate::stats::Stats;
 use crate::storage::{Query, Table};
 use crate::wire::{DocumentChanges, Wanted};
+
+/// Longest name in a frame, with its lengths.
+const NAME_BYTES_MAX: usize = ZONE_BYTES_MAX + COLLECTION_BYTES_MAX + KEY_BYTES_MAX + 16;
 
 /// One answer being put together.
 #[derive(Debug)]
@@ -65,6 +68,8 @@ impl<D: Document> Replica<D> {
             Wanted::Range { scope, prefix, after } => {
                 let full = self.index.key_prefix(&scope, &prefix);
                 let end = prefix_end(&full).unwrap_or_default().into();
+                // Elsewhere are documents that the peer may not be entitled to.
+                let after = after.filter(|after| after.starts_with(&full));
                 // The least key above `after` is `after` and a zero.
                 let start = after.map_or_else(|| full.into(), |after| [&after[..], &[0]].concat().into());
                 let query = Query { table: Table::Changes, start, end, bytes_max: self.limits.window_bytes };
@@ -108,8 +113,10 @@ impl<D: Document> Replica<D> {
     pub(super) fn served(&mut self, number: u64, entries: &[(Bytes, Bytes)], complete: bool) {
         let Some(serve) = self.serves.under_way.get_mut(&number) else { return };
         let Some((key, id, theirs)) = serve.loading.take() else {
-            let next = (!complete).then(|| entries.last().map(|(key, _)| key.clone())).flatten();
-            let changes = self.by_document(entries);
+            let fitting = fitting(entries, self.limits.window_bytes);
+            let whole = complete && fitting.len() == entries.len();
+            let next = if whole { None } else { fitting.last().map(|(key, _)| key.clone()) };
+            let changes = self.by_document(fitting);
             if let Some(serve) = self.serves.under_way.get_mut(&number) {
                 serve.changes = changes;
             }
@@ -160,6 +167,19 @@ impl<D: Document> Replica<D> {
     pub(crate) fn forget_session(&mut self, session: SessionId) {
         self.serves.under_way.retain(|_, serve| serve.session != session);
     }
+}
+
+/// As many leading entries as one window holds, names counted, and at least one.
+fn fitting(entries: &[(Bytes, Bytes)], bytes_max: usize) -> &[(Bytes, Bytes)] {
+    let mut bytes = 0;
+    let mut last = None;
+    let end = entries.iter().position(|(key, value)| {
+        let document = key.get(..DOC_KEY_BYTES);
+        bytes += value.len() + if last == document { 0 } else { NAME_BYTES_MAX };
+        last = document;
+        bytes > bytes_max
+    });
+    entries.get(..end.unwrap_or(entries.len()).max(1)).unwrap_or(entries)
 }
 
 /// The chunks of a log that are not behind `theirs`, each after its dependencies.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::report::{Report, percentile};
 
 const APPEND_BYTES: usize = 4 << 10;
-const APPENDS: usize = 2_000;
+const APPENDS: usize = 500;
 
 pub(crate) fn run(report: &mut Report) {
     Report::progress("the disk");

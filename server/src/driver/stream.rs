@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use knot_engine::membership::Closed;
-use knot_engine::session::{self, Session, SessionError};
+use knot_engine::session::{self, SendError, Session, SessionError};
 use knot_engine::{SessionEvent, SessionId};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::Input;
@@ -26,25 +26,32 @@ const WRITE_BYTES: usize = 512 << 10;
 /// When a queue that had this much is empty again, the engine is told.
 const DRAINED_FROM: usize = 64 << 10;
 
-/// The driver's end of a stream.
+/// Bytes that may wait for one stream; one with more is cut. Above the engine's own bound for pushes.
+pub(super) const QUEUED_MAX: usize = 64 << 20;
+/// Bytes of frames of one stream that the driver may have yet to handle; the stream is read no further meanwhile.
+const UNHANDLED_MAX: u32 = 4 << 20;
+
+/// The driver's end of a stream. Dropping it ends the stream, whatever the peer does.
 #[derive(Debug)]
 pub(super) struct StreamHandle {
     frames: mpsc::Sender<Bytes>,
     queued: Arc<AtomicUsize>,
+    _open: oneshot::Sender<()>,
 }
 
 impl StreamHandle {
     pub(super) fn new() -> (Self, Outbox) {
         let (frames, waiting) = mpsc::channel(FRAMES_MAX);
+        let (open, closed) = oneshot::channel();
         let queued = Arc::new(AtomicUsize::new(0));
-        (Self { frames, queued: queued.clone() }, Outbox { frames: waiting, queued, high: 0 })
+        (Self { frames, queued: queued.clone(), _open: open }, Outbox { frames: waiting, queued, high: 0, closed })
     }
 
     /// Queues a frame and returns how many bytes wait; none when the stream is gone or too far behind.
     pub(super) fn send(&self, frame: Bytes) -> Option<usize> {
         let len = frame.len();
         let queued = self.queued.fetch_add(len, Ordering::Relaxed) + len;
-        self.frames.try_send(frame).ok().map(|()| queued)
+        (queued <= QUEUED_MAX && self.frames.try_send(frame).is_ok()).then_some(queued)
     }
 }
 
@@ -54,6 +61,7 @@ pub(super) struct Outbox {
     frames: mpsc::Receiver<Bytes>,
     queued: Arc<AtomicUsize>,
     high: usize,
+    closed: oneshot::Receiver<()>,
 }
 
 /// Why a stream ended.
@@ -100,7 +108,8 @@ pub(super) async fn run<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut carrier = Carrier { stream, session, id, outbox, inputs };
+    let unhandled = Arc::new(Semaphore::new(UNHANDLED_MAX as usize));
+    let mut carrier = Carrier { stream, session, id, outbox, inputs, unhandled };
     match timeout(HANDSHAKE_TIMEOUT, carrier.shake_hands()).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => return error,
@@ -116,6 +125,7 @@ struct Carrier<S> {
     id: SessionId,
     outbox: Outbox,
     inputs: mpsc::Sender<Input>,
+    unhandled: Arc<Semaphore>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Carrier<S> {
@@ -165,6 +175,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Carrier<S> {
                     }
                     Err(error) => return error.into(),
                 },
+                _ = &mut self.outbox.closed => return StreamError::Local,
                 frame = self.outbox.frames.recv(), if room => {
                     let Some(frame) = frame else { return StreamError::Local };
                     if !self.queue(&frame) {
@@ -185,11 +196,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Carrier<S> {
     /// Hands what the session has to tell to the driver; waiting here is what slows a peer down that sends too much.
     async fn report(&mut self) -> Result<(), StreamError> {
         while let Some(event) = self.session.poll_event() {
-            let event = match event {
-                session::SessionEvent::Established(peer) => SessionEvent::Opened(peer),
-                session::SessionEvent::Frame(frame) => SessionEvent::Frame(frame),
+            let (event, bytes) = match event {
+                session::SessionEvent::Established(peer) => (SessionEvent::Opened(peer), 0),
+                session::SessionEvent::Frame(frame) => {
+                    let bytes = u32::try_from(frame.len()).unwrap_or(UNHANDLED_MAX);
+                    (SessionEvent::Frame(frame), bytes)
+                }
             };
-            if self.inputs.send(Input::Session(self.id, event)).await.is_err() {
+            let Ok(room) = self.unhandled.clone().acquire_many_owned(bytes.min(UNHANDLED_MAX)).await else {
+                return Err(StreamError::Local);
+            };
+            if self.inputs.send(Input::Session(self.id, event, Some(room))).await.is_err() {
                 return Err(StreamError::Local);
             }
         }
@@ -199,17 +216,32 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Carrier<S> {
     /// Seals a frame and as many more as wait, up to what is written at once.
     fn queue(&mut self, frame: &[u8]) -> bool {
         let mut sealed = frame.len();
-        let mut taken = self.session.send_frame(frame).is_ok();
+        let mut taken = self.seal(frame);
         while taken
             && self.session.pending_transmit_bytes() < WRITE_BYTES
             && let Ok(frame) = self.outbox.frames.try_recv()
         {
             sealed += frame.len();
-            taken = self.session.send_frame(&frame).is_ok();
+            taken = self.seal(&frame);
         }
         let before = self.outbox.queued.fetch_sub(sealed, Ordering::Relaxed);
         self.outbox.high = self.outbox.high.max(before);
         taken
+    }
+
+    fn seal(&mut self, frame: &[u8]) -> bool {
+        match self.session.send_frame(frame) {
+            Ok(()) => true,
+            Err(SendError::FrameTooLong { bytes }) => {
+                tracing::error!(bytes, "a frame is too long to send, which is a bug in knot; it is left out");
+                true
+            }
+            Err(SendError::NotEstablished | SendError::Full | SendError::Exhausted) => false,
+            Err(error) => {
+                tracing::error!(%error, "cannot send a frame");
+                false
+            }
+        }
     }
 
     /// Tells the engine that a queue that was long is empty.
@@ -217,7 +249,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Carrier<S> {
         if self.outbox.high >= DRAINED_FROM && self.outbox.queued.load(Ordering::Relaxed) == 0 {
             self.outbox.high = 0;
             let event = SessionEvent::Writable { queued: 0 };
-            let _ = self.inputs.send(Input::Session(self.id, event)).await;
+            let _ = self.inputs.send(Input::Session(self.id, event, None)).await;
         }
     }
 }

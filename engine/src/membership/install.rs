@@ -20,6 +20,8 @@ impl Membership {
             return;
         }
         let from = old.as_ref().map(|entry| entry.member.status);
+        let patience = self.config.cross_zone_timeout_max;
+        let stuck = old.as_ref().is_some_and(|entry| entry.is_stream_stuck(patience, now));
         let version = (fact.record.incarnation, fact.record.boot);
         let new_boot = old
             .as_ref()
@@ -77,6 +79,9 @@ impl Membership {
                 accuser,
                 refused,
             });
+        }
+        if stuck && fact.status == Status::Alive {
+            self.act(Action::Disconnect { peer: node });
         }
         self.follow_status(node, from, fact.status, new_boot, &standing, now);
         let back_again = from.is_none_or(|from| from > Status::Suspect) || renamed;

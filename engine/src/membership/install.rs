@@ -20,6 +20,8 @@ impl Membership {
             return;
         }
         let from = old.as_ref().map(|entry| entry.member.status);
+        let patience = self.config.cross_zone_timeout_max;
+        let stuck = old.as_ref().is_some_and(|entry| entry.is_stream_stuck(patience, now));
         let version = (fact.record.incarnation, fact.record.boot);
         let new_boot = old.as_ref().is_none_or(|entry| entry.member.record.boot != fact.record.boot);
         let moved =
@@ -51,6 +53,9 @@ impl Membership {
         if from != Some(fact.status) {
             let Standing { accuser, refused, .. } = standing;
             self.act(Action::Changed { node, from, to: fact.status, incarnation: version.0, accuser, refused });
+        }
+        if stuck && fact.status == Status::Alive {
+            self.act(Action::Disconnect { peer: node });
         }
         self.follow_status(node, from, fact.status, new_boot, &standing, now);
         let back_again = from.is_none_or(|from| from > Status::Suspect) || renamed;

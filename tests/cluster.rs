@@ -1,5 +1,7 @@
 //! Clusters of real servers on loopback: what they share, and what they do when one stops, crashes, moves or lies.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where what it needs is not there")]
+
 mod support;
 
 use std::fs;
@@ -128,12 +130,8 @@ fn nothing_acknowledged_is_lost_when_a_server_is_killed_ten_times() {
 fn an_empty_server_joins_by_one_seed_and_catches_up() {
     let setups = Setup::cluster(&["au", "gb", "us", "nz"]);
     let (mut founders, mut newcomer) = (setups[..3].to_vec(), setups[3].clone());
-    let address = |setup: &Setup| setup.cluster.as_ref().unwrap().address.clone();
-    let known: Vec<String> = founders.iter().map(address).collect();
-    for setup in &mut founders {
-        let own = address(setup);
-        setup.cluster.as_mut().unwrap().peers = known.iter().filter(|peer| **peer != own).cloned().collect();
-    }
+    let known: Vec<String> = founders.iter().map(|setup| setup.cluster.as_ref().unwrap().address.clone()).collect();
+    founders.iter_mut().for_each(|setup| setup.cluster.as_mut().unwrap().peers.clone_from(&known));
     newcomer.cluster.as_mut().unwrap().peers = vec![known[2].clone()];
 
     let mut servers = cluster::start(founders);

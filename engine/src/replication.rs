@@ -24,6 +24,7 @@ pub(crate) mod serve;
 pub(crate) mod tree;
 
 pub use self::job::{Job, Verdict};
+pub(crate) use self::open::Origin;
 pub use self::records::{Corrupt, Recovered};
 pub(crate) use self::replica::{Author, DurableEdit, Effect, Replica, Ticket};
 pub use self::tree::Sum;

@@ -9,9 +9,10 @@ use knot_engine::Faults;
 use knot_engine::documents::{AutomergeDocument, ModelDocument};
 use serde::Serialize;
 
+use crate::report::{Counts, Report};
 use crate::scenario::{DocumentKind, Length, Profile, Scenario, Shape};
 use crate::trace::Sink;
-use crate::world::{Counts, Report, World};
+use crate::world::World;
 
 /// Failing seeds after which a campaign stops.
 pub const FAILURES_MAX: usize = 10;
@@ -43,12 +44,9 @@ pub fn replay_line(seed: u64, shape: &Shape) -> String {
     });
     let document = (shape.document != DocumentKind::Model).then(|| shape.document.name());
     let nodes = shape.nodes.map(|nodes| nodes.to_string());
-    for (option, value) in [
-        ("--profile", profile),
-        ("--length", length),
-        ("--document", document),
-        ("--nodes", nodes.as_deref()),
-    ] {
+    for (option, value) in
+        [("--profile", profile), ("--length", length), ("--document", document), ("--nodes", nodes.as_deref())]
+    {
         if let Some(value) = value {
             line.push_str(&format!(" {option} {value}"));
         }
@@ -174,10 +172,7 @@ struct CpuClock {
 
 impl CpuClock {
     fn start() -> Self {
-        Self {
-            cpu: thread_cpu(),
-            wall: Instant::now(),
-        }
+        Self { cpu: thread_cpu(), wall: Instant::now() }
     }
 
     fn elapsed(&self) -> Duration {

@@ -6,9 +6,11 @@ mod deleted;
 mod durability;
 mod entitlement;
 mod identity;
+mod idle;
 mod membership;
 mod phantom;
 mod queues;
+mod reads;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -18,8 +20,10 @@ use serde::Serialize;
 
 pub use self::convergence::settle_bound;
 pub(crate) use self::convergence::{Replica, Seen};
-pub use self::membership::{ACCURACY_GRACE, LOSS_ENVELOPE};
+pub(crate) use self::idle::Sent;
+pub use self::idle::{IDLE_AFTER, IDLE_DATAGRAM_BYTES_MAX, IDLE_FOR, IDLE_FRAME_BYTES_MAX, KNOCKS_BYTES_MAX};
 pub(crate) use self::membership::Observation;
+pub use self::membership::{ACCURACY_GRACE, LOSS_ENVELOPE};
 use crate::ledger::Ledger;
 use crate::tap::Tap;
 
@@ -51,6 +55,14 @@ pub enum Invariant {
     MembershipComplete,
     /// A healthy reachable server is not declared failed.
     MembershipAccurate,
+    /// A server shows what it has acknowledged.
+    ReadsOwnWrites,
+    /// An honest change is not put in quarantine.
+    HonestAccepted,
+    /// A process is not fenced while it is the only one of its server.
+    NotFenced,
+    /// Traffic falls back to idle.
+    Idle,
     /// Queues stay under their limits.
     QueuesBounded,
     /// An engine does not ask for the same moment for ever.
@@ -72,6 +84,10 @@ impl fmt::Display for Invariant {
             Self::Answered => "edit or read never answered",
             Self::MembershipComplete => "membership incomplete",
             Self::MembershipAccurate => "healthy member failed",
+            Self::ReadsOwnWrites => "acknowledged write not shown",
+            Self::HonestAccepted => "honest change in quarantine",
+            Self::NotFenced => "lone process fenced",
+            Self::Idle => "idle cluster is busy",
             Self::QueuesBounded => "queue over its limit",
             Self::Progress => "engine makes no progress",
         })
@@ -131,20 +147,9 @@ impl Checkers {
         }
     }
 
-    pub(crate) fn report(
-        &mut self,
-        invariant: Invariant,
-        at: Instant,
-        node: usize,
-        detail: impl FnOnce() -> String,
-    ) {
+    pub(crate) fn report(&mut self, invariant: Invariant, at: Instant, node: usize, detail: impl FnOnce() -> String) {
         if self.violations.len() < VIOLATIONS_MAX {
-            self.violations.push(Violation {
-                invariant,
-                at_us: at.as_micros(),
-                node,
-                detail: detail(),
-            });
+            self.violations.push(Violation { invariant, at_us: at.as_micros(), node, detail: detail() });
         }
     }
 

@@ -3,6 +3,9 @@
 //! Two images: what is durable, and on top of it what a start would read but a power cut would take (`tail`). Batches
 //! that wait are committed together, each whole or not at all, in order.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -91,22 +94,14 @@ impl Disk {
 
     /// How long one commit or read takes.
     fn latency(&mut self) -> Duration {
-        let DiskSpec {
-            commit_min_us,
-            commit_max_us,
-        } = self.spec;
+        let DiskSpec { commit_min_us, commit_max_us } = self.spec;
         let drawn = Duration::from_micros(self.draw.between(commit_min_us, commit_max_us + 1));
         self.slow.map_or(drawn, |slow| drawn + slow)
     }
 
     /// Ends the commit under way; also returns how long the next one takes, if batches wait.
     pub(crate) fn finish_commit(&mut self) -> (Commit, Option<Duration>) {
-        let mut commit = Commit {
-            events: Vec::new(),
-            durable: Vec::new(),
-            refused: Vec::new(),
-            tail_written: false,
-        };
+        let mut commit = Commit { events: Vec::new(), durable: Vec::new(), refused: Vec::new(), tail_written: false };
         let fails = std::mem::take(&mut self.fails_next);
         for batch in std::mem::take(&mut self.in_flight) {
             if fails {
@@ -217,9 +212,7 @@ impl Disk {
     /// Reads a range of what has been committed.
     pub(crate) fn load(&self, load: LoadId, query: &Query) -> StorageEvent {
         let start = (query.table, query.start.clone());
-        let within = |key: &Key| {
-            key.0 == query.table && (query.end.is_empty() || key.1 < query.end)
-        };
+        let within = |key: &Key| key.0 == query.table && (query.end.is_empty() || key.1 < query.end);
         let mut bytes = 0;
         let mut complete = true;
         let mut entries = Vec::new();
@@ -253,11 +246,7 @@ impl Disk {
             bytes += key.1.len() + value.len();
             entries.push((key.1.clone(), value));
         }
-        StorageEvent::Loaded {
-            load,
-            entries,
-            complete,
-        }
+        StorageEvent::Loaded { load, entries, complete }
     }
 }
 

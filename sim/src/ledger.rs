@@ -47,16 +47,8 @@ pub(crate) struct Ledger {
 impl Ledger {
     /// A write reaches a server.
     pub(crate) fn ask(&mut self, operation: &Operation, now: Instant) {
-        self.by_target
-            .entry(operation.target.clone())
-            .or_default()
-            .insert(operation.id);
-        let write = Write {
-            operation: operation.clone(),
-            asked: now,
-            outcome: Outcome::Pending,
-            excused: false,
-        };
+        self.by_target.entry(operation.target.clone()).or_default().insert(operation.id);
+        let write = Write { operation: operation.clone(), asked: now, outcome: Outcome::Pending, excused: false };
         self.writes.insert(operation.id, write);
     }
 

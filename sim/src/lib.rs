@@ -16,6 +16,7 @@ mod ledger;
 mod network;
 mod node;
 pub mod planted;
+pub mod report;
 pub mod scenario;
 mod tap;
 mod trace;

@@ -9,8 +9,8 @@ use clap::{Args, Parser, Subcommand};
 use knot_engine::Faults;
 use knot_sim::campaign::{self, Summary, replay_line, run_seed};
 use knot_sim::planted::{Detection, PLANTED, detect};
+use knot_sim::report::Report;
 use knot_sim::scenario::{DocumentKind, Length, Profile, Scenario, Shape};
-use knot_sim::world::Report;
 
 /// Simulates knot clusters under faults and checks what they promise.
 #[derive(Debug, Parser)]
@@ -248,16 +248,19 @@ fn print_summary(summary: &Summary, shape: &Shape) {
         ("events", counts.events.to_string()),
         ("datagrams", format!("{}, {} lost", counts.datagrams, counts.datagrams_lost)),
         ("frames", format!("{} on {} connections", counts.frames, counts.connects)),
-        ("edits", format!(
-            "{} acknowledged, {} refused, {} unknown",
-            counts.acknowledged, counts.refused, counts.unknown
-        )),
+        (
+            "edits",
+            format!("{} acknowledged, {} refused, {} unknown", counts.acknowledged, counts.refused, counts.unknown),
+        ),
         ("crashes", counts.crashes.to_string()),
         ("repairs", counts.repairs.to_string()),
         ("settled", format!("{middle:.1} s in the middle, {most:.1} s at most")),
     ];
     for (name, value) in rows {
         println!("{name:<10} {value}");
+    }
+    for (reason, count) in &counts.drops {
+        println!("dropped    {count:>8}  {reason}");
     }
 }
 

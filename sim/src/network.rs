@@ -5,6 +5,8 @@
 //! has stalled for [`STREAM_TIMEOUT`] is over on both ends.
 
 mod stream;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
@@ -40,31 +42,15 @@ pub(crate) enum Delivery {
     /// A datagram arrives at a server.
     Datagram { to: usize, bytes: Bytes },
     /// A process learns of a stream.
-    Session {
-        to: Process,
-        session: SessionId,
-        event: SessionEvent,
-    },
+    Session { to: Process, session: SessionId, event: SessionEvent },
     /// A connection attempt reaches the host it is for.
     Connect(Attempt),
     /// A frame reaches the end `side` of a stream.
-    Arrive {
-        stream: u64,
-        side: usize,
-        frame: Bytes,
-    },
+    Arrive { stream: u64, side: usize, frame: Bytes },
     /// A frame left the end `side` of a stream.
-    Departed {
-        stream: u64,
-        side: usize,
-        bytes: usize,
-    },
+    Departed { stream: u64, side: usize, bytes: usize },
     /// An end learns that its stream is over.
-    Break {
-        stream: u64,
-        side: usize,
-        why: Closed,
-    },
+    Break { stream: u64, side: usize, why: Closed },
     /// A stream that began to stall then is given up, if it stalls still.
     GiveUp { stream: u64, since: Instant },
 }
@@ -117,11 +103,7 @@ impl Links {
         let names = crate::scenario::zones(nodes);
         let zone_of = |node: &NodeSpec| names.iter().position(|name| *name == node.zone);
         let pairs = nodes.len() * nodes.len();
-        let draws = |kind: &str| {
-            (0..pairs)
-                .map(|pair| Draw::new(seed, &format!("{kind} {pair}")))
-                .collect()
-        };
+        let draws = |kind: &str| (0..pairs).map(|pair| Draw::new(seed, &format!("{kind} {pair}"))).collect();
         Self {
             spec: spec.clone(),
             zones: nodes.iter().filter_map(zone_of).collect(),
@@ -176,17 +158,11 @@ impl Links {
     }
 
     pub(crate) fn process_started(&mut self, process: Process) {
-        self.hosts[process.node] = Host {
-            up: true,
-            process: Some(process.start),
-        };
+        self.hosts[process.node] = Host { up: true, process: Some(process.start) };
     }
 
     pub(crate) fn process_died(&mut self, node: usize, host_stays_up: bool) {
-        self.hosts[node] = Host {
-            up: host_stays_up,
-            process: None,
-        };
+        self.hosts[node] = Host { up: host_stays_up, process: None };
     }
 
     fn runs(&self, process: Process) -> bool {
@@ -195,11 +171,7 @@ impl Links {
 
     fn base_latency(&self, from: usize, to: usize) -> Duration {
         let (one, other) = (self.zones[from], self.zones[to]);
-        let micros = if one == other {
-            self.spec.near_us
-        } else {
-            self.spec.far_us[one.max(other)][one.min(other)]
-        };
+        let micros = if one == other { self.spec.near_us } else { self.spec.far_us[one.max(other)][one.min(other)] };
         Duration::from_micros(micros) + self.lag[from] + self.lag[to]
     }
 
@@ -209,13 +181,7 @@ impl Links {
     }
 
     /// Sends a datagram from one server to another, into `plan`.
-    pub(crate) fn send_datagram(
-        &mut self,
-        (from, to): (usize, usize),
-        bytes: &Bytes,
-        now: Instant,
-        plan: &mut Plan,
-    ) {
+    pub(crate) fn send_datagram(&mut self, (from, to): (usize, usize), bytes: &Bytes, now: Instant, plan: &mut Plan) {
         self.counts.datagrams += 1;
         if from == to {
             let bytes = bytes.clone();

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use knot_engine::documents::Document;
 use knot_engine::{
-    Address, Config, EditId, Engine, Faults, Instant, Limits, NodeKey, ReadId, Recovered,
-    SessionId, Table,
+    Address, Config, EditId, Engine, Faults, Instant, Limits, NodeKey, ReadId, Recovered, SessionId, Table,
 };
 
 use crate::disk::{Disk, Image};
@@ -19,8 +18,8 @@ const SEEDS: usize = 3;
 /// Why a read was asked for.
 #[derive(Clone, Debug)]
 pub(crate) enum ReadFor {
-    /// A client's.
-    Client(Target),
+    /// A client's, and when it asked.
+    Client(Target, Instant),
     /// The value of a document at the end.
     AuditValue,
     /// The history of a document at the end.
@@ -65,6 +64,8 @@ pub(crate) struct Node<D: Document> {
     /// Faults that keep it down.
     pub(crate) held_down: u32,
     pub(crate) moves: u32,
+    /// When its disk was last set back.
+    pub(crate) restored: Instant,
     starts: u32,
     clean: bool,
     draw: Draw,
@@ -79,14 +80,12 @@ impl<D: Document> Node<D> {
             spec: scenario.nodes[index].clone(),
             key: NodeKey::from_bytes(keys.bytes()),
             bounds: scenario.bounds.clone(),
-            disk: Disk::new(
-                scenario.disk.clone(),
-                Draw::new(seed, &format!("disk {index}")),
-            ),
+            disk: Disk::new(scenario.disk.clone(), Draw::new(seed, &format!("disk {index}"))),
             running: None,
             paused: 0,
             held_down: 0,
             moves: 0,
+            restored: Instant::ZERO,
             starts: 0,
             clean: true,
             draw: Draw::new(seed, &format!("process {index}")),
@@ -108,9 +107,7 @@ impl<D: Document> Node<D> {
         let mut recovered = Recovered::new(!self.clean);
         for table in [Table::Meta, Table::Documents] {
             for ((_, key), value) in image.iter().filter(|((of, _), _)| *of == table) {
-                recovered
-                    .push(table, key, value)
-                    .expect("an engine reads what it wrote");
+                recovered.push(table, key, value).expect("an engine reads what it wrote");
             }
         }
         let config = self.config();
@@ -160,9 +157,6 @@ impl<D: Document> Node<D> {
     }
 
     fn seeds(&self, nodes: usize) -> Vec<Address> {
-        (0..nodes.min(SEEDS))
-            .filter(|&seed| self.spec.own_seed || seed != self.index)
-            .map(seed_address)
-            .collect()
+        (0..nodes.min(SEEDS)).filter(|&seed| self.spec.own_seed || seed != self.index).map(seed_address).collect()
     }
 }

@@ -73,10 +73,7 @@ pub struct Detection {
 /// Looks for `planted` from seed `first` on, in at most `seeds_max` seeds.
 #[must_use]
 pub fn detect(planted: &Planted, first: u64, seeds_max: u64) -> Detection {
-    let shape = Shape {
-        document: planted.document,
-        ..Shape::default()
-    };
+    let shape = Shape { document: planted.document, ..Shape::default() };
     let found = (first..first + seeds_max).find_map(|seed| {
         let report = run_seed(seed, &shape, planted.faults(), None);
         let violation = report.violations.into_iter().next()?;

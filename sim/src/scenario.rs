@@ -142,8 +142,7 @@ impl Target {
     /// When a scenario file holds a name that no document can have.
     #[must_use]
     pub fn id(&self) -> DocumentId {
-        DocumentId::new(self.scope(), &self.collection, &self.key)
-            .expect("a scenario's documents have valid names")
+        DocumentId::new(self.scope(), &self.collection, &self.key).expect("a scenario's documents have valid names")
     }
 
     /// Which servers hold it.

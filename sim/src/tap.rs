@@ -79,9 +79,7 @@ impl Tap {
     /// The changes of a batch, numbered.
     pub(crate) fn read(&mut self, writes: &[Write]) -> Vec<ChangeNo> {
         let entries = writes.iter().filter(|write| write.table == Table::Changes);
-        entries
-            .filter_map(|write| self.number(write.value.as_ref()?))
-            .collect()
+        entries.filter_map(|write| self.number(write.value.as_ref()?)).collect()
     }
 
     fn number(&mut self, stored: &Bytes) -> Option<ChangeNo> {

@@ -28,12 +28,7 @@ impl Trace {
     /// An empty trace that also writes its events to `sink`, if there is one.
     #[must_use]
     pub(crate) fn new(sink: Option<Sink>) -> Self {
-        Self {
-            hasher: blake3::Hasher::new(),
-            buffer: Vec::with_capacity(BUFFER_BYTES),
-            events: 0,
-            sink,
-        }
+        Self { hasher: blake3::Hasher::new(), buffer: Vec::with_capacity(BUFFER_BYTES), events: 0, sink }
     }
 
     /// Adds an event: when, where, what and its content.

@@ -58,19 +58,13 @@ pub(crate) fn request(operation: &Operation) -> Option<EditRequest> {
         Action::Put => Edit::Put(put_value(operation.id, own, mark)),
         Action::Merge => Edit::MergePatch(own),
         Action::Nest => Edit::MergePatch(nested),
-        Action::Increment => Edit::Increment {
-            pointer: "/count".to_owned(),
-            by: increment_of(operation.id),
-        },
+        Action::Increment => Edit::Increment { pointer: "/count".to_owned(), by: increment_of(operation.id) },
         Action::Delete => Edit::Delete,
         Action::Read => return None,
     };
     let mut request = EditRequest::new(operation.target.id(), edit);
     if matches!(operation.action, Action::Create | Action::CreateNested) {
-        request.precondition = Precondition {
-            if_match: None,
-            if_none_match: Some(EtagMatch::Any),
-        };
+        request.precondition = Precondition { if_match: None, if_none_match: Some(EtagMatch::Any) };
     }
     request.replicas = operation.replicas;
     request.timeout = REPLICAS_TIMEOUT;
@@ -92,20 +86,9 @@ fn zone_mark(zone: &str) -> String {
 
 /// The operations of `seed` until `quiet_at_ms`.
 #[must_use]
-pub(crate) fn generate(
-    seed: u64,
-    document: DocumentKind,
-    nodes: &[NodeSpec],
-    quiet_at_ms: u64,
-) -> Vec<Operation> {
+pub(crate) fn generate(seed: u64, document: DocumentKind, nodes: &[NodeSpec], quiet_at_ms: u64) -> Vec<Operation> {
     let draw = Draw::new(seed, "workload");
-    let mut generator = Generator {
-        draw,
-        document,
-        nodes,
-        zones: zones(nodes),
-        operations: Vec::new(),
-    };
+    let mut generator = Generator { draw, document, nodes, zones: zones(nodes), operations: Vec::new() };
     generator.steady(quiet_at_ms * 1_000);
     if generator.draw.chance(250) {
         generator.bulk(quiet_at_ms * 1_000);
@@ -159,11 +142,7 @@ impl Generator<'_> {
         let node = self.draw.index(self.nodes.len());
         let mut at_us = self.draw.between(BEGIN_US, until_us.max(BEGIN_US + 1));
         for index in 0..self.draw.between(BULK_MIN, BULK_MAX) {
-            let target = Target {
-                zone: None,
-                collection: "bulk".to_owned(),
-                key: format!("b{index}"),
-            };
+            let target = Target { zone: None, collection: "bulk".to_owned(), key: format!("b{index}") };
             self.push(at_us, node, target, Action::Put);
             at_us += self.draw.between(10, 2_000);
         }
@@ -173,23 +152,12 @@ impl Generator<'_> {
         let id = u32::try_from(self.operations.len()).unwrap_or(u32::MAX);
         let waits = action != Action::Read && self.draw.chance(150);
         let replicas = if waits { 1 + self.draw.index(2) } else { 0 };
-        self.operations.push(Operation {
-            id,
-            at_us,
-            node,
-            target,
-            action,
-            replicas,
-        });
+        self.operations.push(Operation { id, at_us, node, target, action, replicas });
     }
 
     fn target(&mut self, keys: usize, at_us: u64) -> Target {
         let zone = self.draw.chance(350).then(|| *self.draw.pick(&self.zones));
-        let kind = if self.draw.chance(500) {
-            GROWING
-        } else {
-            "users"
-        };
+        let kind = if self.draw.chance(500) { GROWING } else { "users" };
         // Keys come up anew, so that documents are created all along.
         let age = at_us / 4_000_000;
         let key = if self.draw.chance(400) {
@@ -209,9 +177,8 @@ impl Generator<'_> {
 
     /// Mostly a server that holds the document; now and then one that must refuse.
     fn server_of(&mut self, target: &Target) -> usize {
-        let holders: Vec<usize> = (0..self.nodes.len())
-            .filter(|&index| target.is_held_in(&self.nodes[index].zone))
-            .collect();
+        let holders: Vec<usize> =
+            (0..self.nodes.len()).filter(|&index| target.is_held_in(&self.nodes[index].zone)).collect();
         if holders.is_empty() || self.draw.chance(20) {
             self.draw.index(self.nodes.len())
         } else {

@@ -5,20 +5,22 @@
 
 mod faults;
 mod outputs;
+mod queue;
 mod settle;
 
-use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use knot_engine::documents::Document;
-use knot_engine::{Engine, Faults, Instant, SessionEvent, StorageEvent, Verdict};
+use knot_engine::{Engine, Faults, Instant, SessionEvent, StorageEvent};
 
-use crate::checker::{Checkers, Invariant, Violation};
+use self::queue::{Happening, Queue};
+use crate::checker::{Checkers, Invariant};
 use crate::draw::Draw;
 use crate::ledger::Outcome;
 use crate::network::{Delivery, Links, Plan, Process, Streams};
 use crate::node::{Node, ReadFor};
+use crate::report::{Counts, Report};
 use crate::scenario::Scenario;
 use crate::tap::Tap;
 use crate::trace::{Sink, Trace};
@@ -29,131 +31,12 @@ const IDLE_WAKES_MAX: u32 = 1_000;
 /// How often queues are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// What happens.
-#[derive(Debug)]
-enum Happening<D: Document> {
-    Network(Delivery),
-    Wake(Process, Instant),
-    CommitDone(Process),
-    Load(Process, knot_engine::LoadId, knot_engine::Query),
-    Verdict(Process, Box<Verdict<D>>),
-    Operation(usize),
-    FaultBegins(usize),
-    FaultEnds(usize),
-    Start(usize),
-    Exit(Process),
-    Look,
-}
-
-struct Entry<D: Document> {
-    at: Instant,
-    number: u64,
-    what: Happening<D>,
-}
-
-impl<D: Document> PartialEq for Entry<D> {
-    fn eq(&self, other: &Self) -> bool {
-        (self.at, self.number) == (other.at, other.number)
-    }
-}
-
-impl<D: Document> Eq for Entry<D> {}
-
-impl<D: Document> PartialOrd for Entry<D> {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl<D: Document> Ord for Entry<D> {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.number).cmp(&(other.at, other.number))
-    }
-}
-
-/// What a run did, in numbers.
-#[derive(Clone, Debug, Default, serde::Serialize)]
-pub struct Counts {
-    /// Events.
-    pub events: u64,
-    /// Datagrams sent.
-    pub datagrams: u64,
-    /// Of these, those that did not arrive.
-    pub datagrams_lost: u64,
-    /// Frames sent.
-    pub frames: u64,
-    /// Connections tried.
-    pub connects: u64,
-    /// Edits acknowledged.
-    pub acknowledged: u64,
-    /// Edits refused.
-    pub refused: u64,
-    /// Edits whose server died first.
-    pub unknown: u64,
-    /// Processes that were ended by a fault.
-    pub crashes: u64,
-    /// Changes on disks.
-    pub changes: u64,
-    /// Repairs begun.
-    pub repairs: u64,
-}
-
-impl Counts {
-    /// Adds another run's.
-    pub(crate) fn add(&mut self, other: &Self) {
-        let Self {
-            events,
-            datagrams,
-            datagrams_lost,
-            frames,
-            connects,
-            acknowledged,
-            refused,
-            unknown,
-            crashes,
-            changes,
-            repairs,
-        } = other;
-        self.events += events;
-        self.datagrams += datagrams;
-        self.datagrams_lost += datagrams_lost;
-        self.frames += frames;
-        self.connects += connects;
-        self.acknowledged += acknowledged;
-        self.refused += refused;
-        self.unknown += unknown;
-        self.crashes += crashes;
-        self.changes += changes;
-        self.repairs += repairs;
-    }
-}
-
-/// How a run ended.
-#[derive(Clone, Debug, serde::Serialize)]
-pub struct Report {
-    /// Its seed.
-    pub seed: u64,
-    /// How many servers.
-    pub nodes: usize,
-    /// What did not hold; empty when all is well.
-    pub violations: Vec<Violation>,
-    /// The hash of all that happened.
-    pub trace: String,
-    /// How much virtual time passed, in microseconds.
-    pub simulated_us: u64,
-    /// How long the cluster took to settle once faults had stopped, in microseconds; none when it did not.
-    pub settled_us: Option<u64>,
-    /// Numbers.
-    pub counts: Counts,
-}
-
 /// One run.
 pub struct World<D: Document> {
     scenario: Scenario,
     planted: Faults,
     now: Instant,
-    inserted: u64,
-    queue: BinaryHeap<Reverse<Entry<D>>>,
+    queue: Queue<D>,
     nodes: Vec<Node<D>>,
     /// What waits for a process that is not scheduled.
     backlogs: Vec<Vec<Happening<D>>>,
@@ -173,10 +56,7 @@ pub struct World<D: Document> {
 
 impl<D: Document> std::fmt::Debug for World<D> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("World")
-            .field("seed", &self.scenario.seed)
-            .field("now", &self.now)
-            .finish_non_exhaustive()
+        f.debug_struct("World").field("seed", &self.scenario.seed).field("now", &self.now).finish_non_exhaustive()
     }
 }
 
@@ -184,9 +64,7 @@ impl<D: Document> World<D> {
     /// A world in which `scenario` is about to happen, with `planted` bugs in every engine.
     #[must_use]
     pub fn new(scenario: Scenario, planted: Faults, sink: Option<Sink>) -> Self {
-        let nodes: Vec<Node<D>> = (0..scenario.nodes.len())
-            .map(|index| Node::new(index, &scenario))
-            .collect();
+        let nodes: Vec<Node<D>> = (0..scenario.nodes.len()).map(|index| Node::new(index, &scenario)).collect();
         let targets: BTreeSet<_> = scenario.operations.iter().map(|operation| &operation.target).collect();
         let genesis = targets.iter().map(|target| D::genesis_hash(&target.id())).collect();
         let tap = Tap::new(|bytes| D::header(bytes).ok(), nodes.len());
@@ -195,8 +73,7 @@ impl<D: Document> World<D> {
         let mut world = Self {
             planted,
             now: Instant::ZERO,
-            inserted: 0,
-            queue: BinaryHeap::new(),
+            queue: Queue::default(),
             links: Links::new(scenario.seed, &scenario.network, &scenario.nodes),
             streams: Streams::default(),
             verdicts: Draw::new(scenario.seed, "verdicts"),
@@ -243,11 +120,15 @@ impl<D: Document> World<D> {
         let settled = self.settle();
         if settled.is_some() {
             self.audit();
+            self.idle();
         }
         self.report(settled)
     }
 
-    fn report(self, settled: Option<Duration>) -> Report {
+    fn report(mut self, settled: Option<Duration>) -> Report {
+        for running in self.nodes.iter().filter_map(|node| node.running.as_ref()) {
+            self.counts.add_drops(running.engine.stats());
+        }
         let mut counts = self.counts;
         for write in self.checkers.ledger.writes() {
             match write.outcome {
@@ -278,13 +159,7 @@ impl<D: Document> World<D> {
     }
 
     fn insert(&mut self, at: Instant, what: Happening<D>) {
-        self.inserted += 1;
-        let entry = Entry {
-            at: at.max(self.now),
-            number: self.inserted,
-            what,
-        };
-        self.queue.push(Reverse(entry));
+        self.queue.insert(at.max(self.now), what);
     }
 
     fn insert_plan(&mut self, plan: Plan) {
@@ -295,16 +170,11 @@ impl<D: Document> World<D> {
 
     /// Lets happen what happens before `end`, unless a promise breaks.
     fn run_until(&mut self, end: Instant) {
-        while !self.is_broken() {
-            match self.queue.peek() {
-                Some(Reverse(entry)) if entry.at < end => {}
-                _ => break,
-            }
-            let Some(Reverse(entry)) = self.queue.pop() else {
-                break;
-            };
-            self.now = entry.at;
-            self.happen(entry.what);
+        while !self.is_broken()
+            && let Some((at, what)) = self.queue.pop_before(end)
+        {
+            self.now = at;
+            self.happen(what);
         }
         if !self.is_broken() {
             self.now = end;
@@ -381,8 +251,7 @@ impl<D: Document> World<D> {
             && running.idle_wakes > IDLE_WAKES_MAX
         {
             let stuck = || format!("timer {kind:?} is due for ever");
-            self.checkers
-                .report(Invariant::Progress, now, process.node, stuck);
+            self.checkers.report(Invariant::Progress, now, process.node, stuck);
             return;
         }
         self.drain(process);
@@ -427,12 +296,13 @@ impl<D: Document> World<D> {
     fn on_storage(&mut self, process: Process, event: StorageEvent) {
         self.trace.add(self.now, process.node, storage_name(&event), &[]);
         self.trace.log(self.now, process.node, || match &event {
-            StorageEvent::Loaded {
-                load,
-                entries,
-                complete,
-            } => format!("loaded {load:?}: {} entries, complete {complete}", entries.len()),
-            other => format!("disk: {other:?}"),
+            StorageEvent::Loaded { load, entries, complete } => {
+                format!("loaded {load:?}: {} entries, complete {complete}", entries.len())
+            }
+            StorageEvent::Persisted(_)
+            | StorageEvent::Full(_)
+            | StorageEvent::Failed(_)
+            | StorageEvent::LoadFailed(_) => format!("disk: {event:?}"),
         });
         self.tell(process, |engine, now| engine.handle_storage(event, now));
     }
@@ -444,10 +314,7 @@ impl<D: Document> World<D> {
         let Some(running) = &mut self.nodes[node].running else {
             return;
         };
-        let process = Process {
-            node,
-            start: running.start,
-        };
+        let process = Process { node, start: running.start };
         match workload::request(&operation) {
             Some(request) => {
                 self.checkers.ledger.ask(&operation, now);
@@ -456,7 +323,7 @@ impl<D: Document> World<D> {
             }
             None => {
                 let read = running.engine.read(&operation.target.id(), false, now);
-                running.reads.insert(read, ReadFor::Client(operation.target.clone()));
+                running.reads.insert(read, ReadFor::Client(operation.target.clone(), now));
             }
         }
         self.trace.add(now, node, "operation", &operation.id.to_le_bytes());
@@ -483,22 +350,14 @@ impl<D: Document> World<D> {
                     self.open_stream(attempt.from, attempt.session, taker, &mut plan);
                 }
             }
-            Delivery::Arrive {
-                stream,
-                side,
-                frame,
-            } => {
+            Delivery::Arrive { stream, side, frame } => {
                 let end = (stream, side);
                 let arrived = self.streams.on_arrive(&self.links, end, frame, now, &mut plan);
                 if let Some((process, session, frame)) = arrived {
                     self.on_session(process, session, SessionEvent::Frame(frame));
                 }
             }
-            Delivery::Departed {
-                stream,
-                side,
-                bytes,
-            } => {
+            Delivery::Departed { stream, side, bytes } => {
                 if let Some((process, session, queued)) = self.streams.on_departed(stream, side, bytes) {
                     self.on_session(process, session, SessionEvent::Writable { queued });
                 }
@@ -516,13 +375,7 @@ impl<D: Document> World<D> {
     }
 
     /// Two processes met: each learns who the other is.
-    fn open_stream(
-        &mut self,
-        from: Process,
-        session: knot_engine::SessionId,
-        taker: Process,
-        plan: &mut Plan,
-    ) {
+    fn open_stream(&mut self, from: Process, session: knot_engine::SessionId, taker: Process, plan: &mut Plan) {
         let Some(opener) = &self.nodes[from.node].running else {
             return;
         };
@@ -555,7 +408,7 @@ impl<D: Document> World<D> {
         self.trace.log(self.now, to.node, || match &event {
             SessionEvent::Frame(frame) => format!("{session:?} frame of {} bytes", frame.len()),
             SessionEvent::Opened(peer) => format!("{session:?} opened to {}", peer.node()),
-            other => format!("{session:?} {other:?}"),
+            SessionEvent::Writable { .. } | SessionEvent::Closed(_) => format!("{session:?} {event:?}"),
         });
         self.tell(to, |engine, now| engine.handle_session(session, event, now));
     }

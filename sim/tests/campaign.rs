@@ -11,10 +11,7 @@ use knot_sim::scenario::{DocumentKind, Profile, Scenario, Shape};
 const SEEDS_TO_DETECTION_MAX: u64 = 100;
 
 fn knot_sim(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_knot-sim"))
-        .args(arguments)
-        .output()
-        .expect("knot-sim starts")
+    Command::new(env!("CARGO_BIN_EXE_knot-sim")).args(arguments).output().expect("knot-sim starts")
 }
 
 fn assert_well(summary: &Summary, shape: &Shape) {
@@ -37,20 +34,14 @@ fn promises_hold_under_faults() {
 
 #[test]
 fn promises_hold_under_faults_with_automerge() {
-    let shape = Shape {
-        document: DocumentKind::Automerge,
-        ..Shape::default()
-    };
+    let shape = Shape { document: DocumentKind::Automerge, ..Shape::default() };
     let summary = campaign::run(0..6, &shape, Faults::default(), 2, &|_, _| {});
     assert_well(&summary, &shape);
 }
 
 #[test]
 fn nothing_goes_wrong_where_nothing_is_wrong() {
-    let shape = Shape {
-        profile: Profile::Calm,
-        ..Shape::default()
-    };
+    let shape = Shape { profile: Profile::Calm, ..Shape::default() };
     let summary = campaign::run(0..10, &shape, Faults::default(), 2, &|_, _| {});
     assert_well(&summary, &shape);
     assert_eq!(summary.counts.unknown, 0, "every edit has its answer");
@@ -90,10 +81,7 @@ fn a_failing_seed_prints_the_line_that_replays_it() {
     let campaign = knot_sim(&[&["run", "--seeds", "0..5", "--jobs", "1"][..], &planted].concat());
     assert_eq!(campaign.status.code(), Some(1));
     let printed = String::from_utf8(campaign.stdout).expect("text");
-    let line = printed
-        .lines()
-        .find_map(|line| line.trim().strip_prefix("replay: knot-sim "))
-        .expect("a replay line");
+    let line = printed.lines().find_map(|line| line.trim().strip_prefix("replay: knot-sim ")).expect("a replay line");
     let arguments: Vec<&str> = line.split_whitespace().collect();
     let replay = knot_sim(&[&arguments[..], &planted].concat());
     assert_eq!(replay.status.code(), Some(1), "{line}");

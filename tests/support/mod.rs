@@ -115,17 +115,15 @@ impl Setup {
         }
     }
 
-    /// Servers that know each other, on free ports, with one key and one token. Names are `n0`, `n1` and so on.
+    /// Servers that know each other, on free ports, with one key and one token. Names are `n0`, `n1` and so on. Each
+    /// lists all as peers, itself too, so that one list serves all.
     pub fn cluster(zones: &[&str]) -> Vec<Self> {
         let addresses: Vec<String> = zones.iter().map(|_| format!("127.0.0.1:{}", free_port())).collect();
         let setup = |(index, zone): (usize, &&str)| {
             let mut setup = Self::new(&format!("n{index}"), zone);
             setup.token = Some("a-token-that-all-of-them-share".to_owned());
-            setup.cluster = Some(Cluster {
-                key: KEY.to_owned(),
-                address: addresses[index].clone(),
-                peers: addresses.iter().filter(|address| **address != addresses[index]).cloned().collect(),
-            });
+            setup.cluster =
+                Some(Cluster { key: KEY.to_owned(), address: addresses[index].clone(), peers: addresses.clone() });
             setup
         };
         zones.iter().enumerate().map(setup).collect()

@@ -12,7 +12,7 @@ use crate::identity::{ChangeHash, NodeId};
 use crate::random::Random;
 use crate::replication::pull::{Pull, Task};
 use crate::replication::tree::{FANOUT, Sum};
-use crate::replication::Ticket;
+use crate::replication::{Origin, Ticket};
 use crate::time::Instant;
 use crate::wire::{Differences, DocumentChanges, DocumentHeads, Frame, PREFIX_BYTES_MAX, Root, Wanted, heads_bytes};
 
@@ -182,7 +182,10 @@ impl<D: Document> Engine<D> {
         }
         self.repairs.random.shuffle(&mut due);
         for (peer, scope) in due {
-            let busy = self.repairs.pulls.iter().any(|pull| pull.scope == scope && pull.is_comparing() && !pull.is_stalled(now));
+            let busy =
+                self.repairs.pulls.iter().any(|pull| {
+                    pull.scope == scope && pull.is_comparing() && (pull.peer == peer || !pull.is_stalled(now))
+                });
             let Some(session) = self.sessions.of(peer) else { continue };
             if busy || self.repairs.pulls.len() >= PULLS_MAX {
                 continue;
@@ -370,7 +373,7 @@ impl<D: Document> Engine<D> {
         let Some(pull) = self.repairs.pulls.iter_mut().find(|pull| pull.peer == peer && pull.awaits(request)) else {
             // Late, most likely: its changes are as good as pushed ones, and the gate is the same.
             self.stats.dropped("window of a repair that is over");
-            self.replica.receive(peer, changes, None, now, &mut self.stats);
+            self.replica.receive(peer, Origin::Repair, changes, None, now, &mut self.stats);
             return;
         };
         let next = if self.faults.window_truncated { None } else { next };
@@ -378,7 +381,7 @@ impl<D: Document> Engine<D> {
         let ticket = self.spread.ticket();
         let ends = if next.is_some() { ends::<D>(&changes) } else { Vec::new() };
         pull.window(request, ticket, next, ends, now);
-        self.replica.receive(peer, changes, Some(ticket), now, &mut self.stats);
+        self.replica.receive(peer, Origin::Repair, changes, Some(ticket), now, &mut self.stats);
     }
 
     /// A window of a repair is durable, or could not be taken whole.

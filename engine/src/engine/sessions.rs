@@ -7,7 +7,7 @@ use crate::documents::{Document, Scope};
 use crate::engine::Engine;
 use crate::identity::{Address, NodeId, PeerIdentity, SessionId};
 use crate::membership::{Closed, Via};
-use crate::replication::Ticket;
+use crate::replication::{Origin, Ticket};
 use crate::time::Instant;
 use crate::wire::Frame;
 
@@ -265,7 +265,7 @@ impl<D: Document> Engine<D> {
             }
             Frame::Push { seq, ack, changes } => {
                 let ticket = ack.then(|| self.spread.expect(id, seq));
-                self.replica.receive(peer, changes, ticket, now, &mut self.stats);
+                self.replica.receive(peer, Origin::Push, changes, ticket, now, &mut self.stats);
             }
             Frame::Held { seq } => {
                 for (edit, edited) in self.spread.waits.held(seq, peer) {

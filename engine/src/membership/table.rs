@@ -1,6 +1,7 @@
 //! The rule by which beliefs merge, and the table of members that it is applied to.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::message::{BUCKETS, Standing, Update};
 use super::{Member, Record, Status};
@@ -45,13 +46,7 @@ impl Fact {
 }
 
 fn label(record: &Record) -> impl Ord {
-    (
-        &record.name,
-        &record.zone,
-        &record.addresses,
-        &record.version,
-        &record.url,
-    )
+    (&record.name, &record.zone, &record.addresses, &record.version, &record.url)
 }
 
 /// What else this node keeps of a member.
@@ -72,6 +67,8 @@ pub(super) struct Entry {
 pub(super) struct Link {
     /// A stream session is open, since then.
     pub(super) open: Option<Instant>,
+    /// When a stream session last brought a message of the member's.
+    pub(super) heard: Option<Instant>,
     /// Datagrams between the two present boots have verified.
     pub(super) datagrams: bool,
     /// Probes in a row that only the stream answered.
@@ -89,12 +86,19 @@ pub(super) struct Link {
 }
 
 impl Entry {
+    /// Whether the stream has been silent throughout a suspicion, during which every probe goes through it as well. What
+    /// waits in it is sent again less and less often, and so may come long after the network is whole.
+    pub(super) fn is_stream_stuck(&self, patience: Duration, now: Instant) -> bool {
+        let since = self.member.since;
+        let before = |at: Option<Instant>| at.is_none_or(|at| at < since);
+        self.member.status == Status::Suspect
+            && self.link.open.is_some_and(|opened| opened < since)
+            && before(self.link.heard)
+            && now.since(since) > patience
+    }
+
     pub(super) fn fact(&self) -> Fact {
-        Fact {
-            record: self.member.record.clone(),
-            status: self.member.status,
-            retired: !self.member.durable,
-        }
+        Fact { record: self.member.record.clone(), status: self.member.status, retired: !self.member.durable }
     }
 
     pub(super) fn version(&self) -> (Incarnation, Boot) {
@@ -127,17 +131,9 @@ impl Entry {
 
 pub(super) fn render(record: &Record, standing: Standing, full: bool) -> Update {
     if full {
-        Update::Full {
-            record: record.clone(),
-            standing,
-        }
+        Update::Full { record: record.clone(), standing }
     } else {
-        Update::Brief {
-            node: record.node,
-            boot: record.boot,
-            incarnation: record.incarnation,
-            standing,
-        }
+        Update::Brief { node: record.node, boot: record.boot, incarnation: record.incarnation, standing }
     }
 }
 
@@ -152,10 +148,7 @@ pub(super) struct Table {
 
 impl Table {
     pub(super) fn new() -> Self {
-        Self {
-            buckets: vec![0; BUCKETS],
-            ..Self::default()
-        }
+        Self { buckets: vec![0; BUCKETS], ..Self::default() }
     }
 
     pub(super) fn get(&self, node: &NodeId) -> Option<&Entry> {
@@ -172,18 +165,9 @@ impl Table {
     }
 
     /// The first that `wanted` picks after `node`, going round.
-    pub(super) fn next_after(
-        &self,
-        node: &NodeId,
-        wanted: impl Fn(&Entry) -> bool,
-    ) -> Option<NodeId> {
-        let after = self
-            .entries
-            .range((std::ops::Bound::Excluded(*node), std::ops::Bound::Unbounded));
-        after
-            .chain(self.entries.range(..=*node))
-            .find(|(_, entry)| wanted(entry))
-            .map(|(id, _)| *id)
+    pub(super) fn next_after(&self, node: &NodeId, wanted: impl Fn(&Entry) -> bool) -> Option<NodeId> {
+        let after = self.entries.range((std::ops::Bound::Excluded(*node), std::ops::Bound::Unbounded));
+        after.chain(self.entries.range(..=*node)).find(|(_, entry)| wanted(entry)).map(|(id, _)| *id)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -234,10 +218,7 @@ impl Table {
         self.hash(entry, u64::wrapping_add);
         if entry.is_live() {
             self.live += 1;
-            *self
-                .zones
-                .entry(entry.member.record.zone.clone())
-                .or_default() += 1;
+            *self.zones.entry(entry.member.record.zone.clone()).or_default() += 1;
         }
     }
 
@@ -282,16 +263,12 @@ mod tests {
     impl Arbitrary for Fact {
         fn arbitrary(g: &mut Gen) -> Self {
             let pick = |g: &mut Gen, n: u32| u32::arbitrary(g) % n;
-            let status =
-                [Status::Alive, Status::Suspect, Status::Failed, Status::Left][pick(g, 4) as usize];
+            let status = [Status::Alive, Status::Suspect, Status::Failed, Status::Left][pick(g, 4) as usize];
             Self {
                 record: Record {
                     node: NodeId([7; 16]),
                     boot: Boot([u8::try_from(pick(g, 2)).unwrap(); 16]),
-                    incarnation: Incarnation {
-                        starts: pick(g, 2),
-                        refutations: pick(g, 2),
-                    },
+                    incarnation: Incarnation { starts: pick(g, 2), refutations: pick(g, 2) },
                     name: ["a", "b"][pick(g, 2) as usize].to_owned(),
                     zone: "z".to_owned(),
                     addresses: Vec::new(),
@@ -318,8 +295,6 @@ mod tests {
                 && join(a.clone(), &a) == a
                 && join(ab.clone(), &b) == ab
         }
-        QuickCheck::new()
-            .tests(5_000)
-            .quickcheck(holds as fn(Fact, Fact, Fact) -> bool);
+        QuickCheck::new().tests(5_000).quickcheck(holds as fn(Fact, Fact, Fact) -> bool);
     }
 }

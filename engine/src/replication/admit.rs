@@ -57,7 +57,7 @@ impl<D: Document> Replica<D> {
         incoming: Incoming,
         quarantine: Option<crate::documents::Quarantine>,
     ) {
-        self.append(key, header, incoming.chunk, quarantine, false);
+        self.append(key, header, incoming.chunk, quarantine, incoming.origin);
         if let Some(ticket) = incoming.ticket {
             self.batches.then(Done::Ticket(ticket));
         }
@@ -66,12 +66,12 @@ impl<D: Document> Replica<D> {
         let Some(open) = self.open.get_mut(&key) else { return };
         for chunk in orphans {
             self.incoming_bytes += chunk.len();
-            open.incoming.push_back(Incoming { chunk, ticket: None, from: None });
+            open.incoming.push_back(Incoming { chunk, ticket: None, from: None, origin: incoming.origin });
         }
     }
 
     fn orphaned(&mut self, key: DocKey, header: &ChangeHeader, incoming: Incoming, stats: &mut Stats) {
-        let Incoming { chunk, ticket, from } = incoming;
+        let Incoming { chunk, ticket, from, origin: _ } = incoming;
         for _ in 0..self.orphans.keep(key, header.hash, chunk) {
             stats.dropped("orphans without room");
         }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+use super::open::Origin;
 use super::records::{DocKey, DocumentRecord};
 use super::replica::{DurableEdit, Ticket};
 use crate::api::{BatchId, DocumentView, ReadError, ReadId};
@@ -15,7 +16,7 @@ pub(crate) enum Done {
     /// The node's own record.
     Node,
     /// A document's new state; `authored` is the change if it was made here.
-    Update { key: DocKey, record: Box<DocumentRecord>, authored: Option<Bytes> },
+    Update { key: DocKey, record: Box<DocumentRecord>, authored: Option<Bytes>, origin: Origin },
     /// An edit's answer.
     Edit(DurableEdit),
     /// A read of state that this batch makes durable.

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::job::{Job, Verdict};
-use super::open::{Content, Waiter};
+use super::open::{Content, Origin, Waiter};
 use super::records::{DocKey, StoredChange, change_write, changes_of};
 use super::replica::{Effect, Purpose, Replica};
 use crate::api::{EditError, Event, HistoryEntry, LoadId, ReadError};
@@ -101,7 +101,14 @@ impl<D: Document> Replica<D> {
         self.effects.push_back(Effect::Verify(job));
     }
 
-    pub(crate) fn loaded(&mut self, load: LoadId, entries: &[(Bytes, Bytes)], complete: bool, now: Instant, stats: &mut Stats) {
+    pub(crate) fn loaded(
+        &mut self,
+        load: LoadId,
+        entries: &[(Bytes, Bytes)],
+        complete: bool,
+        now: Instant,
+        stats: &mut Stats,
+    ) {
         match self.loads.remove(&load) {
             Some(Purpose::Open(key)) => {
                 self.opened(key, entries, stats);
@@ -213,7 +220,7 @@ impl<D: Document> Replica<D> {
         let (record, document) = (record.clone(), open.id.clone());
         stats.quarantined += condemned.len() as u64;
         self.batches.write(change_write(&key, u32::try_from(order).unwrap_or(u32::MAX), Some(why), chunk));
-        self.stage(key, record, None);
+        self.stage(key, record, None, Origin::Repair);
         self.effects.push_back(Effect::Event(Event::Quarantined { document, change: hash, why }));
     }
 

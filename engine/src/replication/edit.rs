@@ -6,10 +6,12 @@ use bytes::Bytes;
 
 use super::batch::Done;
 use super::index::{etag, summary};
-use super::open::Content;
+use super::open::{Content, Origin};
 use super::records::{DocKey, DocumentRecord, change_write};
 use super::replica::{DurableEdit, Effect, Replica};
-use crate::api::{DocumentView, EditError, EditId, EditRequest, Edited, Etag, EtagMatch, Precondition, ReadError, ReadId};
+use crate::api::{
+    DocumentView, EditError, EditId, EditRequest, Edited, Etag, EtagMatch, Precondition, ReadError, ReadId,
+};
 use crate::documents::gate::{Judgement, judge};
 use crate::documents::{Actor, ChangeHeader, Document, Edit, EditRefused, Quarantine};
 use crate::identity::Boot;
@@ -17,7 +19,14 @@ use crate::stats::Stats;
 use crate::time::Wall;
 
 impl<D: Document> Replica<D> {
-    pub(super) fn perform_edit(&mut self, key: DocKey, id: EditId, request: EditRequest, wall: Wall, stats: &mut Stats) {
+    pub(super) fn perform_edit(
+        &mut self,
+        key: DocKey,
+        id: EditId,
+        request: EditRequest,
+        wall: Wall,
+        stats: &mut Stats,
+    ) {
         let EditRequest { document: name, edit, precondition, replicas, timeout } = request;
         let before = self.open.get(&key).and_then(|open| open.state().cloned());
         if let Err(error) = may_edit(before.as_ref(), &edit, &precondition) {
@@ -45,13 +54,8 @@ impl<D: Document> Replica<D> {
                 return;
             }
         };
-        let unchanged = Edited {
-            etag: etag(&heads),
-            created: false,
-            changed: false,
-            held_by: 0,
-            replicated: replicas == 0,
-        };
+        let unchanged =
+            Edited { etag: etag(&heads), created: false, changed: false, held_by: 0, replicated: replicas == 0 };
         let edited = match made {
             None => unchanged,
             Some(chunk) => match self.author(key, chunk, stats) {
@@ -76,7 +80,7 @@ impl<D: Document> Replica<D> {
             open.content = Content::Absent;
             return Err(EditRefused::TooLarge.into());
         };
-        Ok(self.append(key, &header, chunk, None, true))
+        Ok(self.append(key, &header, chunk, None, Origin::Here))
     }
 
     fn answer_when_durable(&mut self, key: DocKey, edit: DurableEdit) {
@@ -113,8 +117,9 @@ impl<D: Document> Replica<D> {
         header: &ChangeHeader,
         chunk: Bytes,
         quarantine: Option<Quarantine>,
-        authored: bool,
+        origin: Origin,
     ) -> Etag {
+        let authored = origin == Origin::Here;
         let Some(open) = self.open.get_mut(&key) else { return etag(&[]) };
         let Some(log) = &mut open.log else { return etag(&[]) };
         let order = log.len();
@@ -149,12 +154,12 @@ impl<D: Document> Replica<D> {
         }
         let etag = etag(&record.heads);
         self.batches.write(change_write(&key, number(order), quarantine, &chunk));
-        self.stage(key, record, authored.then_some(chunk));
+        self.stage(key, record, authored.then_some(chunk), origin);
         etag
     }
 
     /// Puts a document's new state into the batch being gathered.
-    pub(super) fn stage(&mut self, key: DocKey, record: DocumentRecord, authored: Option<Bytes>) {
+    pub(super) fn stage(&mut self, key: DocKey, record: DocumentRecord, authored: Option<Bytes>, origin: Origin) {
         let batch = self.batches.write(record.write(&key));
         if self.faults.push_before_persist
             && let Some(chunk) = &authored
@@ -162,7 +167,7 @@ impl<D: Document> Replica<D> {
             let authored = vec![(record.id.clone(), chunk.clone())];
             self.effects.push_back(Effect::Durable { authored, edits: Vec::new() });
         }
-        self.batches.then(Done::Update { key, record: Box::new(record), authored });
+        self.batches.then(Done::Update { key, record: Box::new(record), authored, origin });
         if let Some(open) = self.open.get_mut(&key) {
             open.batch = Some(batch);
         }

@@ -25,6 +25,18 @@ pub(super) struct Incoming {
     pub(super) chunk: Bytes,
     pub(super) ticket: Option<Ticket>,
     pub(super) from: Option<NodeId>,
+    pub(super) origin: Origin,
+}
+
+/// How a change came to be here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// It was made here.
+    Here,
+    /// Its author pushed it, to others as well.
+    Push,
+    /// It was missing, and asked for.
+    Repair,
 }
 
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::batch::{Batches, Done, Flush};
 use super::index::Index;
 use super::job::{Job, Verdict};
-use super::open::{Content, Incoming, Open, OpenDocuments, Waiter};
+use super::open::{Content, Incoming, Open, OpenDocuments, Origin, Waiter};
 use super::orphans::Orphans;
 use super::records::{DocKey, DocumentRecord, KnownMember, NodeRecord, members_write};
 use super::serve::Serves;
@@ -30,7 +30,10 @@ pub(crate) struct Ticket(pub(crate) u64);
 /// What the rest of the engine is to do.
 #[derive(Debug)]
 pub(crate) enum Effect<D> {
-    Load { load: LoadId, query: Query },
+    Load {
+        load: LoadId,
+        query: Query,
+    },
     Verify(Job<D>),
     Event(Event),
     /// The node's own record is durable: it may speak.
@@ -38,13 +41,27 @@ pub(crate) enum Effect<D> {
     /// There was no room for the node's own record.
     NodeRefused,
     /// Changes made here are durable: push them, then answer those who made them.
-    Durable { authored: Vec<(DocumentId, Bytes)>, edits: Vec<DurableEdit> },
+    Durable {
+        authored: Vec<(DocumentId, Bytes)>,
+        edits: Vec<DurableEdit>,
+    },
     /// A delivery is over; `complete` says that all of it is durable here.
-    Delivered { ticket: Ticket, complete: bool },
+    Delivered {
+        ticket: Ticket,
+        complete: bool,
+    },
     /// A change came without what it depends on.
-    Missing { document: DocumentId, from: NodeId },
+    Missing {
+        document: DocumentId,
+        from: NodeId,
+    },
     /// An answer to a repair is ready.
-    Window { session: SessionId, request: u32, changes: Vec<DocumentChanges>, next: Option<Bytes> },
+    Window {
+        session: SessionId,
+        request: u32,
+        changes: Vec<DocumentChanges>,
+        next: Option<Bytes>,
+    },
 }
 
 /// An edit that is durable here and may have to wait for peers.
@@ -152,7 +169,7 @@ impl<D: Document> Replica<D> {
         self.effects.pop_front()
     }
 
-    /// Whether a document changed here less than `window` ago.
+    /// Whether a document changed here less than `window` ago, by a change that is being pushed.
     pub(crate) fn is_recent(&self, key: &DocKey, now: Instant, window: std::time::Duration) -> bool {
         self.recent.get(key).is_some_and(|at| now.since(*at) < window)
     }
@@ -248,14 +265,7 @@ impl<D: Document> Replica<D> {
         Ok(())
     }
 
-    pub(crate) fn read(
-        &mut self,
-        id: ReadId,
-        document: &DocumentId,
-        conflicts: bool,
-        now: Instant,
-        stats: &mut Stats,
-    ) {
+    pub(crate) fn read(&mut self, id: ReadId, document: &DocumentId, conflicts: bool, now: Instant, stats: &mut Stats) {
         if let Err(error) = self.admits_read(document) {
             self.answer_read(id, Err(error));
             return;
@@ -305,6 +315,7 @@ impl<D: Document> Replica<D> {
     pub(crate) fn receive(
         &mut self,
         from: NodeId,
+        origin: Origin,
         changes: Vec<DocumentChanges>,
         ticket: Option<Ticket>,
         now: Instant,
@@ -329,7 +340,7 @@ impl<D: Document> Replica<D> {
             let open = self.open.touch(key, &document);
             for chunk in changes {
                 self.incoming_bytes += chunk.len();
-                open.incoming.push_back(Incoming { chunk, ticket, from: Some(from) });
+                open.incoming.push_back(Incoming { chunk, ticket, from: Some(from), origin });
             }
             self.kick(key, now, stats);
         }
@@ -357,13 +368,17 @@ impl<D: Document> Replica<D> {
         for done in self.batches.persisted(batch) {
             match done {
                 Done::Node => self.start(now, stats),
-                Done::Update { key, record, authored: chunk } => {
+                Done::Update { key, record, authored: chunk, origin } => {
                     match chunk {
                         Some(chunk) => {
                             stats.changes_authored += 1;
                             authored.push((record.id.clone(), chunk));
                         }
                         None => stats.changes_received += 1,
+                    }
+                    // What a repair brought is on its way to nobody else: others have to find it as well.
+                    if origin != Origin::Repair {
+                        self.recent.insert(key, now);
                     }
                     self.updated(key, *record, now, stats);
                 }
@@ -393,7 +408,6 @@ impl<D: Document> Replica<D> {
     }
 
     fn updated(&mut self, key: DocKey, record: DocumentRecord, now: Instant, stats: &mut Stats) {
-        self.recent.insert(key, now);
         self.index.update(key, record);
         if let Some(summary) = self.index.summary(&key) {
             self.effects.push_back(Effect::Event(Event::Changed(summary)));

@@ -15,8 +15,7 @@ use crate::workload::increment_of;
 impl Checkers {
     /// At the end: each server shows every acknowledged write to each document that it holds.
     pub(crate) fn audit(&mut self, seen: &BTreeMap<Target, Vec<(usize, Seen)>>, now: Instant) {
-        let existing: Vec<BTreeSet<Target>> =
-            (0..self.zones.len()).map(|node| self.existing(node)).collect();
+        let existing: Vec<BTreeSet<Target>> = (0..self.zones.len()).map(|node| self.existing(node)).collect();
         for (target, replicas) in seen {
             let Some((first, one)) = replicas.first() else {
                 continue;
@@ -33,15 +32,11 @@ impl Checkers {
 
     fn check_kept(&mut self, node: usize, target: &Target, seen: &Seen, now: Instant) {
         let history: BTreeSet<u32> = seen.history.iter().copied().collect();
-        let lost = self
-            .ledger
-            .writes_to(target)
-            .find(|write| must_be_kept(write) && !history.contains(&write.operation.id));
+        let lost =
+            self.ledger.writes_to(target).find(|write| must_be_kept(write) && !history.contains(&write.operation.id));
         if let Some(lost) = lost {
             let write = self.describe(lost.operation.id);
-            self.report(Invariant::AcknowledgedKept, now, node, || {
-                format!("{write} is not in the history here")
-            });
+            self.report(Invariant::AcknowledgedKept, now, node, || format!("{write} is not in the history here"));
         }
         if target.only_grows() {
             self.check_grown(node, target, seen, &history, now);
@@ -49,14 +44,7 @@ impl Checkers {
     }
 
     /// A document that is only added to shows all that its history holds.
-    fn check_grown(
-        &mut self,
-        node: usize,
-        target: &Target,
-        seen: &Seen,
-        history: &BTreeSet<u32>,
-        now: Instant,
-    ) {
+    fn check_grown(&mut self, node: usize, target: &Target, seen: &Seen, history: &BTreeSet<u32>, now: Instant) {
         let value = seen.value.as_ref().unwrap_or(&Value::Null);
         let fields: BTreeSet<u32> = written_fields(value).into_iter().collect();
         let mut count = 0;
@@ -90,9 +78,7 @@ impl Checkers {
     /// A disk was set back, or is gone for good: what it alone held nobody could keep.
     pub(crate) fn excuse(&mut self, lost: impl IntoIterator<Item = ChangeNo>, others: &[usize]) {
         for number in lost {
-            let elsewhere = others
-                .iter()
-                .any(|&other| self.tap.nodes[other].durable.contains(&number));
+            let elsewhere = others.iter().any(|&other| self.tap.nodes[other].durable.contains(&number));
             if !elsewhere && let Some(id) = self.tap.change(number).write {
                 self.ledger.excuse(id);
             }

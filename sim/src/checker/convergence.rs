@@ -51,18 +51,12 @@ pub(crate) struct Seen {
 impl Checkers {
     /// Why these replicas have not settled; none when they have.
     pub(crate) fn difference(&self, replicas: &[Replica]) -> Option<(Invariant, usize, String)> {
-        replicas
-            .iter()
-            .find_map(|replica| self.view_gap(replica, replicas))
-            .or_else(|| root_gap(replicas))
+        replicas.iter().find_map(|replica| self.view_gap(replica, replicas)).or_else(|| root_gap(replicas))
     }
 
     fn view_gap(&self, replica: &Replica, live: &[Replica]) -> Option<(Invariant, usize, String)> {
-        let seen: BTreeMap<NodeId, &Member> = replica
-            .members
-            .iter()
-            .map(|member| (member.record.node, member))
-            .collect();
+        let seen: BTreeMap<NodeId, &Member> =
+            replica.members.iter().map(|member| (member.record.node, member)).collect();
         let gap = |detail: String| Some((Invariant::MembershipComplete, replica.node, detail));
         for (node, id) in self.node_ids.iter().enumerate() {
             let other = live.iter().find(|other| other.node == node);
@@ -76,9 +70,7 @@ impl Checkers {
                         || member.record.addresses != other.me.record.addresses
                     {
                         let (has, says) = (member.record.incarnation, other.me.record.incarnation);
-                        return gap(format!(
-                            "n{node} is known by an earlier start ({has}, it is at {says})"
-                        ));
+                        return gap(format!("n{node} is known by an earlier start ({has}, it is at {says})"));
                     }
                 }
                 (None, Some(member)) if member.status <= Status::Suspect => {

@@ -12,9 +12,7 @@ impl Checkers {
     pub(super) fn existing(&self, node: usize) -> BTreeSet<Target> {
         let held = &self.tap.nodes[node].durable;
         let changes = || held.iter().map(|&number| self.tap.change(number));
-        let deps: BTreeSet<ChangeHash> = changes()
-            .flat_map(|change| change.deps.iter().copied())
-            .collect();
+        let deps: BTreeSet<ChangeHash> = changes().flat_map(|change| change.deps.iter().copied()).collect();
         changes()
             .filter(|change| !change.is_delete && !deps.contains(&change.hash))
             .filter_map(|change| self.ledger.get(change.write?))
@@ -23,14 +21,7 @@ impl Checkers {
     }
 
     /// At the end: a document reads as deleted exactly when its changes say so.
-    pub(super) fn check_deleted(
-        &mut self,
-        node: usize,
-        target: &Target,
-        seen: &Seen,
-        exists: bool,
-        now: Instant,
-    ) {
+    pub(super) fn check_deleted(&mut self, node: usize, target: &Target, seen: &Seen, exists: bool, now: Instant) {
         if exists != seen.value.is_some() {
             let state = if exists { "exists" } else { "does not exist" };
             self.report(Invariant::DeletedStaysDeleted, now, node, || {

@@ -40,8 +40,7 @@ impl Checkers {
         let change = self.tap.change(number);
         let missing = change.deps.iter().copied().find(|dep| {
             let held = self.tap.number_of(dep);
-            !self.genesis.contains(dep)
-                && held.is_none_or(|dep| !self.tap.nodes[node].asked.contains(&dep))
+            !self.genesis.contains(dep) && held.is_none_or(|dep| !self.tap.nodes[node].asked.contains(&dep))
         });
         if let Some(missing) = missing {
             let hash = change.hash;
@@ -74,15 +73,11 @@ impl Checkers {
         let here = self.change_of_write(node, id);
         let Some(number) = here else {
             let write = self.describe(id);
-            self.report(Invariant::DurableBeforeAcknowledged, now, node, || {
-                format!("{write} is not durable here")
-            });
+            self.report(Invariant::DurableBeforeAcknowledged, now, node, || format!("{write} is not durable here"));
             return;
         };
         let holders = self.tap.nodes.iter().enumerate();
-        let peers = holders
-            .filter(|(peer, held)| *peer != node && held.ever_durable.contains(&number))
-            .count();
+        let peers = holders.filter(|(peer, held)| *peer != node && held.ever_durable.contains(&number)).count();
         if peers < edited.held_by {
             let write = self.describe(id);
             let said = edited.held_by;
@@ -95,9 +90,7 @@ impl Checkers {
     fn change_of_write(&self, node: usize, id: u32) -> Option<ChangeNo> {
         // The latest changes have the greatest numbers.
         let durable = self.tap.nodes[node].durable.iter().rev().copied();
-        durable
-            .into_iter()
-            .find(|&number| self.tap.change(number).write == Some(id))
+        durable.into_iter().find(|&number| self.tap.change(number).write == Some(id))
     }
 }
 
@@ -107,7 +100,5 @@ pub(super) fn contains(hay: &[u8], needle: &[u8]) -> bool {
         return true;
     };
     let middle = needle.len() / 2;
-    hay.windows(needle.len()).any(|window| {
-        window[0] == first && window[middle] == needle[middle] && window == needle
-    })
+    hay.windows(needle.len()).any(|window| window[0] == first && window[middle] == needle[middle] && window == needle)
 }

@@ -15,9 +15,8 @@ impl Checkers {
         }
         let allowed = format!("{ZONE_MARK}{}.", self.zones[to]);
         let mark = ZONE_MARK.as_bytes();
-        let foreign = frame.windows(allowed.len()).find(|window| {
-            window.starts_with(mark) && *window != allowed.as_bytes()
-        });
+        let foreign =
+            frame.windows(allowed.len()).find(|window| window.starts_with(mark) && *window != allowed.as_bytes());
         if let Some(foreign) = foreign {
             let name = String::from_utf8_lossy(foreign).into_owned();
             let zone = self.zones[to].clone();

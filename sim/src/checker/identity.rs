@@ -22,9 +22,7 @@ impl Checkers {
         if first != number {
             let (one, other) = (self.tap.change(first).hash, change.hash);
             let seq = change.seq;
-            self.report(Invariant::ActorSeqUnique, now, node, || {
-                format!("seq {seq} names both {one} and {other}")
-            });
+            self.report(Invariant::ActorSeqUnique, now, node, || format!("seq {seq} names both {one} and {other}"));
         }
     }
 }

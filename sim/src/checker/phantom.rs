@@ -15,9 +15,7 @@ impl Checkers {
         let known = change.write.is_some_and(|id| self.ledger.get(id).is_some());
         if !known {
             let hash = change.hash;
-            self.report(Invariant::NoPhantom, now, node, || {
-                format!("nobody asked for {hash}")
-            });
+            self.report(Invariant::NoPhantom, now, node, || format!("nobody asked for {hash}"));
         }
     }
 
@@ -26,10 +24,7 @@ impl Checkers {
         for &id in &seen.history {
             let refused = match self.ledger.get(id) {
                 None => true,
-                Some(write) => {
-                    write.operation.target != *target
-                        || matches!(write.outcome, Outcome::Refused(_))
-                }
+                Some(write) => write.operation.target != *target || matches!(write.outcome, Outcome::Refused(_)),
             };
             if refused {
                 let write = self.describe(id);
@@ -60,8 +55,5 @@ impl Checkers {
 pub(super) fn written_fields(value: &Value) -> Vec<u32> {
     let objects = [Some(value), value.get("nest")];
     let fields = objects.into_iter().flatten().filter_map(Value::as_object);
-    fields
-        .flat_map(|object| object.keys())
-        .filter_map(|key| key.strip_prefix('w')?.parse().ok())
-        .collect()
+    fields.flat_map(|object| object.keys()).filter_map(|key| key.strip_prefix('w')?.parse().ok()).collect()
 }

@@ -72,26 +72,14 @@ impl Streams {
             fail(from, session, Closed::Timeout, now + CONNECT_TIMEOUT, plan);
             return;
         };
-        let attempt = Attempt {
-            from,
-            session,
-            to,
-            begun: now,
-        };
+        let attempt = Attempt { from, session, to, begun: now };
         let arrives = now + links.stream_latency(from.node, to);
         plan.push((arrives, Delivery::Connect(attempt)));
     }
 
     /// A connection attempt arrives; returns the process that takes it, if one does.
-    pub(crate) fn on_connect(
-        links: &mut Links,
-        attempt: &Attempt,
-        now: Instant,
-        plan: &mut Plan,
-    ) -> Option<Process> {
-        let Attempt {
-            from, session, to, ..
-        } = *attempt;
+    pub(crate) fn on_connect(links: &mut Links, attempt: &Attempt, now: Instant, plan: &mut Plan) -> Option<Process> {
+        let Attempt { from, session, to, .. } = *attempt;
         let host = links.hosts[to];
         if links.stalls(from.node, to) || !host.up {
             let at = (attempt.begun + CONNECT_TIMEOUT).max(now);
@@ -119,26 +107,14 @@ impl Streams {
         let taker_hears = opener_hears + links.stream_latency(opener.0.node, taker.0.node);
         self.opened += 1;
         let number = self.opened;
-        let mut ends = [
-            End::new(opener.0, opener.1, now),
-            End::new(taker.0, taker.1, now),
-        ];
+        let mut ends = [End::new(opener.0, opener.1, now), End::new(taker.0, taker.1, now)];
         ends[0].arrives_last = taker_hears;
         ends[1].arrives_last = opener_hears;
         let stalled_since = None;
-        self.streams.insert(
-            number,
-            Stream {
-                ends,
-                stalled_since,
-            },
-        );
+        self.streams.insert(number, Stream { ends, stalled_since });
         self.by_session.insert((opener.0, opener.1), (number, 0));
         self.by_session.insert((taker.0, taker.1), (number, 1));
-        for (at, (to, session, _), peer) in [
-            (opener_hears, &opener, &taker.2),
-            (taker_hears, &taker, &opener.2),
-        ] {
+        for (at, (to, session, _), peer) in [(opener_hears, &opener, &taker.2), (taker_hears, &taker, &opener.2)] {
             let event = SessionEvent::Opened(peer.clone());
             let (to, session) = (*to, *session);
             plan.push((at, Delivery::Session { to, session, event }));
@@ -250,19 +226,10 @@ impl Streams {
     }
 
     /// A process died: its peers hear, where packets still pass.
-    pub(crate) fn process_died(
-        &mut self,
-        links: &mut Links,
-        process: Process,
-        now: Instant,
-        plan: &mut Plan,
-    ) {
+    pub(crate) fn process_died(&mut self, links: &mut Links, process: Process, now: Instant, plan: &mut Plan) {
         let (first, last) = (SessionId(0), SessionId(u64::MAX));
-        let theirs: Vec<_> = self
-            .by_session
-            .range((process, first)..=(process, last))
-            .map(|(key, end)| (*key, *end))
-            .collect();
+        let theirs: Vec<_> =
+            self.by_session.range((process, first)..=(process, last)).map(|(key, end)| (*key, *end)).collect();
         for (key, end) in theirs {
             self.by_session.remove(&key);
             self.part(links, end, Closed::Reset, now, plan);
@@ -327,14 +294,7 @@ impl Streams {
     }
 
     /// One end goes of itself.
-    fn part(
-        &mut self,
-        links: &mut Links,
-        (number, side): (u64, usize),
-        why: Closed,
-        now: Instant,
-        plan: &mut Plan,
-    ) {
+    fn part(&mut self, links: &mut Links, (number, side): (u64, usize), why: Closed, now: Instant, plan: &mut Plan) {
         let Some(stream) = self.streams.get_mut(&number) else {
             return;
         };
@@ -399,14 +359,7 @@ fn depart(
     let end = &mut stream.ends[side];
     let departs = end.busy_until.max(now) + takes;
     end.busy_until = departs;
-    plan.push((
-        departs,
-        Delivery::Departed {
-            stream: number,
-            side,
-            bytes,
-        },
-    ));
+    plan.push((departs, Delivery::Departed { stream: number, side, bytes }));
     arrive(links, number, stream, side, frame, departs + penalty, plan);
 }
 
@@ -424,12 +377,5 @@ fn arrive(
     let at = (departs + links.stream_latency(nodes[sender], nodes[1 - sender])).max(end.arrives_last);
     end.arrives_last = at;
     let side = 1 - sender;
-    plan.push((
-        at,
-        Delivery::Arrive {
-            stream: number,
-            side,
-            frame,
-        },
-    ));
+    plan.push((at, Delivery::Arrive { stream: number, side, frame }));
 }

@@ -52,12 +52,7 @@ pub struct Shape {
 
 impl Default for Shape {
     fn default() -> Self {
-        Self {
-            profile: Profile::Mixed,
-            length: None,
-            nodes: None,
-            document: DocumentKind::Model,
-        }
+        Self { profile: Profile::Mixed, length: None, nodes: None, document: DocumentKind::Model }
     }
 }
 
@@ -82,10 +77,7 @@ impl Scenario {
             document: shape.document,
             operations: workload::generate(seed, shape.document, &nodes, quiet_at_ms),
             network: network(seed, &nodes),
-            disk: DiskSpec {
-                commit_min_us: 60,
-                commit_max_us,
-            },
+            disk: DiskSpec { commit_min_us: 60, commit_max_us },
             bounds: bounds(seed),
             nodes,
             faults,
@@ -121,11 +113,7 @@ fn nodes(seed: u64, count: Option<usize>) -> Vec<NodeSpec> {
     let own_seed = draw.chance(250);
     (0..count)
         .map(|index| {
-            let zone = if index < zones {
-                index
-            } else {
-                draw.index(zones)
-            };
+            let zone = if index < zones { index } else { draw.index(zones) };
             NodeSpec {
                 name: format!("n{index}"),
                 zone: ZONES[zone.min(ZONES.len() - 1)].to_owned(),
@@ -152,9 +140,8 @@ fn window_ms(seed: u64, length: Option<Length>) -> u64 {
 
 fn network(seed: u64, nodes: &[NodeSpec]) -> NetworkSpec {
     let mut draw = Draw::new(seed, "network");
-    let far_us = (0..zones(nodes).len())
-        .map(|zone| (0..zone).map(|_| draw.between(4_000, 120_000)).collect())
-        .collect();
+    let far_us =
+        (0..zones(nodes).len()).map(|zone| (0..zone).map(|_| draw.between(4_000, 120_000)).collect()).collect();
     NetworkSpec {
         near_us: draw.between(80, 800),
         far_us,
@@ -233,12 +220,7 @@ impl<'a> Faults<'a> {
             let kept = 1 + draw.index(5);
             classes.truncate(kept);
         }
-        Self {
-            draw,
-            classes,
-            nodes,
-            quiet_at_ms,
-        }
+        Self { draw, classes, nodes, quiet_at_ms }
     }
 
     fn generate(mut self) -> Vec<Fault> {
@@ -286,43 +268,19 @@ impl<'a> Faults<'a> {
         let moves = self.draw.chance(150);
         let kind = match class {
             Class::Partition => self.partition(),
-            Class::Crash => FaultKind::Crash {
-                node,
-                power: false,
-                moves,
-            },
-            Class::PowerCut => FaultKind::Crash {
-                node,
-                power: true,
-                moves,
-            },
+            Class::Crash => FaultKind::Crash { node, power: false, moves },
+            Class::PowerCut => FaultKind::Crash { node, power: true, moves },
             Class::Stop => FaultKind::Stop { node, moves },
-            Class::Restore => FaultKind::Restore {
-                node,
-                down_ms: self.draw.between(50, 1_500),
-            },
+            Class::Restore => FaultKind::Restore { node, down_ms: self.draw.between(50, 1_500) },
             Class::Pause => FaultKind::Pause { node },
             Class::Packets => self.packets(),
-            Class::Lag => FaultKind::Lag {
-                node,
-                extra_ms: self.draw.between(10, 900),
-            },
-            Class::Fsync => FaultKind::FsyncFails {
-                node,
-                power: self.draw.chance(700),
-            },
+            Class::Lag => FaultKind::Lag { node, extra_ms: self.draw.between(10, 900) },
+            Class::Fsync => FaultKind::FsyncFails { node, power: self.draw.chance(700) },
             Class::DiskFull => FaultKind::DiskFull { node },
-            Class::SlowDisk => FaultKind::SlowDisk {
-                node,
-                commit_ms: self.draw.between(5, 400),
-            },
+            Class::SlowDisk => FaultKind::SlowDisk { node, commit_ms: self.draw.between(5, 400) },
             Class::Reset => FaultKind::Reset { node },
         };
-        Fault {
-            at_ms,
-            for_ms: Some(lasting.min(self.quiet_at_ms - at_ms)),
-            kind,
-        }
+        Fault { at_ms, for_ms: Some(lasting.min(self.quiet_at_ms - at_ms)), kind }
     }
 
     /// From shorter than a probe to longer than every timeout.
@@ -340,9 +298,7 @@ impl<'a> Faults<'a> {
         let (left, right) = match self.draw.between(0, 3) {
             0 => {
                 let zone = &self.nodes[self.draw.index(self.nodes.len())].zone;
-                order
-                    .iter()
-                    .partition(|&&index| self.nodes[index].zone == *zone)
+                order.iter().partition(|&&index| self.nodes[index].zone == *zone)
             }
             1 => {
                 self.draw.shuffle(&mut order);
@@ -356,24 +312,14 @@ impl<'a> Faults<'a> {
                 (order, right)
             }
         };
-        FaultKind::Partition {
-            left,
-            right,
-            one_way: self.draw.chance(250),
-        }
+        FaultKind::Partition { left, right, one_way: self.draw.chance(250) }
     }
 
     fn packets(&mut self) -> FaultKind {
         match self.draw.between(0, 3) {
-            0 => FaultKind::Loss {
-                per_mille: self.draw.between(10, 400),
-            },
-            1 => FaultKind::Duplicate {
-                per_mille: self.draw.between(50, 500),
-            },
-            _ => FaultKind::Reorder {
-                per_mille: self.draw.between(50, 500),
-            },
+            0 => FaultKind::Loss { per_mille: self.draw.between(10, 400) },
+            1 => FaultKind::Duplicate { per_mille: self.draw.between(50, 500) },
+            _ => FaultKind::Reorder { per_mille: self.draw.between(50, 500) },
         }
     }
 }

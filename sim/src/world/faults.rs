@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use knot_engine::documents::Document;
 use knot_engine::Instant;
+use knot_engine::documents::Document;
 
 use super::{Happening, World};
 use crate::checker::LOSS_ENVELOPE;
@@ -101,11 +101,7 @@ impl<D: Document> World<D> {
 
     fn set_links(&mut self, kind: &FaultKind, on: bool) {
         match kind {
-            FaultKind::Partition {
-                left,
-                right,
-                one_way,
-            } => {
+            FaultKind::Partition { left, right, one_way } => {
                 for (&one, &other) in left.iter().flat_map(|one| right.iter().map(move |other| (one, other))) {
                     self.links.block(one, other, on);
                     if !one_way {
@@ -162,6 +158,7 @@ impl<D: Document> World<D> {
         self.end_process(node, End::Power);
         let before = self.checkers.tap.nodes[node].durable.clone();
         if self.nodes[node].disk.restore() {
+            self.nodes[node].restored = self.now;
             let disk = &self.nodes[node].disk;
             let image = disk.durable();
             self.checkers.tap.on_disk_read(node, image, image);
@@ -178,13 +175,11 @@ impl<D: Document> World<D> {
             return;
         };
         self.counts.crashes += 1;
+        self.counts.add_drops(running.engine.stats());
         self.calm_since = self.now;
         self.trace.add(self.now, node, "ends", &[]);
         self.trace.log(self.now, node, || format!("ENDS {end:?}"));
-        let process = Process {
-            node,
-            start: running.start,
-        };
+        let process = Process { node, start: running.start };
         for id in running.edits.into_values() {
             self.checkers.ledger.settle(id, Outcome::Unknown);
         }
@@ -247,21 +242,16 @@ impl<D: Document> World<D> {
             | Happening::Verdict(process, _)
             | Happening::Exit(process) => process.node,
             Happening::Operation(index) => self.scenario.operations[*index].node,
-            Happening::FaultBegins(_)
-            | Happening::FaultEnds(_)
-            | Happening::Start(_)
-            | Happening::Look => return None,
+            Happening::FaultBegins(_) | Happening::FaultEnds(_) | Happening::Start(_) | Happening::Look => return None,
         };
         (self.nodes[node].paused > 0).then_some(node)
     }
 
     pub(super) fn set_aside(&mut self, node: usize, what: Happening<D>) {
         let backlog = &mut self.backlogs[node];
-        let is_datagram = |what: &Happening<D>| {
-            matches!(what, Happening::Network(Delivery::Datagram { .. }))
-        };
-        let full = is_datagram(&what)
-            && backlog.iter().filter(|what| is_datagram(what)).count() >= SOCKET_DATAGRAMS_MAX;
+        let is_datagram = |what: &Happening<D>| matches!(what, Happening::Network(Delivery::Datagram { .. }));
+        let full =
+            is_datagram(&what) && backlog.iter().filter(|what| is_datagram(what)).count() >= SOCKET_DATAGRAMS_MAX;
         if !full {
             backlog.push(what);
         }

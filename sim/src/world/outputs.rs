@@ -6,8 +6,8 @@ use bytes::Bytes;
 use knot_engine::documents::Document;
 use knot_engine::membership::Status;
 use knot_engine::{
-    Address, DocumentView, EditError, EditId, Edited, Event, HistoryEntry, MemberChange, Output,
-    ReadError, ReadId, SessionId, Wall,
+    Address, DocumentView, EditError, EditId, Edited, Event, HistoryEntry, Instant, MemberChange, Output, ReadError,
+    ReadId, SessionId, Wall,
 };
 
 use super::{Happening, World};
@@ -16,6 +16,7 @@ use crate::disk::Batch;
 use crate::ledger::Outcome;
 use crate::network::{Plan, Process, own_address, seed_address};
 use crate::node::ReadFor;
+use crate::scenario::Target;
 use crate::workload;
 
 /// Outputs in a row before an engine counts as stuck.
@@ -38,8 +39,7 @@ impl<D: Document> World<D> {
             outputs += 1;
             if outputs > OUTPUTS_MAX {
                 let stuck = || "outputs without end".to_owned();
-                self.checkers
-                    .report(Invariant::Progress, self.now, process.node, stuck);
+                self.checkers.report(Invariant::Progress, self.now, process.node, stuck);
                 return;
             }
             self.perform(process, output);
@@ -68,20 +68,9 @@ impl<D: Document> World<D> {
                 self.trace.log(now, node, || format!("{session:?} closed by it: {why}"));
                 self.streams.close(&mut self.links, (process, session), now, &mut plan);
             }
-            Output::Persist {
-                batch,
-                epoch,
-                rewrite_tail,
-                writes,
-            } => self.persist(
-                process,
-                Batch {
-                    id: batch,
-                    epoch,
-                    rewrite_tail,
-                    writes,
-                },
-            ),
+            Output::Persist { batch, epoch, rewrite_tail, writes } => {
+                self.persist(process, Batch { id: batch, epoch, rewrite_tail, writes })
+            }
             Output::Load { load, query } => {
                 let wait = self.nodes[node].disk.read_latency();
                 self.insert(now + wait, Happening::Load(process, load, query));
@@ -116,10 +105,7 @@ impl<D: Document> World<D> {
         let node = process.node;
         self.trace.log(self.now, node, || {
             let count = batch.writes.len();
-            format!(
-                "{:?} of {count} writes, epoch {}, rewrites tail {}",
-                batch.id, batch.epoch, batch.rewrite_tail
-            )
+            format!("{:?} of {count} writes, epoch {}, rewrites tail {}", batch.id, batch.epoch, batch.rewrite_tail)
         });
         for write in &batch.writes {
             self.trace.add(self.now, node, "write", &write.key);
@@ -137,9 +123,9 @@ impl<D: Document> World<D> {
             Event::Read(read, answer) => self.on_read(process, read, answer),
             Event::History(read, answer) => self.on_history(process, read, answer),
             Event::Member(change) => self.on_member(node, &change),
-            Event::Changed(summary) => self.trace.log(self.now, node, || {
-                format!("has {} at {} deleted {}", summary.id, summary.etag, summary.deleted)
-            }),
+            Event::Changed(summary) => self
+                .trace
+                .log(self.now, node, || format!("has {} at {} deleted {}", summary.id, summary.etag, summary.deleted)),
             Event::RepairStarted { peer, scope } => {
                 self.counts.repairs += 1;
                 self.trace.log(self.now, node, || format!("repairs {scope} with {peer}"));
@@ -148,12 +134,17 @@ impl<D: Document> World<D> {
                 self.trace.log(self.now, node, || format!("{event:?}"));
                 self.insert(self.now + EXIT_AFTER, Happening::Exit(process));
             }
-            Event::AddressMoved { .. }
-            | Event::NameTaken { .. }
-            | Event::Quarantined { .. }
-            | Event::ForeignCluster { .. }
-            | Event::Adopted(_)
-            | Event::Fenced => self.trace.log(self.now, node, || format!("{event:?}")),
+            Event::Quarantined { document, why, .. } => {
+                let detail = || format!("a change of {document} is in quarantine: {why}");
+                self.checkers.report(Invariant::HonestAccepted, self.now, node, detail);
+            }
+            Event::Fenced => {
+                let detail = || "it is the only process of its server".to_owned();
+                self.checkers.report(Invariant::NotFenced, self.now, node, detail);
+            }
+            Event::AddressMoved { .. } | Event::NameTaken { .. } | Event::ForeignCluster { .. } | Event::Adopted(_) => {
+                self.trace.log(self.now, node, || format!("{event:?}"))
+            }
         }
     }
 
@@ -186,10 +177,9 @@ impl<D: Document> World<D> {
         let write = self.checkers.ledger.get(id);
         let held = write.is_none_or(|write| write.operation.target.is_held_in(zone));
         if !held {
-            self.checkers
-                .report(Invariant::ScopeEntitlement, self.now, node, || {
-                    format!("w{id} was taken outside its document's zone")
-                });
+            self.checkers.report(Invariant::ScopeEntitlement, self.now, node, || {
+                format!("w{id} was taken outside its document's zone")
+            });
         }
     }
 
@@ -198,23 +188,30 @@ impl<D: Document> World<D> {
             return;
         };
         match running.reads.remove(&read) {
-            Some(ReadFor::Client(target)) => {
-                if let Ok(view) = answer {
-                    self.checkers
-                        .check_fields(process.node, &target, &view.value, self.now);
-                }
-            }
+            Some(ReadFor::Client(target, asked)) => self.on_client_read(process.node, &target, &answer, asked),
             Some(ReadFor::AuditValue) => self.audit.on_value(process.node, answer),
             Some(ReadFor::AuditHistory) | None => {}
         }
     }
 
-    fn on_history(
+    fn on_client_read(
         &mut self,
-        process: Process,
-        read: ReadId,
-        answer: Result<Vec<HistoryEntry>, ReadError>,
+        node: usize,
+        target: &Target,
+        answer: &Result<DocumentView, ReadError>,
+        asked: Instant,
     ) {
+        let value = match answer {
+            Ok(view) => Some(&view.value),
+            Err(ReadError::NotFound | ReadError::Gone { .. }) => None,
+            // Anything else says nothing of the document.
+            Err(_) => return,
+        };
+        let since = self.nodes[node].restored;
+        self.checkers.check_read((node, since), target, value, asked, self.now);
+    }
+
+    fn on_history(&mut self, process: Process, read: ReadId, answer: Result<Vec<HistoryEntry>, ReadError>) {
         let Some(running) = &mut self.nodes[process.node].running else {
             return;
         };
@@ -222,16 +219,12 @@ impl<D: Document> World<D> {
             return;
         }
         let entries = answer.unwrap_or_default();
-        let writes = entries
-            .iter()
-            .filter_map(|entry| workload::write_of(Wall(entry.time)));
+        let writes = entries.iter().filter_map(|entry| workload::write_of(Wall(entry.time)));
         self.audit.on_history(process.node, writes.collect());
     }
 
     fn on_member(&mut self, observer: usize, change: &MemberChange) {
-        self.trace.log(self.now, observer, || {
-            format!("sees {} {:?} -> {:?}", change.name, change.from, change.to)
-        });
+        self.trace.log(self.now, observer, || format!("sees {} {:?} -> {:?}", change.name, change.from, change.to));
         self.trace.add(self.now, observer, "member", &change.node.0);
         let subject = self.nodes.iter().position(|node| node.key.node_id() == change.node);
         let Some(subject) = subject else { return };

@@ -8,7 +8,7 @@ use knot_engine::{DocumentView, Etag, Instant, ReadError};
 use serde_json::Value;
 
 use super::World;
-use crate::checker::{Invariant, Replica, Seen, settle_bound};
+use crate::checker::{IDLE_AFTER, IDLE_FOR, Invariant, Replica, Seen, Sent, settle_bound};
 use crate::ledger::Outcome;
 use crate::network::Process;
 use crate::node::ReadFor;
@@ -20,6 +20,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 const STARTS_WITHIN: Duration = Duration::from_secs(3);
 /// How long a read of the audit may take.
 const READ_WITHIN: Duration = Duration::from_secs(5);
+
+/// The engine's name for datagrams among what it sends.
+const DATAGRAM: &str = "datagram";
 
 /// The answers of the audit that is under way.
 #[derive(Debug, Default)]
@@ -128,10 +131,7 @@ impl<D: Document> World<D> {
             running.reads.insert(value, ReadFor::AuditValue);
             let history = running.engine.history(&id, now);
             running.reads.insert(history, ReadFor::AuditHistory);
-            let process = Process {
-                node,
-                start: running.start,
-            };
+            let process = Process { node, start: running.start };
             self.drain(process);
         }
         self.await_answers(holders.len(), now + READ_WITHIN);
@@ -155,13 +155,42 @@ impl<D: Document> World<D> {
                 return;
             }
             if self.now >= end {
-                self.checkers.report(Invariant::Answered, self.now, 0, || {
-                    "a read of the audit has no answer".to_owned()
-                });
+                self.checkers
+                    .report(Invariant::Answered, self.now, 0, || "a read of the audit has no answer".to_owned());
                 return;
             }
             let next = self.now + Duration::from_millis(1);
             self.run_until(next);
         }
+    }
+
+    /// Leaves the cluster alone and measures what it sends.
+    pub(super) fn idle(&mut self) {
+        let begins = self.now + IDLE_AFTER;
+        self.run_until(begins);
+        let before = self.sent();
+        self.run_until(begins + IDLE_FOR);
+        if self.is_broken() {
+            return;
+        }
+        let some_failed = self.nodes.iter().any(|node| node.running.is_none());
+        for (node, sent) in self.sent() {
+            let earlier = before.get(&node).copied().unwrap_or_default();
+            self.checkers.check_idle(node, sent.since(earlier), some_failed, self.now);
+        }
+    }
+
+    fn sent(&self) -> BTreeMap<usize, Sent> {
+        let running = self.nodes.iter().filter_map(|node| Some((node.index, node.running.as_ref()?.engine.stats())));
+        running
+            .map(|(node, stats)| {
+                let bytes = |datagrams: bool| {
+                    let kinds = stats.sent.iter().filter(|(kind, _)| (**kind == DATAGRAM) == datagrams);
+                    kinds.map(|(_, traffic)| traffic.bytes).sum()
+                };
+                let sent = Sent { datagram_bytes: bytes(true), frame_bytes: bytes(false), repairs: stats.repairs };
+                (node, sent)
+            })
+            .collect()
     }
 }

@@ -1,0 +1,97 @@
+//! What a run came to.
+
+use std::collections::BTreeMap;
+
+use knot_engine::Stats;
+use serde::Serialize;
+
+use crate::checker::Violation;
+
+/// What a run did, in numbers.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Counts {
+    /// Events.
+    pub events: u64,
+    /// Datagrams sent.
+    pub datagrams: u64,
+    /// Of these, those that did not arrive.
+    pub datagrams_lost: u64,
+    /// Frames sent.
+    pub frames: u64,
+    /// Connections tried.
+    pub connects: u64,
+    /// Edits acknowledged.
+    pub acknowledged: u64,
+    /// Edits refused.
+    pub refused: u64,
+    /// Edits whose server died first.
+    pub unknown: u64,
+    /// Processes that were ended by a fault.
+    pub crashes: u64,
+    /// Changes on disks.
+    pub changes: u64,
+    /// Repairs begun.
+    pub repairs: u64,
+    /// What the engines dropped, by reason.
+    pub drops: BTreeMap<String, u64>,
+}
+
+impl Counts {
+    /// Adds what an engine dropped in its life.
+    pub(crate) fn add_drops(&mut self, stats: &Stats) {
+        for (reason, count) in &stats.drops {
+            *self.drops.entry((*reason).to_owned()).or_default() += count;
+        }
+    }
+
+    /// Adds another run's.
+    pub(crate) fn add(&mut self, other: &Self) {
+        let Self {
+            events,
+            datagrams,
+            datagrams_lost,
+            frames,
+            connects,
+            acknowledged,
+            refused,
+            unknown,
+            crashes,
+            changes,
+            repairs,
+            drops,
+        } = other;
+        self.events += events;
+        self.datagrams += datagrams;
+        self.datagrams_lost += datagrams_lost;
+        self.frames += frames;
+        self.connects += connects;
+        self.acknowledged += acknowledged;
+        self.refused += refused;
+        self.unknown += unknown;
+        self.crashes += crashes;
+        self.changes += changes;
+        self.repairs += repairs;
+        for (reason, count) in drops {
+            *self.drops.entry(reason.clone()).or_default() += count;
+        }
+    }
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Its seed.
+    pub seed: u64,
+    /// How many servers.
+    pub nodes: usize,
+    /// What did not hold; empty when all is well.
+    pub violations: Vec<Violation>,
+    /// The hash of all that happened.
+    pub trace: String,
+    /// How much virtual time passed, in microseconds.
+    pub simulated_us: u64,
+    /// How long the cluster took to settle once faults had stopped, in microseconds; none when it did not.
+    pub settled_us: Option<u64>,
+    /// Numbers.
+    pub counts: Counts,
+}

@@ -1,5 +1,7 @@
 //! Clusters of real servers on loopback: what they share, and what they do when one stops, crashes, moves or lies.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where what it needs is not there")]
+
 mod support;
 
 use std::fs;

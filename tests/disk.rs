@@ -1,5 +1,7 @@
 //! A real server whose disk is in use, full or broken.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where what it needs is not there")]
+
 mod support;
 
 use std::fs::{self, File};

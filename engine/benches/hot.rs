@@ -283,7 +283,12 @@ fn drain<D: Document>(engine: &mut Engine<D>) -> bool {
                 answered |= result.is_ok();
                 continue;
             }
-            _ => continue,
+            Output::SendDatagram { .. }
+            | Output::OpenSession { .. }
+            | Output::SendFrame { .. }
+            | Output::CloseSession { .. }
+            | Output::Verify(_)
+            | Output::Event(_) => continue,
         };
         engine.handle_storage(event, knot_engine::Instant::ZERO);
     }

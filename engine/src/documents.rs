@@ -21,9 +21,7 @@ use serde_json::Value;
 
 pub use self::automerge::AutomergeDocument;
 pub use self::gate::{Judgement, Log, OPERATION_COUNTER_MAX, judge};
-pub use self::id::{
-    COLLECTION_BYTES_MAX, DocumentId, KEY_BYTES_MAX, NameError, Scope, ZONE_BYTES_MAX, is_label,
-};
+pub use self::id::{COLLECTION_BYTES_MAX, DocumentId, KEY_BYTES_MAX, NameError, Scope, ZONE_BYTES_MAX, is_label};
 pub use self::model::ModelDocument;
 use crate::identity::{ChangeHash, NodeId};
 use crate::time::Wall;
@@ -53,24 +51,13 @@ impl Actor {
     /// The actor that `node` writes `document` with during `boot`.
     /// `generation` rises when changes were made and then discarded before they were durable.
     #[must_use]
-    pub fn new(
-        node: NodeId,
-        boot: &crate::identity::Boot,
-        document: &DocumentId,
-        generation: u32,
-    ) -> Self {
+    pub fn new(node: NodeId, boot: &crate::identity::Boot, document: &DocumentId, generation: u32) -> Self {
         let mut hasher = blake3::Hasher::new_derive_key("knot 2026 automerge actor");
         hasher.update(&boot.0);
         hasher.update(&generation.to_le_bytes());
         hasher.update(document.to_string().as_bytes());
         let mut bytes = node.0.to_vec();
-        bytes.extend(
-            hasher
-                .finalize()
-                .as_bytes()
-                .iter()
-                .take(ACTOR_BYTES - node.0.len()),
-        );
+        bytes.extend(hasher.finalize().as_bytes().iter().take(ACTOR_BYTES - node.0.len()));
         Self(bytes.into())
     }
 
@@ -136,16 +123,7 @@ pub enum Malformed {
 
 /// A trial that failed: the change is kept, counted and listed, and never applied.
 #[derive(
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    serde::Serialize,
-    serde::Deserialize,
-    thiserror::Error,
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize, thiserror::Error,
 )]
 #[non_exhaustive]
 pub enum Quarantine {
@@ -212,9 +190,7 @@ pub enum EditRefused {
     #[error("more than {JSON_NODES_MAX} members and elements")]
     TooManyNodes,
     /// The change that the edit makes would be over [`CHANGE_BYTES_MAX`] or [`CHANGE_OPS_MAX`].
-    #[error(
-        "the edit makes a change of more than {CHANGE_BYTES_MAX} bytes or {CHANGE_OPS_MAX} operations"
-    )]
+    #[error("the edit makes a change of more than {CHANGE_BYTES_MAX} bytes or {CHANGE_OPS_MAX} operations")]
     TooLarge,
     /// The JSON Patch is malformed, or names a path that is not there.
     #[error("JSON Patch: {0}")]
@@ -294,13 +270,7 @@ pub trait Document: Sized + Send + std::fmt::Debug + 'static {
     ///
     /// # Errors
     /// When the edit cannot be made; the document is as before.
-    fn edit(
-        &mut self,
-        actor: &Actor,
-        edit: &Edit,
-        deleted: bool,
-        wall: Wall,
-    ) -> Result<Option<Bytes>, EditRefused>;
+    fn edit(&mut self, actor: &Actor, edit: &Edit, deleted: bool, wall: Wall) -> Result<Option<Bytes>, EditRefused>;
 
     /// The document as JSON. Concurrent maps at one place read as their union.
     fn value(&self) -> Value;

@@ -5,10 +5,7 @@
 
 /// One bug a flag; all false is the engine as it should be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is one independent planted bug"
-)]
+#[expect(clippy::struct_excessive_bools, reason = "each is one independent planted bug")]
 pub struct Faults {
     /// Acknowledges an edit before its batch is durable.
     pub ack_before_persist: bool,

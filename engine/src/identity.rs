@@ -115,8 +115,7 @@ impl NodeId {
     /// The node whose public key is `public`.
     #[must_use]
     pub fn of_public(public: &[u8; 32]) -> Self {
-        let [id @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] =
-            *blake3::hash(public).as_bytes();
+        let [id @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = *blake3::hash(public).as_bytes();
         Self(id)
     }
 }

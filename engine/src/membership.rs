@@ -33,8 +33,7 @@ pub use self::action::{Action, Closed, ForceLeaveError, TimerKind};
 pub use self::config::Config;
 pub use self::machine::{ACTIONS_MAX, Membership, Stats, StatusCounts};
 pub use self::message::{
-    BUCKETS, DATAGRAM_BYTES_MAX, Message, SYNC_BYTES_MAX, SYNC_UPDATES_MAX, Standing, UPDATES_MAX,
-    Update, Via,
+    BUCKETS, DATAGRAM_BYTES_MAX, Message, SYNC_BYTES_MAX, SYNC_UPDATES_MAX, Standing, UPDATES_MAX, Update, Via,
 };
 pub use self::seeds::SEEDS_MAX;
 use crate::identity::{Address, Boot, Incarnation, NodeId};

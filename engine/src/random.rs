@@ -17,10 +17,7 @@ impl Random {
     /// The stream that `seed` and `part` name.
     #[must_use]
     pub fn new(seed: &Seed, part: &str) -> Self {
-        Self {
-            key: *blake3::keyed_hash(seed, part.as_bytes()).as_bytes(),
-            counter: 0,
-        }
+        Self { key: *blake3::keyed_hash(seed, part.as_bytes()).as_bytes(), counter: 0 }
     }
 
     /// A stream of its own for `part`, independent of how much was drawn here.

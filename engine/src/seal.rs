@@ -139,12 +139,7 @@ impl Datagrams {
         let counter = sending.next;
         sending.next = counter.checked_add(1)?;
 
-        let header = Header {
-            version: DATAGRAM_VERSION,
-            key_id,
-            sender: me.0,
-            counter,
-        };
+        let header = Header { version: DATAGRAM_VERSION, key_id, sender: me.0, counter };
         let mut datagram = BytesMut::with_capacity(HEADER_BYTES + body.len() + TAG_BYTES);
         header.put(&mut datagram);
         datagram.put_slice(body);
@@ -166,12 +161,8 @@ impl Datagrams {
         if datagram.len() > DATAGRAM_BYTES_MAX {
             return Err(DatagramDrop::TooLong);
         }
-        let (head, sealed) = datagram
-            .split_first_chunk::<HEADER_BYTES>()
-            .ok_or(DatagramDrop::TooShort)?;
-        let (body, tag) = sealed
-            .split_last_chunk::<TAG_BYTES>()
-            .ok_or(DatagramDrop::TooShort)?;
+        let (head, sealed) = datagram.split_first_chunk::<HEADER_BYTES>().ok_or(DatagramDrop::TooShort)?;
+        let (body, tag) = sealed.split_last_chunk::<TAG_BYTES>().ok_or(DatagramDrop::TooShort)?;
         let header = Header::parse(head);
         if header.version != DATAGRAM_VERSION {
             return Err(DatagramDrop::Version);
@@ -184,11 +175,7 @@ impl Datagrams {
 
         let counter = header.counter;
         let mut body = BytesMut::from(body);
-        match self
-            .peers
-            .get_mut(&them)
-            .and_then(|peer| peer.receiving.as_mut())
-        {
+        match self.peers.get_mut(&them).and_then(|peer| peer.receiving.as_mut()) {
             Some(receiving) => {
                 if !receiving.window.is_fresh(counter) {
                     return Err(DatagramDrop::Replayed);
@@ -217,10 +204,7 @@ impl Datagrams {
     /// The state about `them`, made where it is missing; all other boots of that node are retired. None when there is no
     /// room.
     fn activate(&mut self, them: End) -> Option<&mut Peer> {
-        let active = self
-            .peers
-            .get(&them)
-            .is_some_and(|peer| peer.retired.is_none());
+        let active = self.peers.get(&them).is_some_and(|peer| peer.retired.is_none());
         if !active {
             self.retire_boots(them.0, Some(them.1));
             if !self.peers.contains_key(&them) {
@@ -279,12 +263,7 @@ impl Header {
         let (mut key_id, mut sender) = (KeyId([0; 4]), NodeId([0; 16]));
         rest.copy_to_slice(&mut key_id.0);
         rest.copy_to_slice(&mut sender.0);
-        Self {
-            version,
-            key_id,
-            sender,
-            counter: rest.get_u64_le(),
-        }
+        Self { version, key_id, sender, counter: rest.get_u64_le() }
     }
 }
 
@@ -301,9 +280,7 @@ impl Cipher {
         let Some(key) = key else {
             let mut mark = from.1.0;
             mark.rotate_left(1);
-            mark.iter_mut()
-                .zip(to.1.0)
-                .for_each(|(byte, other)| *byte ^= other);
+            mark.iter_mut().zip(to.1.0).for_each(|(byte, other)| *byte ^= other);
             return Self::Bare(mark);
         };
         let parts = [&from.0.0[..], &to.0.0, &from.1.0, &to.1.0];
@@ -313,25 +290,18 @@ impl Cipher {
 
     fn seal(&self, counter: u64, header: &[u8], body: &mut [u8]) -> Option<[u8; TAG_BYTES]> {
         match self {
-            Self::Sealing(cipher) => cipher
-                .encrypt_inout_detached(&nonce(counter).into(), header, body.into())
-                .map(Into::into)
-                .ok(),
+            Self::Sealing(cipher) => {
+                cipher.encrypt_inout_detached(&nonce(counter).into(), header, body.into()).map(Into::into).ok()
+            }
             Self::Bare(mark) => Some(*mark),
         }
     }
 
-    fn open(
-        &self,
-        counter: u64,
-        header: &[u8],
-        body: &mut [u8],
-        tag: &[u8; TAG_BYTES],
-    ) -> Result<(), DatagramDrop> {
+    fn open(&self, counter: u64, header: &[u8], body: &mut [u8], tag: &[u8; TAG_BYTES]) -> Result<(), DatagramDrop> {
         let verified = match self {
-            Self::Sealing(cipher) => cipher
-                .decrypt_inout_detached(&nonce(counter).into(), header, body.into(), tag.into())
-                .is_ok(),
+            Self::Sealing(cipher) => {
+                cipher.decrypt_inout_detached(&nonce(counter).into(), header, body.into(), tag.into()).is_ok()
+            }
             Self::Bare(mark) => mark == tag,
         };
         verified.then_some(()).ok_or(DatagramDrop::Forged)
@@ -340,7 +310,5 @@ impl Cipher {
 
 fn nonce(counter: u64) -> [u8; 24] {
     let [a, b, c, d, e, f, g, h] = counter.to_le_bytes();
-    [
-        0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, a, b, c, d, e, f, g, h,
-    ]
+    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, a, b, c, d, e, f, g, h]
 }

@@ -80,11 +80,7 @@ pub trait Handshake: fmt::Debug + Send {
     ///
     /// # Errors
     /// When the peer does not verify. Nothing of `transmit` is sent then.
-    fn advance(
-        &mut self,
-        received: &mut BytesMut,
-        transmit: &mut BytesMut,
-    ) -> Result<Option<Agreed>, SessionError>;
+    fn advance(&mut self, received: &mut BytesMut, transmit: &mut BytesMut) -> Result<Option<Agreed>, SessionError>;
 }
 
 /// What a handshake ends with.
@@ -99,9 +95,7 @@ pub struct Agreed {
 
 impl fmt::Debug for Agreed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Agreed")
-            .field("peer", &self.peer)
-            .finish_non_exhaustive()
+        f.debug_struct("Agreed").field("peer", &self.peer).finish_non_exhaustive()
     }
 }
 
@@ -117,10 +111,7 @@ pub struct Session {
 
 #[derive(Debug)]
 enum State {
-    Handshaking {
-        handshake: Box<dyn Handshake>,
-        transmit: BytesMut,
-    },
+    Handshaking { handshake: Box<dyn Handshake>, transmit: BytesMut },
     Established(Box<Traffic>),
     Failed,
 }
@@ -142,20 +133,14 @@ impl Session {
     #[must_use]
     pub fn new(role: Role, config: Config, random: [u8; 32]) -> Self {
         let compression = config.compression;
-        Self::with_handshake(
-            Box::new(KeyedHandshake::new(role, config, random)),
-            compression,
-        )
+        Self::with_handshake(Box::new(KeyedHandshake::new(role, config, random)), compression)
     }
 
     /// A session that begins with another handshake than [`KeyedHandshake`].
     #[must_use]
     pub fn with_handshake(handshake: Box<dyn Handshake>, compression: bool) -> Self {
         let mut session = Self {
-            state: State::Handshaking {
-                handshake,
-                transmit: BytesMut::new(),
-            },
+            state: State::Handshaking { handshake, transmit: BytesMut::new() },
             received: BytesMut::new(),
             events: VecDeque::new(),
             unread_bytes: 0,
@@ -252,16 +237,11 @@ impl Session {
     }
 
     fn advance(&mut self) -> Result<(), SessionError> {
-        if let State::Handshaking {
-            handshake,
-            transmit,
-        } = &mut self.state
-        {
+        if let State::Handshaking { handshake, transmit } = &mut self.state {
             let Some(agreed) = handshake.advance(&mut self.received, transmit)? else {
                 return Ok(());
             };
-            self.events
-                .push_back(SessionEvent::Established(agreed.peer.clone()));
+            self.events.push_back(SessionEvent::Established(agreed.peer.clone()));
             self.state = State::Established(Box::new(Traffic {
                 sealer: Sealer::new(&agreed.sending_key, transmit.split()),
                 opener: Opener::new(&agreed.receiving_key),

@@ -238,10 +238,7 @@ impl Frame {
             }
             Self::Want { wanted: Wanted::Documents(documents), .. } => documents.len() <= WANTED_DOCUMENTS_MAX,
             Self::Push { changes, .. } | Self::Window { changes, .. } => changes.iter().all(DocumentChanges::is_valid),
-            Self::Held { .. }
-            | Self::Roots(_)
-            | Self::Differences { .. }
-            | Self::Adopt { .. } => true,
+            Self::Held { .. } | Self::Roots(_) | Self::Differences { .. } | Self::Adopt { .. } => true,
         }
     }
 }

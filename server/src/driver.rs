@@ -14,13 +14,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use knot_engine::DocumentView;
 use knot_engine::documents::AutomergeDocument;
 use knot_engine::session::{self, Role, Session, SessionError};
 use knot_engine::{
-    Address, Edited, EditError, EditId, Event, HistoryEntry, Instant, Output, PeerIdentity, Random, ReadError, ReadId, SessionEvent, SessionId,
-    StorageEvent, Verdict, Wall,
+    Address, EditError, EditId, Edited, Event, HistoryEntry, Instant, Output, PeerIdentity, Random, ReadError, ReadId,
+    SessionEvent, SessionId, StorageEvent, Verdict, Wall,
 };
-use knot_engine::DocumentView;
 use tokio::sync::{OwnedSemaphorePermit, broadcast, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
@@ -165,7 +165,12 @@ impl<N: Network> Driver<N> {
     }
 
     /// Takes the cluster's sockets and begins to receive on them.
-    pub(crate) fn listen(&mut self, datagrams: N::Datagrams, listener: N::Listener, tasks: &mut tokio::task::JoinSet<()>) {
+    pub(crate) fn listen(
+        &mut self,
+        datagrams: N::Datagrams,
+        listener: N::Listener,
+        tasks: &mut tokio::task::JoinSet<()>,
+    ) {
         let datagrams = Arc::new(datagrams);
         let (arrivals, arrived) = mpsc::channel(DATAGRAMS_MAX);
         self.arrived = Some(arrived);
@@ -262,7 +267,14 @@ impl<N: Network> Driver<N> {
         }
     }
 
-    fn on_ended(&mut self, session: SessionId, address: Option<SocketAddr>, role: Role, error: &StreamError, now: Instant) {
+    fn on_ended(
+        &mut self,
+        session: SessionId,
+        address: Option<SocketAddr>,
+        role: Role,
+        error: &StreamError,
+        now: Instant,
+    ) {
         let established = self.streams.remove(&session).is_some() && !is_handshake(error);
         let peer = address.map_or_else(|| "a peer".to_owned(), |address| address.to_string());
         match error {
@@ -328,7 +340,9 @@ impl<N: Network> Driver<N> {
         {
             if drain.until <= now {
                 self.draining = None;
-                tracing::error!("stays in the cluster: no other server holds all that this one does; connect it and try again");
+                tracing::error!(
+                    "stays in the cluster: no other server holds all that this one does; connect it and try again"
+                );
             } else {
                 self.leave(true);
             }
@@ -443,7 +457,9 @@ impl<N: Network> Driver<N> {
                 let to = format!("{:?}", change.to).to_lowercase();
                 tracing::info!(name = change.name, zone = change.zone, node = %change.node, from, to, "member");
             }
-            Event::AddressMoved { node, addresses } => tracing::info!(%node, addresses = listed(&addresses), "member moved"),
+            Event::AddressMoved { node, addresses } => {
+                tracing::info!(%node, addresses = listed(&addresses), "member moved")
+            }
             Event::NameTaken { name, addresses } => {
                 let addresses = listed(&addresses);
                 tracing::warn!(name, addresses, "several servers have one name; give each its own `name` in [server]");
@@ -456,7 +472,9 @@ impl<N: Network> Driver<N> {
             }
             Event::Adopted(cluster) => tracing::info!(%cluster, "took over the cluster's identity"),
             Event::Fenced => {
-                tracing::error!("another live server runs on a copy of this data: this one takes no more writes; remove node.key from one of the copies");
+                tracing::error!(
+                    "another live server runs on a copy of this data: this one takes no more writes; remove node.key from one of the copies"
+                );
             }
             Event::LeaveDone => {
                 if let Some((retired, _)) = self.leaving {

@@ -74,7 +74,9 @@ pub enum RunError {
         source: std::io::Error,
     },
     /// The cluster's address cannot be used.
-    #[error("cannot listen on {address} for other servers: {source}; change `bind_addr` in [server.cluster], or stop what uses it")]
+    #[error(
+        "cannot listen on {address} for other servers: {source}; change `bind_addr` in [server.cluster], or stop what uses it"
+    )]
     Cluster {
         /// That address.
         address: String,
@@ -94,7 +96,9 @@ pub enum RunError {
     #[error("a part of the server panicked, which is a bug in knot: {0}")]
     Panicked(String),
     /// Storage failed while the server ran.
-    #[error("storage failed: nothing after the failure was acknowledged; start the server again to recover what is durable")]
+    #[error(
+        "storage failed: nothing after the failure was acknowledged; start the server again to recover what is durable"
+    )]
     StorageFailed,
 }
 
@@ -110,8 +114,11 @@ pub async fn run<N: Network>(
 ) -> Result<Stop, RunError> {
     let network = platform.network.clone();
     let storage = platform.storage.clone();
-    let http = listen(&network, &config.listen).await.map_err(|source| RunError::Http { address: config.listen.to_string(), source })?;
-    let http_addr = http.local_addr().map_err(|source| RunError::Http { address: config.listen.to_string(), source })?;
+    let http = listen(&network, &config.listen)
+        .await
+        .map_err(|source| RunError::Http { address: config.listen.to_string(), source })?;
+    let http_addr =
+        http.local_addr().map_err(|source| RunError::Http { address: config.listen.to_string(), source })?;
     let url = url(&config, http_addr);
     let mut advertised = None;
     let mut sockets = None;
@@ -124,8 +131,13 @@ pub async fn run<N: Network>(
     }
     let (handle, commands, feed) = Handle::new();
     let origin = tokio::time::Instant::now();
-    let mut engine =
-        Engine::new(engine_config(&config, &platform, &url, advertised.as_ref()), recover(&*storage)?, platform.seed, Faults::default(), Instant::ZERO);
+    let mut engine = Engine::new(
+        engine_config(&config, &platform, &url, advertised.as_ref()),
+        recover(&*storage)?,
+        platform.seed,
+        Faults::default(),
+        Instant::ZERO,
+    );
     if let Some(cluster) = &config.cluster {
         engine.join(cluster.peers.iter().map(|peer| Address::from(peer.to_string().as_str())).collect(), Instant::ZERO);
     }
@@ -261,7 +273,12 @@ fn recover(storage: &dyn Storage) -> Result<Recovered, RunError> {
     Ok(recovered)
 }
 
-fn engine_config<N>(config: &Config, platform: &Platform<N>, url: &str, advertised: Option<&Address>) -> knot_engine::Config {
+fn engine_config<N>(
+    config: &Config,
+    platform: &Platform<N>,
+    url: &str,
+    advertised: Option<&Address>,
+) -> knot_engine::Config {
     let defaults = membership::Config::default();
     let cluster = config.cluster.as_ref();
     knot_engine::Config {
@@ -311,6 +328,7 @@ fn url(config: &Config, bound: SocketAddr) -> String {
         return url.clone();
     }
     let scheme = if config.tls.is_some() { "https" } else { "http" };
-    let host = if bound.ip().is_unspecified() { config::first_address().to_string() } else { config.listen.host().to_owned() };
+    let host =
+        if bound.ip().is_unspecified() { config::first_address().to_string() } else { config.listen.host().to_owned() };
     format!("{scheme}://{}", HostPort::new(&host, bound.port()))
 }

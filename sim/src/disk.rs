@@ -3,6 +3,9 @@
 //! Two images: what is durable, and on top of it what a start would read but a power cut would take (`tail`). Batches
 //! that wait are committed together, each whole or not at all, in order.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 

@@ -5,6 +5,8 @@
 //! has stalled for [`STREAM_TIMEOUT`] is over on both ends.
 
 mod stream;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 

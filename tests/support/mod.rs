@@ -122,11 +122,8 @@ impl Setup {
         let setup = |(index, zone): (usize, &&str)| {
             let mut setup = Self::new(&format!("n{index}"), zone);
             setup.token = Some("a-token-that-all-of-them-share".to_owned());
-            setup.cluster = Some(Cluster {
-                key: KEY.to_owned(),
-                address: addresses[index].clone(),
-                peers: addresses.clone(),
-            });
+            setup.cluster =
+                Some(Cluster { key: KEY.to_owned(), address: addresses[index].clone(), peers: addresses.clone() });
             setup
         };
         zones.iter().enumerate().map(setup).collect()

@@ -19,8 +19,8 @@ use serde_json::{Map, Value};
 
 use super::gate::OPERATION_COUNTER_MAX;
 use super::{
-    Actor, CHANGE_DEPS_MAX, CHANGE_OPS_MAX, ChangeHeader, Conflict, Document, DocumentId, Edit,
-    EditRefused, Malformed, Quarantine, Trial, json,
+    Actor, CHANGE_DEPS_MAX, CHANGE_OPS_MAX, ChangeHeader, Conflict, Document, DocumentId, Edit, EditRefused, Malformed,
+    Quarantine, Trial, json,
 };
 use crate::identity::ChangeHash;
 use crate::time::Wall;
@@ -33,7 +33,8 @@ const WEIGHT_EMPTY: usize = 13_200;
 /// A document held by Automerge.
 #[derive(Clone, Debug)]
 pub struct AutomergeDocument {
-    doc: Automerge,
+    /// In a box because it is 3.5 kB, and the engine keeps and hands on documents by value.
+    doc: Box<Automerge>,
     /// Bytes of all changes applied.
     applied_bytes: usize,
 }
@@ -48,13 +49,9 @@ impl Document for AutomergeDocument {
     }
 
     fn new(id: &DocumentId) -> Self {
-        let mut doc = Automerge::new();
-        doc.apply_changes([genesis(id)])
-            .expect("the genesis applies to an empty document");
-        Self {
-            doc,
-            applied_bytes: 0,
-        }
+        let mut doc = Box::new(Automerge::new());
+        doc.apply_changes([genesis(id)]).expect("the genesis applies to an empty document");
+        Self { doc, applied_bytes: 0 }
     }
 
     fn apply(&mut self, changes: &[Bytes]) -> Result<(), Quarantine> {
@@ -64,8 +61,7 @@ impl Document for AutomergeDocument {
             .collect::<Result<Vec<_>, _>>()
             .map_err(|_| Quarantine::Apply)?;
         let doc = &mut self.doc;
-        catch_unwind(AssertUnwindSafe(|| trial::apply(doc, parsed)))
-            .map_err(|_panic| Quarantine::Panic)??;
+        catch_unwind(AssertUnwindSafe(|| trial::apply(doc, parsed))).map_err(|_panic| Quarantine::Panic)??;
         self.applied_bytes += changes.iter().map(Bytes::len).sum::<usize>();
         Ok(())
     }
@@ -74,13 +70,7 @@ impl Document for AutomergeDocument {
         trial::run(self, candidates)
     }
 
-    fn edit(
-        &mut self,
-        actor: &Actor,
-        edit: &Edit,
-        deleted: bool,
-        wall: Wall,
-    ) -> Result<Option<Bytes>, EditRefused> {
+    fn edit(&mut self, actor: &Actor, edit: &Edit, deleted: bool, wall: Wall) -> Result<Option<Bytes>, EditRefused> {
         if matches!(edit, Edit::Delete) && deleted {
             return Ok(None);
         }
@@ -98,20 +88,13 @@ impl Document for AutomergeDocument {
         };
         let Some(hash) = hash else { return Ok(None) };
         let change = self.doc.get_change_by_hash(&hash);
-        let bytes = Bytes::copy_from_slice(
-            change
-                .as_ref()
-                .expect("a change that was just committed is there")
-                .raw_bytes(),
-        );
+        let bytes =
+            Bytes::copy_from_slice(change.as_ref().expect("a change that was just committed is there").raw_bytes());
         if within_limits(&bytes) {
             self.applied_bytes += bytes.len();
             Ok(Some(bytes))
         } else {
-            self.doc = self
-                .doc
-                .fork_at(&heads)
-                .expect("a document can go back to heads that it had");
+            *self.doc = self.doc.fork_at(&heads).expect("a document can go back to heads that it had");
             Err(EditRefused::TooLarge)
         }
     }
@@ -121,7 +104,7 @@ impl Document for AutomergeDocument {
     }
 
     fn conflicts(&self) -> Vec<Conflict> {
-        read::Conflicts::of(&self.doc)
+        read::Conflicts::of(&*self.doc)
     }
 
     fn weight(&self) -> usize {
@@ -145,11 +128,7 @@ impl AutomergeDocument {
             Target::Value(members) if is_new => write::create(&mut tx, members),
             Target::Value(members) => write::put(&mut tx, &present, members),
             Target::Increment { tokens, by } => {
-                let cleared = if deleted {
-                    write::put(&mut tx, &present, &Map::new())
-                } else {
-                    Ok(())
-                };
+                let cleared = if deleted { write::put(&mut tx, &present, &Map::new()) } else { Ok(()) };
                 cleared
                     .and_then(|()| write::increment(&mut tx, tokens, *by))
                     .and_then(|()| read::document(&tx).map_err(|_| EditRefused::TooDeep))
@@ -174,7 +153,7 @@ impl AutomergeDocument {
     }
 
     fn members(&self) -> Map<String, Value> {
-        read::document(&self.doc).unwrap_or_default()
+        read::document(&*self.doc).unwrap_or_default()
     }
 }
 
@@ -193,9 +172,8 @@ fn target(edit: &Edit, base: impl FnOnce() -> Map<String, Value>) -> Result<Targ
         Edit::MergePatch(patch) => json::merge_patch(Value::Object(base()), patch)?,
         Edit::JsonPatch(patch) => json::json_patch(Value::Object(base()), patch)?,
         Edit::Increment { pointer, by } => {
-            let tokens = json::pointer_tokens(pointer).ok_or_else(|| {
-                EditRefused::Increment("the path is not a JSON pointer".to_owned())
-            })?;
+            let tokens = json::pointer_tokens(pointer)
+                .ok_or_else(|| EditRefused::Increment("the path is not a JSON pointer".to_owned()))?;
             return Ok(Target::Increment { tokens, by: *by });
         }
         Edit::Delete => Value::Object(Map::new()),

@@ -112,24 +112,13 @@ impl Log {
             panic!("change {} is in the log already", header.hash);
         };
         let deps = self.positions(&header.deps);
-        assert!(
-            deps.len() == header.deps.len(),
-            "change {} is pushed before its dependencies",
-            header.hash
-        );
+        assert!(deps.len() == header.deps.len(), "change {} is pushed before its dependencies", header.hash);
         let contends = self.inline(header, &deps).is_none();
-        let rivals = if contends {
-            self.rivals(header)
-        } else {
-            Vec::new()
-        };
-        let lost = rivals
-            .iter()
-            .any(|rival| self.hash_at(*rival) < &header.hash);
+        let rivals = if contends { self.rivals(header) } else { Vec::new() };
+        let lost = rivals.iter().any(|rival| self.hash_at(*rival) < &header.hash);
         let ancestor = deps.iter().any(|dep| self.is_quarantined_at(*dep));
-        let quarantined = quarantined
-            .or(ancestor.then_some(Quarantine::Ancestor))
-            .or(lost.then_some(Quarantine::SequenceGap));
+        let quarantined =
+            quarantined.or(ancestor.then_some(Quarantine::Ancestor)).or(lost.then_some(Quarantine::SequenceGap));
 
         let position = position_of(self.entries.len());
         let author = self.author_index(&header.actor);
@@ -153,11 +142,7 @@ impl Log {
         }
         self.by_hash.insert(slot, position);
         self.deps.extend(deps);
-        if lost {
-            Vec::new()
-        } else {
-            self.demote(&rivals, Quarantine::SequenceGap)
-        }
+        if lost { Vec::new() } else { self.demote(&rivals, Quarantine::SequenceGap) }
     }
 
     /// Whether pushing this change, which [`judge`] admits, puts others into quarantine. It then cannot be tried beside
@@ -219,9 +204,7 @@ impl Log {
     /// The index of a change; none for the genesis.
     #[must_use]
     pub fn index_of(&self, hash: &ChangeHash) -> Option<usize> {
-        self.position(hash)?
-            .checked_sub(1)
-            .map(|index| index as usize)
+        self.position(hash)?.checked_sub(1).map(|index| index as usize)
     }
 
     /// The hash of the change at `index`.
@@ -248,12 +231,9 @@ impl Log {
     pub fn missing_from(&self, their_heads: &[ChangeHash]) -> Vec<usize> {
         match self.ancestors(&self.positions(their_heads)) {
             Ancestors::All => Vec::new(),
-            Ancestors::Marked(marked) => marked
-                .iter()
-                .skip(1)
-                .enumerate()
-                .filter_map(|(index, held)| (!held).then_some(index))
-                .collect(),
+            Ancestors::Marked(marked) => {
+                marked.iter().skip(1).enumerate().filter_map(|(index, held)| (!held).then_some(index)).collect()
+            }
         }
     }
 
@@ -286,31 +266,24 @@ impl Log {
             return Some(Quarantine::UnboundActor);
         }
         let greatest = deps.iter().map(|dep| self.last_op_at(*dep)).max();
-        let follows =
-            greatest.and_then(|greatest| greatest.checked_add(1)) == Some(header.start_op);
+        let follows = greatest.and_then(|greatest| greatest.checked_add(1)) == Some(header.start_op);
         if !follows || last_op(header) > OPERATION_COUNTER_MAX {
             return Some(Quarantine::OperationCounter);
         }
         let ancestors = std::cell::OnceCell::new();
         let ancestors = || ancestors.get_or_init(|| self.ancestors(deps));
-        let clashes = self
-            .same_author_and_seq(header)
-            .any(|position| ancestors().has(position));
+        let clashes = self.same_author_and_seq(header).any(|position| ancestors().has(position));
         if !self.follows_its_author(header, deps) || clashes {
             return Some(Quarantine::SequenceGap);
         }
         let knows = |actor: &Actor| match (self.author_position(actor), ancestors()) {
             (None, _) => false,
             (Some(_), Ancestors::All) => true,
-            (Some(author), ancestors @ Ancestors::Marked(_)) => (1..)
-                .zip(&self.entries)
-                .any(|(position, entry)| entry.author == author && ancestors.has(position)),
+            (Some(author), ancestors @ Ancestors::Marked(_)) => {
+                (1..).zip(&self.entries).any(|(position, entry)| entry.author == author && ancestors.has(position))
+            }
         };
-        if header.refers_to.iter().all(knows) {
-            None
-        } else {
-            Some(Quarantine::UnknownActor)
-        }
+        if header.refers_to.iter().all(knows) { None } else { Some(Quarantine::UnknownActor) }
     }
 
     fn follows_its_author(&self, header: &ChangeHeader, deps: &[u32]) -> bool {
@@ -333,14 +306,12 @@ impl Log {
     }
 
     fn same_author_and_seq(&self, header: &ChangeHeader) -> impl Iterator<Item = u32> {
-        let author = self
-            .author_position(&header.actor)
-            .filter(|_| header.seq <= self.greatest_seq(&header.actor));
+        let author = self.author_position(&header.actor).filter(|_| header.seq <= self.greatest_seq(&header.actor));
         let seq = header.seq;
         let entries: &[Entry] = if author.is_some() { &self.entries } else { &[] };
-        (1..).zip(entries).filter_map(move |(position, entry)| {
-            (Some(entry.author) == author && entry.seq == seq).then_some(position)
-        })
+        (1..)
+            .zip(entries)
+            .filter_map(move |(position, entry)| (Some(entry.author) == author && entry.seq == seq).then_some(position))
     }
 
     /// Puts `losers` and all that descends from them into quarantine.
@@ -352,11 +323,7 @@ impl Log {
         for position in 1..position_of(self.entries.len()) {
             let reason = if losers.contains(&position) {
                 why
-            } else if self
-                .deps_at(position)
-                .iter()
-                .any(|dep| self.is_quarantined_at(*dep))
-            {
+            } else if self.deps_at(position).iter().any(|dep| self.is_quarantined_at(*dep)) {
                 Quarantine::Ancestor
             } else {
                 continue;
@@ -398,10 +365,7 @@ impl Log {
     }
 
     fn live_kinds(&self) -> impl Iterator<Item = ChangeKind> {
-        self.live_heads.iter().map(|head| {
-            self.entry(*head)
-                .map_or(ChangeKind::Edit, |entry| entry.kind)
-        })
+        self.live_heads.iter().map(|head| self.entry(*head).map_or(ChangeKind::Edit, |entry| entry.kind))
     }
 
     fn sorted_hashes(&self, positions: &[u32]) -> Vec<ChangeHash> {
@@ -416,8 +380,7 @@ impl Log {
     }
 
     fn hash_at(&self, position: u32) -> &ChangeHash {
-        self.entry(position)
-            .map_or(&self.genesis, |entry| &entry.hash)
+        self.entry(position).map_or(&self.genesis, |entry| &entry.hash)
     }
 
     fn last_op_at(&self, position: u32) -> u64 {
@@ -425,8 +388,7 @@ impl Log {
     }
 
     fn is_quarantined_at(&self, position: u32) -> bool {
-        self.entry(position)
-            .is_some_and(|entry| entry.quarantined.is_some())
+        self.entry(position).is_some_and(|entry| entry.quarantined.is_some())
     }
 
     fn deps_at(&self, position: u32) -> &[u32] {
@@ -439,32 +401,24 @@ impl Log {
     }
 
     fn find(&self, hash: &ChangeHash) -> Result<usize, usize> {
-        self.by_hash
-            .binary_search_by(|position| self.hash_at(*position).cmp(hash))
+        self.by_hash.binary_search_by(|position| self.hash_at(*position).cmp(hash))
     }
 
     fn position(&self, hash: &ChangeHash) -> Option<u32> {
         if *hash == self.genesis {
             return Some(0);
         }
-        self.find(hash)
-            .ok()
-            .and_then(|slot| self.by_hash.get(slot).copied())
+        self.find(hash).ok().and_then(|slot| self.by_hash.get(slot).copied())
     }
 
     /// Positions of those of `hashes` that are here.
     fn positions(&self, hashes: &[ChangeHash]) -> Vec<u32> {
-        hashes
-            .iter()
-            .filter_map(|hash| self.position(hash))
-            .collect()
+        hashes.iter().filter_map(|hash| self.position(hash)).collect()
     }
 
     fn find_author(&self, actor: &Actor) -> Result<usize, usize> {
         self.by_actor.binary_search_by(|author| {
-            self.authors
-                .get(*author as usize)
-                .map_or(std::cmp::Ordering::Less, |author| author.actor.cmp(actor))
+            self.authors.get(*author as usize).map_or(std::cmp::Ordering::Less, |author| author.actor.cmp(actor))
         })
     }
 
@@ -482,10 +436,7 @@ impl Log {
             Ok(slot) => self.by_actor.get(slot).copied().unwrap_or_default(),
             Err(slot) => {
                 let author = position_of(self.authors.len()) - 1;
-                self.authors.push(Author {
-                    actor: Actor(bytes::Bytes::copy_from_slice(&actor.0)),
-                    greatest_seq: 0,
-                });
+                self.authors.push(Author { actor: Actor(bytes::Bytes::copy_from_slice(&actor.0)), greatest_seq: 0 });
                 self.by_actor.insert(slot, author);
                 author
             }
@@ -499,12 +450,7 @@ pub fn judge(log: &Log, header: &ChangeHeader) -> Judgement {
     if log.contains(&header.hash) {
         return Judgement::Known;
     }
-    let missing: Vec<_> = header
-        .deps
-        .iter()
-        .filter(|dep| !log.contains(dep))
-        .copied()
-        .collect();
+    let missing: Vec<_> = header.deps.iter().filter(|dep| !log.contains(dep)).copied().collect();
     if !missing.is_empty() {
         return Judgement::Orphan { missing };
     }

@@ -70,11 +70,7 @@ impl DocumentId {
     /// # Errors
     /// When a part is empty, too long or holds a character it may not.
     pub fn new(scope: Scope, collection: &str, key: &str) -> Result<Self, NameError> {
-        let id = Self {
-            scope,
-            collection: collection.into(),
-            key: key.into(),
-        };
+        let id = Self { scope, collection: collection.into(), key: key.into() };
         id.check()?;
         Ok(id)
     }
@@ -92,10 +88,7 @@ impl DocumentId {
         if !is_label(&self.collection, COLLECTION_BYTES_MAX) {
             return Err(NameError::Collection);
         }
-        if self.key.is_empty()
-            || self.key.len() > KEY_BYTES_MAX
-            || self.key.chars().any(char::is_control)
-        {
+        if self.key.is_empty() || self.key.len() > KEY_BYTES_MAX || self.key.chars().any(char::is_control) {
             return Err(NameError::Key);
         }
         Ok(())
@@ -140,7 +133,5 @@ impl fmt::Display for DocumentId {
 pub fn is_label(text: &str, bytes_max: usize) -> bool {
     !text.is_empty()
         && text.len() <= bytes_max
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
 }

@@ -40,12 +40,8 @@ fn measure(value: &Value, level: usize, nodes: &mut usize) -> Result<(), EditRef
         return Err(EditRefused::TooManyNodes);
     }
     match value {
-        Value::Object(members) => members
-            .values()
-            .try_for_each(|value| measure(value, level + 1, nodes)),
-        Value::Array(elements) => elements
-            .iter()
-            .try_for_each(|value| measure(value, level + 1, nodes)),
+        Value::Object(members) => members.values().try_for_each(|value| measure(value, level + 1, nodes)),
+        Value::Array(elements) => elements.iter().try_for_each(|value| measure(value, level + 1, nodes)),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Ok(()),
     }
 }
@@ -83,11 +79,7 @@ pub(super) fn pointer_tokens(pointer: &str) -> Option<Vec<String>> {
     if pointer.is_empty() {
         return Some(Vec::new());
     }
-    pointer
-        .strip_prefix('/')?
-        .split('/')
-        .map(unescape)
-        .collect()
+    pointer.strip_prefix('/')?.split('/').map(unescape).collect()
 }
 
 fn unescape(token: &str) -> Option<String> {
@@ -120,13 +112,8 @@ pub(super) fn pointer_push(pointer: &mut String, token: &str) {
 
 /// An array index as RFC 6901 writes it: decimal, no sign, no leading zero.
 pub(super) fn array_index(token: &str) -> Option<usize> {
-    let well_formed = token.bytes().all(|byte| byte.is_ascii_digit())
-        && (token == "0" || !token.starts_with('0'));
-    if well_formed {
-        token.parse().ok()
-    } else {
-        None
-    }
+    let well_formed = token.bytes().all(|byte| byte.is_ascii_digit()) && (token == "0" || !token.starts_with('0'));
+    if well_formed { token.parse().ok() } else { None }
 }
 
 /// Applies an RFC 7396 merge patch.
@@ -166,11 +153,7 @@ pub(super) fn json_patch(target: Value, patch: &Value) -> Result<Value, EditRefu
     let Value::Array(operations) = patch else {
         return Err(EditRefused::Patch("a patch is an array".to_owned()));
     };
-    let mut patching = Patching {
-        target,
-        index: 0,
-        copied: (0, 0),
-    };
+    let mut patching = Patching { target, index: 0, copied: (0, 0) };
     for (index, operation) in operations.iter().enumerate() {
         patching.index = index;
         patching.apply(operation)?;
@@ -275,9 +258,7 @@ impl Patching {
         let index = self.index;
         let removed = match self.find(parent)? {
             Value::Object(members) => members.remove(last),
-            Value::Array(elements) => array_index(last)
-                .filter(|at| *at < elements.len())
-                .map(|at| elements.remove(at)),
+            Value::Array(elements) => array_index(last).filter(|at| *at < elements.len()).map(|at| elements.remove(at)),
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
         };
         removed.ok_or_else(|| refuse(index, "the path is not there"))
@@ -307,9 +288,7 @@ impl Patching {
     }
 
     fn value<'a>(&self, operation: &'a Value) -> Result<&'a Value, EditRefused> {
-        operation
-            .get("value")
-            .ok_or_else(|| self.refuse("value is missing"))
+        operation.get("value").ok_or_else(|| self.refuse("value is missing"))
     }
 
     fn refuse(&self, why: &str) -> EditRefused {
@@ -332,24 +311,13 @@ fn lookup<'a>(value: &'a Value, path: &[String]) -> Option<&'a Value> {
 /// Equality as RFC 6902 defines it for `test`: numbers by value, so that 1 and 1.0 are the same.
 fn same(left: &Value, right: &Value) -> bool {
     match (left, right) {
-        (Value::Number(a), Value::Number(b)) => {
-            a == b || (a.is_f64() || b.is_f64()) && a.as_f64() == b.as_f64()
-        }
-        (Value::Array(a), Value::Array(b)) => {
-            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b))
-        }
+        (Value::Number(a), Value::Number(b)) => a == b || (a.is_f64() || b.is_f64()) && a.as_f64() == b.as_f64(),
+        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b)),
         (Value::Object(a), Value::Object(b)) => {
-            a.len() == b.len()
-                && a.iter()
-                    .all(|(key, a)| b.get(key).is_some_and(|b| same(a, b)))
+            a.len() == b.len() && a.iter().all(|(key, a)| b.get(key).is_some_and(|b| same(a, b)))
         }
         (
-            Value::Null
-            | Value::Bool(_)
-            | Value::Number(_)
-            | Value::String(_)
-            | Value::Array(_)
-            | Value::Object(_),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) | Value::Object(_),
             _,
         ) => left == right,
     }
@@ -378,11 +346,7 @@ mod tests {
                 json!([{"op": "add", "path": "/foo/1", "value": "qux"}]),
                 json!({"foo": ["bar", "qux", "baz"]}),
             ),
-            (
-                json!({"baz": "qux", "foo": "bar"}),
-                json!([{"op": "remove", "path": "/baz"}]),
-                json!({"foo": "bar"}),
-            ),
+            (json!({"baz": "qux", "foo": "bar"}), json!([{"op": "remove", "path": "/baz"}]), json!({"foo": "bar"})),
             (
                 json!({"foo": ["bar", "qux", "baz"]}),
                 json!([{"op": "remove", "path": "/foo/1"}]),
@@ -433,11 +397,7 @@ mod tests {
                 json!([{"op": "copy", "from": "/a", "path": "/b"}, {"op": "test", "path": "/b", "value": 1.0}]),
                 json!({"a": 1, "b": 1}),
             ),
-            (
-                json!({"a": 1}),
-                json!([{"op": "add", "path": "", "value": {"b": 2}}]),
-                json!({"b": 2}),
-            ),
+            (json!({"a": 1}), json!([{"op": "add", "path": "", "value": {"b": 2}}]), json!({"b": 2})),
         ];
         for (target, patch, expected) in cases {
             assert_eq!(patched(target, patch.clone()), Ok(expected), "{patch}");
@@ -468,10 +428,7 @@ mod tests {
         ];
         for patch in cases {
             let outcome = patched(target.clone(), patch.clone());
-            assert!(
-                matches!(outcome, Err(EditRefused::Patch(_))),
-                "{patch}: {outcome:?}"
-            );
+            assert!(matches!(outcome, Err(EditRefused::Patch(_))), "{patch}: {outcome:?}");
         }
         let failing = json!([{"op": "remove", "path": "/foo"}, {"op": "test", "path": "/~01", "value": "10"}]);
         assert_eq!(patched(target, failing), Err(EditRefused::PatchTest(1)));
@@ -479,20 +436,12 @@ mod tests {
 
     #[test]
     fn a_patch_that_copies_a_document_into_itself_meets_a_limit() {
-        let doubling: Vec<Value> = (0..40)
-            .map(|i| json!({"op": "copy", "from": "/a", "path": format!("/a/{i}")}))
-            .collect();
+        let doubling: Vec<Value> =
+            (0..40).map(|i| json!({"op": "copy", "from": "/a", "path": format!("/a/{i}")})).collect();
         let outcome = json_patch(json!({"a": {"x": 1}}), &Value::Array(doubling));
-        assert!(
-            matches!(
-                outcome,
-                Err(EditRefused::TooDeep | EditRefused::TooManyNodes)
-            ),
-            "{outcome:?}"
-        );
-        let wide: Vec<Value> = (0..10_000)
-            .map(|i| json!({"op": "copy", "from": "/a", "path": format!("/{i}")}))
-            .collect();
+        assert!(matches!(outcome, Err(EditRefused::TooDeep | EditRefused::TooManyNodes)), "{outcome:?}");
+        let wide: Vec<Value> =
+            (0..10_000).map(|i| json!({"op": "copy", "from": "/a", "path": format!("/{i}")})).collect();
         let outcome = json_patch(json!({"a": "x".repeat(1 << 16)}), &Value::Array(wide));
         assert_eq!(outcome, Err(EditRefused::TooLarge));
     }
@@ -501,47 +450,19 @@ mod tests {
     fn the_examples_of_rfc_7396_appendix_a_hold() {
         let cases = [
             (json!({"a": "b"}), json!({"a": "c"}), json!({"a": "c"})),
-            (
-                json!({"a": "b"}),
-                json!({"b": "c"}),
-                json!({"a": "b", "b": "c"}),
-            ),
+            (json!({"a": "b"}), json!({"b": "c"}), json!({"a": "b", "b": "c"})),
             (json!({"a": "b"}), json!({"a": null}), json!({})),
-            (
-                json!({"a": "b", "b": "c"}),
-                json!({"a": null}),
-                json!({"b": "c"}),
-            ),
+            (json!({"a": "b", "b": "c"}), json!({"a": null}), json!({"b": "c"})),
             (json!({"a": ["b"]}), json!({"a": "c"}), json!({"a": "c"})),
             (json!({"a": "c"}), json!({"a": ["b"]}), json!({"a": ["b"]})),
-            (
-                json!({"a": {"b": "c"}}),
-                json!({"a": {"b": "d", "c": null}}),
-                json!({"a": {"b": "d"}}),
-            ),
-            (
-                json!({"a": [{"b": "c"}]}),
-                json!({"a": [1]}),
-                json!({"a": [1]}),
-            ),
+            (json!({"a": {"b": "c"}}), json!({"a": {"b": "d", "c": null}}), json!({"a": {"b": "d"}})),
+            (json!({"a": [{"b": "c"}]}), json!({"a": [1]}), json!({"a": [1]})),
             (json!(["a", "b"]), json!(["c", "d"]), json!(["c", "d"])),
             (json!({"a": "b"}), json!(["c"]), json!(["c"])),
             (json!({"a": "foo"}), json!(null), json!(null)),
-            (
-                json!({"e": null}),
-                json!({"a": 1}),
-                json!({"e": null, "a": 1}),
-            ),
-            (
-                json!([1, 2]),
-                json!({"a": "b", "c": null}),
-                json!({"a": "b"}),
-            ),
-            (
-                json!({}),
-                json!({"a": {"bb": {"ccc": null}}}),
-                json!({"a": {"bb": {}}}),
-            ),
+            (json!({"e": null}), json!({"a": 1}), json!({"e": null, "a": 1})),
+            (json!([1, 2]), json!({"a": "b", "c": null}), json!({"a": "b"})),
+            (json!({}), json!({"a": {"bb": {"ccc": null}}}), json!({"a": {"bb": {}}})),
         ];
         for (target, patch, expected) in cases {
             assert_eq!(merge_patch(target, &patch), Ok(expected), "{patch}");
@@ -552,16 +473,10 @@ mod tests {
     fn depth_and_nodes_are_limited() {
         let nested = |levels| (1..levels).fold(json!({}), |inner, _| json!({"a": inner}));
         assert_eq!(check(&nested(JSON_DEPTH_MAX)), Ok(()));
-        assert_eq!(
-            check(&nested(JSON_DEPTH_MAX + 1)),
-            Err(EditRefused::TooDeep)
-        );
+        assert_eq!(check(&nested(JSON_DEPTH_MAX + 1)), Err(EditRefused::TooDeep));
         let wide = |nodes: usize| json!({"a": vec![0; nodes - 1]});
         assert_eq!(check(&wide(JSON_NODES_MAX)), Ok(()));
-        assert_eq!(
-            check(&wide(JSON_NODES_MAX + 1)),
-            Err(EditRefused::TooManyNodes)
-        );
+        assert_eq!(check(&wide(JSON_NODES_MAX + 1)), Err(EditRefused::TooManyNodes));
         assert_eq!(check(&json!([])), Err(EditRefused::NotAnObject("an array")));
     }
 
@@ -571,10 +486,7 @@ mod tests {
         pointer_push(&mut pointer, "a/b~c");
         pointer_push(&mut pointer, "");
         assert_eq!(pointer, "/a~1b~0c/");
-        assert_eq!(
-            pointer_tokens(&pointer),
-            Some(vec!["a/b~c".to_owned(), String::new()])
-        );
+        assert_eq!(pointer_tokens(&pointer), Some(vec!["a/b~c".to_owned(), String::new()]));
         assert_eq!(pointer_tokens("a"), None);
         assert_eq!(pointer_tokens("/~"), None);
     }

@@ -12,8 +12,8 @@ use serde_json::{Map, Value};
 
 use super::gate::OPERATION_COUNTER_MAX;
 use super::{
-    Actor, CHANGE_BYTES_MAX, CHANGE_DEPS_MAX, CHANGE_OPS_MAX, ChangeHeader, ChangeKind, Conflict,
-    Document, DocumentId, Edit, EditRefused, Malformed, Quarantine, Trial, json,
+    Actor, CHANGE_BYTES_MAX, CHANGE_DEPS_MAX, CHANGE_OPS_MAX, ChangeHeader, ChangeKind, Conflict, Document, DocumentId,
+    Edit, EditRefused, Malformed, Quarantine, Trial, json,
 };
 use crate::identity::ChangeHash;
 use crate::time::Wall;
@@ -55,10 +55,7 @@ struct Change {
 
 impl Document for ModelDocument {
     fn genesis_hash(id: &DocumentId) -> ChangeHash {
-        ChangeHash(blake3::derive_key(
-            "knot 2026 model genesis",
-            id.to_string().as_bytes(),
-        ))
+        ChangeHash(blake3::derive_key("knot 2026 model genesis", id.to_string().as_bytes()))
     }
 
     fn header(bytes: &Bytes) -> Result<ChangeHeader, Malformed> {
@@ -67,11 +64,7 @@ impl Document for ModelDocument {
 
     fn new(id: &DocumentId) -> Self {
         let genesis = Self::genesis_hash(id);
-        Self {
-            heads: BTreeSet::from([genesis]),
-            known: BTreeSet::from([genesis]),
-            ..Self::default()
-        }
+        Self { heads: BTreeSet::from([genesis]), known: BTreeSet::from([genesis]), ..Self::default() }
     }
 
     fn apply(&mut self, changes: &[Bytes]) -> Result<(), Quarantine> {
@@ -97,30 +90,13 @@ impl Document for ModelDocument {
                 refused.push((hash, reason));
             }
         }
-        Ok(Trial {
-            document: self,
-            refused,
-        })
+        Ok(Trial { document: self, refused })
     }
 
-    fn edit(
-        &mut self,
-        actor: &Actor,
-        edit: &Edit,
-        deleted: bool,
-        wall: Wall,
-    ) -> Result<Option<Bytes>, EditRefused> {
+    fn edit(&mut self, actor: &Actor, edit: &Edit, deleted: bool, wall: Wall) -> Result<Option<Bytes>, EditRefused> {
         let is_delete = matches!(edit, Edit::Delete);
-        let writes = if is_delete {
-            Vec::new()
-        } else {
-            self.writes(edit, deleted)?
-        };
-        let changes_something = if is_delete {
-            !deleted
-        } else {
-            deleted || !writes.is_empty()
-        };
+        let writes = if is_delete { Vec::new() } else { self.writes(edit, deleted)? };
+        let changes_something = if is_delete { !deleted } else { deleted || !writes.is_empty() };
         if !changes_something {
             return Ok(None);
         }
@@ -137,8 +113,7 @@ impl Document for ModelDocument {
         {
             return Err(EditRefused::TooLarge);
         }
-        self.admit(change, header, bytes.len())
-            .map_err(|_| EditRefused::TooLarge)?;
+        self.admit(change, header, bytes.len()).map_err(|_| EditRefused::TooLarge)?;
         Ok(Some(bytes))
     }
 
@@ -167,11 +142,7 @@ impl ModelDocument {
     }
 
     /// The member writes that make the document what the edit asks for.
-    fn writes(
-        &self,
-        edit: &Edit,
-        deleted: bool,
-    ) -> Result<Vec<(String, Option<String>)>, EditRefused> {
+    fn writes(&self, edit: &Edit, deleted: bool) -> Result<Vec<(String, Option<String>)>, EditRefused> {
         let present = self.present();
         let base = if deleted { Map::new() } else { present.clone() };
         let target = target(edit, base)?;
@@ -179,10 +150,7 @@ impl ModelDocument {
         let Value::Object(target) = target else {
             return Err(EditRefused::NotAnObject(json::kind(&target)));
         };
-        let removed = present
-            .keys()
-            .filter(|key| !target.contains_key(*key))
-            .map(|key| (key.clone(), None));
+        let removed = present.keys().filter(|key| !target.contains_key(*key)).map(|key| (key.clone(), None));
         let set = target
             .iter()
             .filter(|(key, value)| present.get(*key) != Some(value))
@@ -190,13 +158,7 @@ impl ModelDocument {
         Ok(removed.chain(set).collect())
     }
 
-    fn author(
-        &self,
-        actor: &Actor,
-        writes: Vec<(String, Option<String>)>,
-        delete: bool,
-        wall: Wall,
-    ) -> Change {
+    fn author(&self, actor: &Actor, writes: Vec<(String, Option<String>)>, delete: bool, wall: Wall) -> Change {
         let mut deps = self.heads.clone();
         let mut seq = 1;
         if let Some((last_seq, last)) = self.authors.get(actor) {
@@ -215,12 +177,7 @@ impl ModelDocument {
     }
 
     /// Applies a change whose dependencies are here; one that is here already changes nothing.
-    fn admit(
-        &mut self,
-        change: Change,
-        header: ChangeHeader,
-        bytes: usize,
-    ) -> Result<(), Quarantine> {
+    fn admit(&mut self, change: Change, header: ChangeHeader, bytes: usize) -> Result<(), Quarantine> {
         if self.known.contains(&header.hash) {
             return Ok(());
         }
@@ -234,17 +191,12 @@ impl ModelDocument {
         }
         self.heads.insert(header.hash);
         self.known.insert(header.hash);
-        self.authors
-            .insert(header.actor.clone(), (header.seq, header.hash));
+        self.authors.insert(header.actor.clone(), (header.seq, header.hash));
         let last_op = header.start_op.saturating_sub(1).saturating_add(header.ops);
         self.last_op = self.last_op.max(last_op);
         self.applied_bytes += bytes;
         for (counter, (key, value)) in (header.start_op..=last_op).zip(change.writes) {
-            let written = Written {
-                counter,
-                actor: header.actor.clone(),
-                value,
-            };
+            let written = Written { counter, actor: header.actor.clone(), value };
             match self.members.get_mut(&key) {
                 Some(standing) if *standing < written => *standing = written,
                 Some(_) => {}
@@ -271,23 +223,16 @@ fn target(edit: &Edit, base: Map<String, Value>) -> Result<Value, EditRefused> {
 /// Adds to the integer at `pointer`, a free member of an object counting as 0.
 fn increment(mut base: Value, pointer: &str, by: i64) -> Result<Value, EditRefused> {
     let refuse = |why: &str| EditRefused::Increment(why.to_owned());
-    let mut tokens =
-        json::pointer_tokens(pointer).ok_or_else(|| refuse("the path is not a JSON pointer"))?;
-    let last = tokens
-        .pop()
-        .ok_or_else(|| refuse("the document itself is not a number"))?;
-    let parent = tokens
-        .iter()
-        .try_fold(&mut base, |value, token| match value {
-            Value::Object(members) => members.get_mut(token),
-            Value::Array(elements) => elements.get_mut(json::array_index(token)?),
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
-        });
+    let mut tokens = json::pointer_tokens(pointer).ok_or_else(|| refuse("the path is not a JSON pointer"))?;
+    let last = tokens.pop().ok_or_else(|| refuse("the document itself is not a number"))?;
+    let parent = tokens.iter().try_fold(&mut base, |value, token| match value {
+        Value::Object(members) => members.get_mut(token),
+        Value::Array(elements) => elements.get_mut(json::array_index(token)?),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
+    });
     let place = match parent {
         Some(Value::Object(members)) => Some(members.entry(last).or_insert(Value::from(0))),
-        Some(Value::Array(elements)) => {
-            json::array_index(&last).and_then(|index| elements.get_mut(index))
-        }
+        Some(Value::Array(elements)) => json::array_index(&last).and_then(|index| elements.get_mut(index)),
         Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) | None => None,
     };
     let place = place.ok_or_else(|| refuse("the parent is not an object or array"))?;
@@ -303,16 +248,9 @@ fn parse(bytes: &[u8]) -> Result<(Change, ChangeHeader), Malformed> {
     if bytes.len() > CHANGE_BYTES_MAX {
         return Err(Malformed::TooLong);
     }
-    let body = bytes
-        .strip_prefix(MAGIC.as_slice())
-        .ok_or(Malformed::NotAChange)?;
-    let (change, rest) =
-        postcard::take_from_bytes::<Change>(body).map_err(|_| Malformed::Columns)?;
-    let ascending = change
-        .deps
-        .iter()
-        .zip(change.deps.iter().skip(1))
-        .all(|(a, b)| a < b);
+    let body = bytes.strip_prefix(MAGIC.as_slice()).ok_or(Malformed::NotAChange)?;
+    let (change, rest) = postcard::take_from_bytes::<Change>(body).map_err(|_| Malformed::Columns)?;
+    let ascending = change.deps.iter().zip(change.deps.iter().skip(1)).all(|(a, b)| a < b);
     if !rest.is_empty() || change.deps.is_empty() || !ascending {
         return Err(Malformed::NotAChange);
     }
@@ -330,11 +268,7 @@ fn header(change: &Change, bytes: &[u8]) -> ChangeHeader {
         start_op: change.start_op,
         ops: change.writes.len() as u64,
         wall: Wall(change.wall),
-        kind: if is_delete {
-            ChangeKind::Delete
-        } else {
-            ChangeKind::Edit
-        },
+        kind: if is_delete { ChangeKind::Delete } else { ChangeKind::Edit },
         refers_to: Vec::new(),
     }
 }

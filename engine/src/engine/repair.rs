@@ -182,9 +182,10 @@ impl<D: Document> Engine<D> {
         }
         self.repairs.random.shuffle(&mut due);
         for (peer, scope) in due {
-            let busy = self.repairs.pulls.iter().any(|pull| {
-                pull.scope == scope && pull.is_comparing() && (pull.peer == peer || !pull.is_stalled(now))
-            });
+            let busy =
+                self.repairs.pulls.iter().any(|pull| {
+                    pull.scope == scope && pull.is_comparing() && (pull.peer == peer || !pull.is_stalled(now))
+                });
             let Some(session) = self.sessions.of(peer) else { continue };
             if busy || self.repairs.pulls.len() >= PULLS_MAX {
                 continue;

@@ -20,22 +20,14 @@ const EXTENSION: Duration = Duration::from_secs(4);
 impl Membership {
     /// Raises a suspicion, or adds this node's own to one.
     pub(super) fn suspect(&mut self, node: NodeId, refused: bool, now: Instant) {
-        let Some(entry) = self
-            .table
-            .get(&node)
-            .filter(|entry| entry.is_live() && !entry.restored)
-        else {
+        let Some(entry) = self.table.get(&node).filter(|entry| entry.is_live() && !entry.restored) else {
             return;
         };
         if !self.is_running() {
             return;
         }
-        let standing = Standing {
-            status: Status::Suspect,
-            refused,
-            accuser: Some(self.me.record.node),
-            ..Standing::ALIVE
-        };
+        let standing =
+            Standing { status: Status::Suspect, refused, accuser: Some(self.me.record.node), ..Standing::ALIVE };
         if entry.member.status == Status::Suspect {
             self.hear_accuser(node, &standing, now);
             return;
@@ -126,10 +118,7 @@ impl Membership {
             return;
         }
         if stands {
-            let heard = entry
-                .member
-                .last_seen
-                .is_some_and(|seen| seen > suspicion.since);
+            let heard = entry.member.last_seen.is_some_and(|seen| seen > suspicion.since);
             if heard && !suspicion.extended {
                 suspicion.extended = true;
                 self.timers.arm(Timer::Suspicion(node), now + EXTENSION);
@@ -153,28 +142,15 @@ impl Membership {
     }
 
     fn is_mass(&self, zone: &str) -> bool {
-        let of_zone = self
-            .table
-            .iter()
-            .filter(|(_, entry)| entry.member.record.zone == zone);
-        let suspects = of_zone
-            .filter(|(_, entry)| entry.member.status == Status::Suspect)
-            .count();
+        let of_zone = self.table.iter().filter(|(_, entry)| entry.member.record.zone == zone);
+        let suspects = of_zone.filter(|(_, entry)| entry.member.status == Status::Suspect).count();
         suspects >= MASS_MIN && suspects * MASS_FRACTION > self.table.live_in(zone)
     }
 
     pub(super) fn declare_failed(&mut self, node: NodeId, refused: bool, now: Instant) {
         self.stats.failures += 1;
         let accuser = Some(self.me.record.node);
-        self.fail(
-            node,
-            &Standing {
-                refused,
-                accuser,
-                ..Standing::ALIVE
-            },
-            now,
-        );
+        self.fail(node, &Standing { refused, accuser, ..Standing::ALIVE }, now);
     }
 
     /// Takes over another's word that a member failed.
@@ -190,14 +166,7 @@ impl Membership {
         fact.status = Status::Failed;
         self.suspicions.remove(&node);
         self.timers.disarm(&Timer::Suspicion(node));
-        self.install(
-            fact,
-            Standing {
-                status: Status::Failed,
-                ..*standing
-            },
-            now,
-        );
+        self.install(fact, Standing { status: Status::Failed, ..*standing }, now);
     }
 
     /// Somebody declared a member failed with whom we hold a session. We look for ourselves before we believe it: after
@@ -209,14 +178,7 @@ impl Membership {
         if entry.member.status == Status::Alive {
             let mut fact = entry.fact();
             fact.status = Status::Suspect;
-            self.install(
-                fact,
-                Standing {
-                    status: Status::Suspect,
-                    ..*standing
-                },
-                now,
-            );
+            self.install(fact, Standing { status: Status::Suspect, ..*standing }, now);
         }
         self.probe(node, true, Some(*standing), now);
     }

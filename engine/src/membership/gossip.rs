@@ -33,14 +33,7 @@ impl Queue {
     pub(super) fn push(&mut self, node: NodeId, full: bool) {
         let full = full || self.remove(&node).is_some_and(|old| old.full);
         self.serial += 1;
-        self.put(
-            node,
-            Slot {
-                told: 0,
-                serial: self.serial,
-                full,
-            },
-        );
+        self.put(node, Slot { told: 0, serial: self.serial, full });
     }
 
     pub(super) fn is_empty(&self) -> bool {

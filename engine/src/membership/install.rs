@@ -23,27 +23,15 @@ impl Membership {
         let patience = self.config.cross_zone_timeout_max;
         let stuck = old.as_ref().is_some_and(|entry| entry.is_stream_stuck(patience, now));
         let version = (fact.record.incarnation, fact.record.boot);
-        let new_boot = old
-            .as_ref()
-            .is_none_or(|entry| entry.member.record.boot != fact.record.boot);
-        let moved = old
-            .as_ref()
-            .map(|entry| entry.member.record.addresses.clone())
-            .filter(|old| *old != fact.record.addresses);
-        let renamed = old
-            .as_ref()
-            .is_none_or(|entry| entry.member.record.name != fact.record.name);
-        let full = new_boot
-            || old.as_ref().is_some_and(|entry| entry.restored)
-            || moved.is_some()
-            || renamed;
+        let new_boot = old.as_ref().is_none_or(|entry| entry.member.record.boot != fact.record.boot);
+        let moved =
+            old.as_ref().map(|entry| entry.member.record.addresses.clone()).filter(|old| *old != fact.record.addresses);
+        let renamed = old.as_ref().is_none_or(|entry| entry.member.record.name != fact.record.name);
+        let full = new_boot || old.as_ref().is_some_and(|entry| entry.restored) || moved.is_some() || renamed;
         let mut entry = old.unwrap_or_else(|| self.newcomer(&fact, now));
         if new_boot {
             let open = entry.link.open;
-            entry.link = Link {
-                open,
-                ..Link::default()
-            };
+            entry.link = Link { open, ..Link::default() };
         }
         entry.member.record = fact.record;
         entry.member.durable = !fact.retired;
@@ -58,27 +46,13 @@ impl Membership {
         self.table.insert(entry);
         self.dirty = true;
         self.gossip.push(node, full);
-        self.timers
-            .arm_by(Timer::Gossip, now + self.config.gossip_interval / 4);
+        self.timers.arm_by(Timer::Gossip, now + self.config.gossip_interval / 4);
         if let (Some(from), true) = (moved, fact.status == Status::Alive) {
-            self.act(Action::AddressMoved {
-                node,
-                from,
-                to: record.addresses.clone(),
-            });
+            self.act(Action::AddressMoved { node, from, to: record.addresses.clone() });
         }
         if from != Some(fact.status) {
-            let Standing {
-                accuser, refused, ..
-            } = standing;
-            self.act(Action::Changed {
-                node,
-                from,
-                to: fact.status,
-                incarnation: version.0,
-                accuser,
-                refused,
-            });
+            let Standing { accuser, refused, .. } = standing;
+            self.act(Action::Changed { node, from, to: fact.status, incarnation: version.0, accuser, refused });
         }
         if stuck && fact.status == Status::Alive {
             self.act(Action::Disconnect { peer: node });
@@ -105,10 +79,7 @@ impl Membership {
             refused: false,
             restored: false,
             restored_from: fact.status,
-            link: Link {
-                open: open.then_some(now),
-                ..Link::default()
-            },
+            link: Link { open: open.then_some(now), ..Link::default() },
         }
     }
 
@@ -127,8 +98,7 @@ impl Membership {
                 self.timers.disarm(&Timer::Reap(node));
                 if changed || new_boot {
                     self.enter_rotation(node);
-                    let hurry = from.is_some_and(|from| from > Status::Suspect)
-                        || new_boot && from.is_some();
+                    let hurry = from.is_some_and(|from| from > Status::Suspect) || new_boot && from.is_some();
                     self.plan_connect(node, hurry, now);
                 }
             }
@@ -139,11 +109,7 @@ impl Membership {
             Status::Failed => {
                 if changed {
                     self.age_out(node, self.config.failed_retention, standing, now);
-                    if self
-                        .table
-                        .get(&node)
-                        .is_some_and(|entry| entry.link.open.is_some())
-                    {
+                    if self.table.get(&node).is_some_and(|entry| entry.link.open.is_some()) {
                         self.act(Action::Disconnect { peer: node });
                     }
                     self.plan_connect(node, true, now);
@@ -168,8 +134,7 @@ impl Membership {
 
     fn age_out(&mut self, node: NodeId, retention: Duration, standing: &Standing, now: Instant) {
         let age = Duration::from_secs(u64::from(standing.age_s));
-        self.timers
-            .arm(Timer::Reap(node), now + retention.saturating_sub(age));
+        self.timers.arm(Timer::Reap(node), now + retention.saturating_sub(age));
     }
 
     pub(super) fn on_reap(&mut self, node: NodeId) {
@@ -184,33 +149,19 @@ impl Membership {
                 self.strangers.insert(node);
             }
             self.dirty = true;
-            self.act(Action::Reaped {
-                record: entry.member.record,
-                durable: entry.member.durable,
-            });
+            self.act(Action::Reaped { record: entry.member.record, durable: entry.member.durable });
         }
     }
 
     fn check_name(&mut self, name: &str) {
-        let bears =
-            |member: &&Member| member.status <= Status::Suspect && member.record.name == name;
-        let nodes: Vec<_> = self
-            .members()
-            .filter(bears)
-            .map(|member| member.record.node)
-            .collect();
+        let bears = |member: &&Member| member.status <= Status::Suspect && member.record.name == name;
+        let nodes: Vec<_> = self.members().filter(bears).map(|member| member.record.node).collect();
         if nodes.len() > 1 {
-            self.act(Action::NameTaken {
-                name: name.to_owned(),
-                nodes,
-            });
+            self.act(Action::NameTaken { name: name.to_owned(), nodes });
         }
     }
 }
 
 fn back(now: Instant, seconds: u32) -> Instant {
-    Instant::from_micros(
-        now.as_micros()
-            .saturating_sub(u64::from(seconds) * 1_000_000),
-    )
+    Instant::from_micros(now.as_micros().saturating_sub(u64::from(seconds) * 1_000_000))
 }

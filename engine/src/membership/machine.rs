@@ -180,8 +180,7 @@ impl Membership {
     pub fn restore(&mut self, members: Vec<(Record, Status, bool)>, now: Instant) {
         for (record, status, durable) in members {
             let node = record.node;
-            if node == self.me.record.node || !record.is_valid() || self.table.len() >= MEMBERS_MAX
-            {
+            if node == self.me.record.node || !record.is_valid() || self.table.len() >= MEMBERS_MAX {
                 continue;
             }
             let live = status <= Status::Suspect;
@@ -202,15 +201,10 @@ impl Membership {
             });
             match status {
                 Status::Alive | Status::Suspect => {
-                    self.timers
-                        .arm(Timer::Suspicion(node), now + self.config.restored_grace);
+                    self.timers.arm(Timer::Suspicion(node), now + self.config.restored_grace);
                 }
-                Status::Failed => self
-                    .timers
-                    .arm(Timer::Reap(node), now + self.config.failed_retention),
-                Status::Left => self
-                    .timers
-                    .arm(Timer::Reap(node), now + self.config.left_retention),
+                Status::Failed => self.timers.arm(Timer::Reap(node), now + self.config.failed_retention),
+                Status::Left => self.timers.arm(Timer::Reap(node), now + self.config.left_retention),
             }
             if status != Status::Left {
                 let spread = self.jitter(self.config.connect_retry_min);
@@ -250,39 +244,18 @@ impl Membership {
             Message::Vouch { seq } => self.on_vouch(from, seq, now),
             Message::Nack { seq } => self.on_nack(from, seq),
             Message::Gossip { updates } => self.apply_all(from, updates, now),
-            Message::SyncDigest {
-                record,
-                answer,
-                buckets,
-            } => {
+            Message::SyncDigest { record, answer, buckets } => {
                 self.on_digest(from, record, answer, &buckets, now);
             }
-            Message::Sync {
-                mask,
-                answer,
-                updates,
-            } => {
+            Message::Sync { mask, answer, updates } => {
                 self.apply_all(from, updates, now);
                 if answer {
                     self.send_table(from, mask, false, now);
                 }
             }
-            Message::Leave {
-                boot,
-                incarnation,
-                retired,
-            } => {
-                let standing = Standing {
-                    status: Status::Left,
-                    retired,
-                    ..Standing::ALIVE
-                };
-                let update = Update::Brief {
-                    node: from,
-                    boot,
-                    incarnation,
-                    standing,
-                };
+            Message::Leave { boot, incarnation, retired } => {
+                let standing = Standing { status: Status::Left, retired, ..Standing::ALIVE };
+                let update = Update::Brief { node: from, boot, incarnation, standing };
                 self.apply(from, update, now);
             }
         }
@@ -332,29 +305,15 @@ impl Membership {
         self.me.durable = !retire;
         self.me.since = now;
         self.timers.clear();
-        let Record {
-            node,
-            boot,
-            incarnation,
-            ..
-        } = self.me.record;
-        let live: Vec<_> = self
-            .table
-            .iter()
-            .filter(|(_, entry)| entry.is_live())
-            .map(|(id, _)| *id)
-            .collect();
+        let Record { node, boot, incarnation, .. } = self.me.record;
+        let live: Vec<_> = self.table.iter().filter(|(_, entry)| entry.is_live()).map(|(id, _)| *id).collect();
         let mut told = false;
         for to in live {
             let Some(entry) = self.table.get(&to) else {
                 continue;
             };
             let (stream, datagrams) = (entry.link.open.is_some(), entry.link.datagrams);
-            let goodbye = Message::Leave {
-                boot,
-                incarnation,
-                retired: retire,
-            };
+            let goodbye = Message::Leave { boot, incarnation, retired: retire };
             if stream {
                 self.send(to, Via::Stream, goodbye.clone());
             }
@@ -369,23 +328,16 @@ impl Membership {
         }
         self.gossip = Queue::default();
         self.gossip.push(node, false);
-        self.timers
-            .arm(Timer::Gossip, now + self.config.gossip_interval);
+        self.timers.arm(Timer::Gossip, now + self.config.gossip_interval);
         let rounds = self.config.gossip_interval * 3 + self.config.gossip_interval / 2;
-        self.timers
-            .arm(Timer::Leave, now + rounds.min(self.config.leave_timeout));
+        self.timers.arm(Timer::Leave, now + rounds.min(self.config.leave_timeout));
     }
 
     /// Makes a member leave, and the durable set with it, everywhere. One that still runs comes back by denying it.
     ///
     /// # Errors
     /// An unknown member; this node itself; a live one where `force` is not set.
-    pub fn force_leave(
-        &mut self,
-        who: &NodeId,
-        force: bool,
-        now: Instant,
-    ) -> Result<(), ForceLeaveError> {
+    pub fn force_leave(&mut self, who: &NodeId, force: bool, now: Instant) -> Result<(), ForceLeaveError> {
         if *who == self.me.record.node {
             return Err(ForceLeaveError::Myself);
         }
@@ -396,14 +348,7 @@ impl Membership {
         let mut fact = entry.fact();
         (fact.status, fact.retired) = (Status::Left, true);
         let accuser = Some(self.me.record.node);
-        self.install(
-            fact,
-            Standing {
-                accuser,
-                ..Standing::ALIVE
-            },
-            now,
-        );
+        self.install(fact, Standing { accuser, ..Standing::ALIVE }, now);
         Ok(())
     }
 
@@ -445,9 +390,7 @@ impl Membership {
     /// Equal on nodes that believe the same of the same members; suspicion aside.
     #[must_use]
     pub fn view_hash(&self) -> u64 {
-        self.buckets()
-            .iter()
-            .fold(0, |sum, bucket| u64::wrapping_add(sum, *bucket))
+        self.buckets().iter().fold(0, |sum, bucket| u64::wrapping_add(sum, *bucket))
     }
 
     /// Whether no stream to any other member is open.
@@ -472,16 +415,9 @@ impl Membership {
     #[must_use]
     pub fn persistent(&self) -> Vec<(Record, Status, bool)> {
         let status = |entry: &Entry| {
-            if entry.restored {
-                entry.restored_from
-            } else {
-                entry.member.status
-            }
+            if entry.restored { entry.restored_from } else { entry.member.status }
         };
-        self.table
-            .iter()
-            .map(|(_, e)| (e.member.record.clone(), status(e), e.member.durable))
-            .collect()
+        self.table.iter().map(|(_, e)| (e.member.record.clone(), status(e), e.member.durable)).collect()
     }
 
     /// Whether [`Self::persistent`] changed since this was last asked.
@@ -512,10 +448,7 @@ impl Membership {
 
     /// A random wait below `most`.
     pub(super) fn jitter(&mut self, most: Duration) -> Duration {
-        Duration::from_micros(
-            self.random
-                .below(u64::try_from(most.as_micros()).unwrap_or(u64::MAX)),
-        )
+        Duration::from_micros(self.random.below(u64::try_from(most.as_micros()).unwrap_or(u64::MAX)))
     }
 
     /// Live members, this node included.

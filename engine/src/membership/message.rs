@@ -138,13 +138,7 @@ pub struct Standing {
 
 impl Standing {
     /// Nothing is held against the member.
-    pub const ALIVE: Self = Self {
-        status: Status::Alive,
-        retired: false,
-        refused: false,
-        accuser: None,
-        age_s: 0,
-    };
+    pub const ALIVE: Self = Self { status: Status::Alive, retired: false, refused: false, accuser: None, age_s: 0 };
 }
 
 impl Message {
@@ -157,20 +151,14 @@ impl Message {
     /// Whether every list, label and number is within its limit. A message that is not is dropped and counted.
     #[must_use]
     pub fn is_valid(&self) -> bool {
-        let all = |updates: &[Update], max: usize| {
-            updates.len() <= max && updates.iter().all(Update::is_valid)
-        };
+        let all = |updates: &[Update], max: usize| updates.len() <= max && updates.iter().all(Update::is_valid);
         match self {
             Self::Ping { updates, .. } | Self::Ack { updates, .. } | Self::Gossip { updates } => {
                 all(updates, UPDATES_MAX)
             }
-            Self::SyncDigest {
-                record, buckets, ..
-            } => record.is_valid() && buckets.len() == BUCKETS,
+            Self::SyncDigest { record, buckets, .. } => record.is_valid() && buckets.len() == BUCKETS,
             Self::Sync { updates, .. } => all(updates, SYNC_UPDATES_MAX),
-            Self::PingReq { .. } | Self::Vouch { .. } | Self::Nack { .. } | Self::Leave { .. } => {
-                true
-            }
+            Self::PingReq { .. } | Self::Vouch { .. } | Self::Nack { .. } | Self::Leave { .. } => true,
         }
     }
 
@@ -204,9 +192,7 @@ impl Update {
     pub const fn version(&self) -> (Incarnation, Boot) {
         match self {
             Self::Full { record, .. } => (record.incarnation, record.boot),
-            Self::Brief {
-                boot, incarnation, ..
-            } => (*incarnation, *boot),
+            Self::Brief { boot, incarnation, .. } => (*incarnation, *boot),
         }
     }
 
@@ -227,14 +213,9 @@ impl Record {
     /// Whether every label and list is within its limit.
     #[must_use]
     pub fn is_valid(&self) -> bool {
-        [&self.name, &self.zone, &self.version, &self.url]
-            .iter()
-            .all(|label| label.len() <= LABEL_BYTES_MAX)
+        [&self.name, &self.zone, &self.version, &self.url].iter().all(|label| label.len() <= LABEL_BYTES_MAX)
             && self.addresses.len() <= ADDRESSES_MAX
-            && self
-                .addresses
-                .iter()
-                .all(|address| address.0.len() <= LABEL_BYTES_MAX)
+            && self.addresses.iter().all(|address| address.0.len() <= LABEL_BYTES_MAX)
     }
 }
 

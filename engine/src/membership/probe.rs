@@ -61,17 +61,10 @@ pub(super) struct Outcome {
 
 impl Membership {
     pub(super) fn on_probe_due(&mut self, now: Instant) {
-        self.timers.arm(
-            Timer::Probe,
-            now + self.config.probe_interval * (self.sick + 1),
-        );
+        self.timers.arm(Timer::Probe, now + self.config.probe_interval * (self.sick + 1));
         self.probe_count += 1;
         let across = self.probe_count.is_multiple_of(CROSS_EVERY);
-        let target = if across {
-            self.any_live()
-        } else {
-            self.next_in_rotation()
-        };
+        let target = if across { self.any_live() } else { self.next_in_rotation() };
         if let Some(target) = target {
             self.probe(target, false, None, now);
         }
@@ -85,18 +78,11 @@ impl Membership {
     fn next_in_rotation(&mut self) -> Option<NodeId> {
         for _ in 0..2 {
             while let Some(node) = self.rotation.pop() {
-                if self
-                    .table
-                    .get(&node)
-                    .is_some_and(|entry| entry.is_live() && self.watches(entry))
-                {
+                if self.table.get(&node).is_some_and(|entry| entry.is_live() && self.watches(entry)) {
                     return Some(node);
                 }
             }
-            let watched = self
-                .table
-                .iter()
-                .filter(|(_, entry)| entry.is_live() && self.watches(entry));
+            let watched = self.table.iter().filter(|(_, entry)| entry.is_live() && self.watches(entry));
             let mut round: Vec<_> = watched.map(|(node, _)| *node).collect();
             self.random.shuffle(&mut round);
             self.rotation = round;
@@ -134,35 +120,22 @@ impl Membership {
             *hasher.finalize().as_bytes()
         };
         let me = weight(&self.me.record.node);
-        let before = self.table.iter().filter(|(node, other)| {
-            other.is_live() && **node != entry.member.record.node && weight(node) < me
-        });
+        let before = self
+            .table
+            .iter()
+            .filter(|(node, other)| other.is_live() && **node != entry.member.record.node && weight(node) < me);
         before.take(WATCHERS_MIN).count() < WATCHERS_MIN
     }
 
     fn in_small_zones(&self) -> usize {
         let mine = &self.me.record.zone;
         let own = usize::from(self.is_small(mine));
-        own + self
-            .table
-            .zones()
-            .filter(|(zone, _)| self.is_small(zone))
-            .map(|(_, count)| count)
-            .sum::<usize>()
+        own + self.table.zones().filter(|(zone, _)| self.is_small(zone)).map(|(_, count)| count).sum::<usize>()
     }
 
     /// Sends a ping, unless one to that member is under way.
-    pub(super) fn probe(
-        &mut self,
-        target: NodeId,
-        urgent: bool,
-        contested: Option<Standing>,
-        now: Instant,
-    ) {
-        let running = self
-            .probes
-            .iter_mut()
-            .find(|(_, probe)| probe.target == target);
+    pub(super) fn probe(&mut self, target: NodeId, urgent: bool, contested: Option<Standing>, now: Instant) {
+        let running = self.probes.iter_mut().find(|(_, probe)| probe.target == target);
         if let Some((_, probe)) = running
             && (contested.is_none() || probe.contested.is_some())
         {
@@ -187,16 +160,7 @@ impl Membership {
         if stream && (!datagrams || urgent) {
             self.ping(target, Via::Stream, seq, now);
         }
-        let probe = Probe {
-            target,
-            sent: now,
-            timeout,
-            urgent,
-            contested,
-            helpers: 0,
-            nacks: 0,
-            indirect: false,
-        };
+        let probe = Probe { target, sent: now, timeout, urgent, contested, helpers: 0, nacks: 0, indirect: false };
         self.probes.insert(seq, probe);
         self.timers.arm(Timer::ProbeDirect(seq), now + timeout);
     }
@@ -215,9 +179,7 @@ impl Membership {
     /// Four round trips, within the limits of its zone.
     fn timeout_of(&self, entry: &Entry) -> Duration {
         let most = self.timeout_max(entry);
-        entry.member.rtt.map_or(most, |rtt| {
-            (rtt * 4).clamp(self.config.probe_timeout_min, most)
-        })
+        entry.member.rtt.map_or(most, |rtt| (rtt * 4).clamp(self.config.probe_timeout_min, most))
     }
 
     fn timeout_max(&self, entry: &Entry) -> Duration {
@@ -274,18 +236,9 @@ impl Membership {
             *node != target && entry.member.status == Status::Alive && entry.is_reachable()
         };
         let via = |entry: &Entry| {
-            if entry.link.datagrams {
-                Via::Datagram
-            } else {
-                Via::Stream
-            }
+            if entry.link.datagrams { Via::Datagram } else { Via::Stream }
         };
-        let mut found: Vec<_> = self
-            .table
-            .iter()
-            .filter(fit)
-            .map(|(node, entry)| (*node, via(entry)))
-            .collect();
+        let mut found: Vec<_> = self.table.iter().filter(fit).map(|(node, entry)| (*node, via(entry))).collect();
         self.random.shuffle(&mut found);
         found.truncate(self.config.indirect_probes);
         found
@@ -302,11 +255,7 @@ impl Membership {
         let Some(entry) = self.table.get(&probe.target) else {
             return;
         };
-        if entry
-            .member
-            .last_seen
-            .is_some_and(|seen| seen > probe.sent + probe.timeout)
-        {
+        if entry.member.last_seen.is_some_and(|seen| seen > probe.sent + probe.timeout) {
             return;
         }
         // A member that nothing ever reached is not accused of silence.
@@ -318,11 +267,7 @@ impl Membership {
 
     /// The host of `node` refused a connection. Where the direct wait is over, that settles the probe.
     pub(super) fn on_refused(&mut self, node: NodeId, now: Instant) {
-        let settled = self
-            .probes
-            .iter()
-            .find(|(_, probe)| probe.target == node && probe.indirect)
-            .map(|(seq, _)| *seq);
+        let settled = self.probes.iter().find(|(_, probe)| probe.target == node && probe.indirect).map(|(seq, _)| *seq);
         if let Some(seq) = settled {
             self.probes.remove(&seq);
             self.timers.disarm(&Timer::ProbeEnd(seq));
@@ -342,24 +287,14 @@ impl Membership {
         if self.outcomes.len() >= OUTCOMES_MAX {
             self.outcomes.pop_front();
         }
-        self.outcomes.push_back(Outcome {
-            at: now,
-            target,
-            answered,
-        });
+        self.outcomes.push_back(Outcome { at: now, target, answered });
     }
 
     /// Whether most of this node's own recent probes failed, of several members.
     pub(super) fn seems_cut_off(&self, now: Instant) -> bool {
-        let recent = || {
-            self.outcomes
-                .iter()
-                .filter(|outcome| now.since(outcome.at) <= OUTCOMES_AGE)
-        };
-        let missed: std::collections::BTreeSet<_> = recent()
-            .filter(|outcome| !outcome.answered)
-            .map(|outcome| outcome.target)
-            .collect();
+        let recent = || self.outcomes.iter().filter(|outcome| now.since(outcome.at) <= OUTCOMES_AGE);
+        let missed: std::collections::BTreeSet<_> =
+            recent().filter(|outcome| !outcome.answered).map(|outcome| outcome.target).collect();
         let answered = recent().filter(|outcome| outcome.answered).count();
         missed.len() >= CUT_OFF_TARGETS_MIN && missed.len() > answered
     }
@@ -375,22 +310,14 @@ impl Membership {
     }
 
     pub(super) fn on_ack(&mut self, from: NodeId, via: Via, seq: u32, now: Instant) {
-        if self
-            .relays
-            .get(&seq)
-            .is_some_and(|relay| relay.target == from)
-        {
+        if self.relays.get(&seq).is_some_and(|relay| relay.target == from) {
             self.timers.disarm(&Timer::Relay(seq));
             if let Some(relay) = self.relays.remove(&seq) {
                 self.send(relay.origin, relay.via, Message::Vouch { seq: relay.seq });
             }
             return;
         }
-        if self
-            .probes
-            .get(&seq)
-            .is_none_or(|probe| probe.target != from)
-        {
+        if self.probes.get(&seq).is_none_or(|probe| probe.target != from) {
             return;
         }
         let Some(probe) = self.finish(seq, now) else {
@@ -410,12 +337,7 @@ impl Membership {
         }
         if !probe.indirect {
             let sample = now.since(probe.sent);
-            entry.member.rtt = Some(
-                entry
-                    .member
-                    .rtt
-                    .map_or(sample, |rtt| (rtt * 7 + sample) / 8),
-            );
+            entry.member.rtt = Some(entry.member.rtt.map_or(sample, |rtt| (rtt * 7 + sample) / 8));
         }
     }
 
@@ -428,40 +350,20 @@ impl Membership {
         Some(probe)
     }
 
-    pub(super) fn on_ping_req(
-        &mut self,
-        origin: NodeId,
-        via: Via,
-        seq: u32,
-        target: NodeId,
-        now: Instant,
-    ) {
+    pub(super) fn on_ping_req(&mut self, origin: NodeId, via: Via, seq: u32, target: NodeId, now: Instant) {
         if target == self.me.record.node {
             self.send(origin, via, Message::Vouch { seq });
             return;
         }
         let reachable = self.table.get(&target).filter(|entry| entry.is_reachable());
-        let Some(entry) = reachable.filter(|_| self.relays.len() < RELAYS_MAX && self.is_running())
-        else {
+        let Some(entry) = reachable.filter(|_| self.relays.len() < RELAYS_MAX && self.is_running()) else {
             self.send(origin, via, Message::Nack { seq });
             return;
         };
         let timeout = self.timeout_of(entry);
-        let pipe = if entry.link.datagrams {
-            Via::Datagram
-        } else {
-            Via::Stream
-        };
+        let pipe = if entry.link.datagrams { Via::Datagram } else { Via::Stream };
         let own = self.next_seq();
-        self.relays.insert(
-            own,
-            Relay {
-                origin,
-                via,
-                seq,
-                target,
-            },
-        );
+        self.relays.insert(own, Relay { origin, via, seq, target });
         self.ping(target, pipe, own, now);
         self.timers.arm(Timer::Relay(own), now + timeout);
     }
@@ -473,21 +375,13 @@ impl Membership {
     }
 
     pub(super) fn on_vouch(&mut self, from: NodeId, seq: u32, now: Instant) {
-        if self
-            .probes
-            .get(&seq)
-            .is_some_and(|probe| probe.indirect && probe.target != from)
-        {
+        if self.probes.get(&seq).is_some_and(|probe| probe.indirect && probe.target != from) {
             self.finish(seq, now);
         }
     }
 
     pub(super) fn on_nack(&mut self, from: NodeId, seq: u32) {
-        if let Some(probe) = self
-            .probes
-            .get_mut(&seq)
-            .filter(|probe| probe.target != from)
-        {
+        if let Some(probe) = self.probes.get_mut(&seq).filter(|probe| probe.target != from) {
             probe.nacks = probe.nacks.saturating_add(1).min(probe.helpers);
         }
     }

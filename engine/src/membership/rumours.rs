@@ -5,8 +5,7 @@ use std::time::Duration;
 use super::action::Action;
 use super::machine::{Membership, Phase, Timer};
 use super::message::{
-    BUCKETS, DATAGRAM_BYTES_MAX, Message, SYNC_BYTES_MAX, SYNC_UPDATES_MAX, Standing, Update, Via,
-    encoded_bytes,
+    BUCKETS, DATAGRAM_BYTES_MAX, Message, SYNC_BYTES_MAX, SYNC_UPDATES_MAX, Standing, Update, Via, encoded_bytes,
 };
 use super::table::{Entry, Fact, bucket, render};
 use super::{Record, Status};
@@ -56,10 +55,7 @@ impl Membership {
             self.install(fact, standing, now);
             return;
         }
-        if fact.version() == held_version
-            && fact.status == entry.member.status
-            && fact.status == Status::Suspect
-        {
+        if fact.version() == held_version && fact.status == entry.member.status && fact.status == Status::Suspect {
             self.hear_accuser(node, &standing, now);
             return;
         }
@@ -77,36 +73,18 @@ impl Membership {
     /// The belief an update expresses, where its record is known. Otherwise a comparison of tables will bring it.
     fn fact_of(&mut self, from: NodeId, update: Update) -> Option<Fact> {
         match update {
-            Update::Full { record, standing } => Some(Fact {
-                record,
-                status: standing.status,
-                retired: standing.retired,
-            }),
-            Update::Brief {
-                node,
-                boot,
-                incarnation,
-                standing,
-            } => {
+            Update::Full { record, standing } => {
+                Some(Fact { record, status: standing.status, retired: standing.retired })
+            }
+            Update::Brief { node, boot, incarnation, standing } => {
                 let known = self.table.get(&node).map(|entry| &entry.member.record);
-                let known = known.filter(|record| {
-                    record.boot == boot && record.incarnation.starts == incarnation.starts
-                });
+                let known =
+                    known.filter(|record| record.boot == boot && record.incarnation.starts == incarnation.starts);
                 if let Some(record) = known {
-                    let record = Record {
-                        incarnation,
-                        ..record.clone()
-                    };
-                    return Some(Fact {
-                        record,
-                        status: standing.status,
-                        retired: standing.retired,
-                    });
+                    let record = Record { incarnation, ..record.clone() };
+                    return Some(Fact { record, status: standing.status, retired: standing.retired });
                 }
-                let newer = self
-                    .table
-                    .get(&node)
-                    .is_none_or(|entry| entry.version() < (incarnation, boot));
+                let newer = self.table.get(&node).is_none_or(|entry| entry.version() < (incarnation, boot));
                 if let (true, Some(entry)) = (newer, self.table.get_mut(&from)) {
                     entry.link.differs = DIFFERS_MIN;
                 }
@@ -146,11 +124,7 @@ impl Membership {
         if self.faults.incarnation_not_raised {
             return;
         }
-        if self
-            .doubles
-            .get(&boot)
-            .is_some_and(|heard| *heard < incarnation)
-        {
+        if self.doubles.get(&boot).is_some_and(|heard| *heard < incarnation) {
             self.phase = Phase::Fenced;
             self.timers.clear();
             self.act(Action::Fenced { boot });
@@ -172,9 +146,7 @@ impl Membership {
         self.stats.refutations += 1;
         self.worsen();
         self.dirty = true;
-        self.act(Action::Refuted {
-            incarnation: raised,
-        });
+        self.act(Action::Refuted { incarnation: raised });
         self.gossip.push(self.me.record.node, new_start);
         self.timers.arm_by(Timer::Gossip, now);
     }
@@ -182,17 +154,10 @@ impl Membership {
     /// What is to be told of `node` now.
     pub(super) fn update_of(&self, node: &NodeId, full: bool, now: Instant) -> Option<Update> {
         if *node == self.me.record.node {
-            let standing = Standing {
-                status: self.me.status,
-                retired: !self.me.durable,
-                ..Standing::ALIVE
-            };
+            let standing = Standing { status: self.me.status, retired: !self.me.durable, ..Standing::ALIVE };
             return Some(render(&self.me.record, standing, full));
         }
-        self.table
-            .get(node)
-            .filter(|entry| !entry.restored)
-            .map(|entry| entry.update(full, now))
+        self.table.get(node).filter(|entry| !entry.restored).map(|entry| entry.update(full, now))
     }
 
     /// News for a message to `to`: first what is held against it, then what was told least.
@@ -201,14 +166,8 @@ impl Membership {
             Via::Datagram => DATAGRAM_BYTES_MAX,
             Via::Stream => STREAM_GOSSIP_BYTES_MAX,
         } - HEAD_BYTES;
-        let accused = self
-            .table
-            .get(to)
-            .filter(|entry| entry.member.status != Status::Alive && !entry.restored);
-        let mut updates: Vec<_> = accused
-            .map(|entry| entry.update(false, now))
-            .into_iter()
-            .collect();
+        let accused = self.table.get(to).filter(|entry| entry.member.status != Status::Alive && !entry.restored);
+        let mut updates: Vec<_> = accused.map(|entry| entry.update(false, now)).into_iter().collect();
         budget -= updates.first().map_or(0, encoded_bytes);
         let live = self.live();
         let mut queue = std::mem::take(&mut self.gossip);
@@ -233,11 +192,7 @@ impl Membership {
         }
         targets.truncate(self.config.gossip_fanout);
         for (to, datagrams, stream) in targets {
-            let mut via = if datagrams {
-                Via::Datagram
-            } else {
-                Via::Stream
-            };
+            let mut via = if datagrams { Via::Datagram } else { Via::Stream };
             let mut updates = self.news(&to, via, now);
             if updates.is_empty() && stream && !self.gossip.is_empty() {
                 via = Via::Stream;
@@ -248,8 +203,7 @@ impl Membership {
             }
         }
         if !self.gossip.is_empty() {
-            self.timers
-                .arm(Timer::Gossip, now + self.config.gossip_interval);
+            self.timers.arm(Timer::Gossip, now + self.config.gossip_interval);
         }
     }
 
@@ -276,13 +230,7 @@ impl Membership {
         let updates = vec![entry.update(false, now)];
         let (datagrams, stream) = (entry.link.datagrams, entry.link.open.is_some());
         if datagrams {
-            self.send(
-                node,
-                Via::Datagram,
-                Message::Gossip {
-                    updates: updates.clone(),
-                },
-            );
+            self.send(node, Via::Datagram, Message::Gossip { updates: updates.clone() });
         }
         if stream {
             self.send(node, Via::Stream, Message::Gossip { updates });
@@ -300,15 +248,8 @@ impl Membership {
         let Some(entry) = self.table.get_mut(&from) else {
             return;
         };
-        entry.link.differs = if differs {
-            entry.link.differs.saturating_add(1)
-        } else {
-            0
-        };
-        let pause = entry
-            .link
-            .synced
-            .is_some_and(|synced| now.since(synced) < SYNC_PAUSE);
+        entry.link.differs = if differs { entry.link.differs.saturating_add(1) } else { 0 };
+        let pause = entry.link.synced.is_some_and(|synced| now.since(synced) < SYNC_PAUSE);
         if entry.link.differs >= DIFFERS_MIN && entry.link.open.is_some() && !pause && running {
             self.send_digest(from, true, now);
         }
@@ -322,51 +263,20 @@ impl Membership {
         }
         self.stats.syncs += 1;
         let (record, buckets) = (self.me.record.clone(), self.buckets());
-        self.send(
-            to,
-            Via::Stream,
-            Message::SyncDigest {
-                record,
-                answer,
-                buckets,
-            },
-        );
+        self.send(to, Via::Stream, Message::SyncDigest { record, answer, buckets });
     }
 
-    pub(super) fn on_digest(
-        &mut self,
-        from: NodeId,
-        record: Record,
-        answer: bool,
-        theirs: &[u64],
-        now: Instant,
-    ) {
+    pub(super) fn on_digest(&mut self, from: NodeId, record: Record, answer: bool, theirs: &[u64], now: Instant) {
         if record.node != from {
             self.stats.invalid += 1;
             return;
         }
         let said = (record.incarnation, record.boot);
-        self.apply(
-            from,
-            Update::Full {
-                record,
-                standing: Standing::ALIVE,
-            },
-            now,
-        );
-        let outdated = self
-            .table
-            .get(&from)
-            .filter(|entry| entry.version() > said)
-            .map(|entry| entry.update(true, now));
+        self.apply(from, Update::Full { record, standing: Standing::ALIVE }, now);
+        let outdated =
+            self.table.get(&from).filter(|entry| entry.version() > said).map(|entry| entry.update(true, now));
         if let Some(update) = outdated {
-            self.send(
-                from,
-                Via::Stream,
-                Message::Gossip {
-                    updates: vec![update],
-                },
-            );
+            self.send(from, Via::Stream, Message::Gossip { updates: vec![update] });
         }
         let mut mask = 0;
         for (place, (a, b)) in self.buckets().iter().zip(theirs).enumerate().take(BUCKETS) {
@@ -382,12 +292,7 @@ impl Membership {
     pub(super) fn send_table(&mut self, to: NodeId, mask: u64, answer: bool, now: Instant) {
         let wanted = |node: &NodeId| mask & (1_u64 << bucket(node)) != 0;
         let me = self.me.record.node;
-        let mut nodes: Vec<_> = self
-            .table
-            .iter()
-            .map(|(node, _)| *node)
-            .filter(wanted)
-            .collect();
+        let mut nodes: Vec<_> = self.table.iter().map(|(node, _)| *node).filter(wanted).collect();
         nodes.extend(Some(me).filter(wanted));
         let (mut part, mut bytes) = (Vec::new(), HEAD_BYTES);
         for node in nodes {
@@ -397,29 +302,13 @@ impl Membership {
             let size = encoded_bytes(&update);
             if bytes + size > SYNC_BYTES_MAX || part.len() >= SYNC_UPDATES_MAX {
                 let updates = std::mem::take(&mut part);
-                self.send(
-                    to,
-                    Via::Stream,
-                    Message::Sync {
-                        mask,
-                        answer: false,
-                        updates,
-                    },
-                );
+                self.send(to, Via::Stream, Message::Sync { mask, answer: false, updates });
                 bytes = HEAD_BYTES;
             }
             bytes += size;
             part.push(update);
         }
-        self.send(
-            to,
-            Via::Stream,
-            Message::Sync {
-                mask,
-                answer,
-                updates: part,
-            },
-        );
+        self.send(to, Via::Stream, Message::Sync { mask, answer, updates: part });
     }
 
     /// Live members of a zone too small to watch over itself.
@@ -429,23 +318,15 @@ impl Membership {
     }
 
     pub(super) fn entry_is_open(&self, node: &NodeId) -> bool {
-        self.table
-            .get(node)
-            .is_some_and(|entry: &Entry| entry.link.open.is_some())
+        self.table.get(node).is_some_and(|entry: &Entry| entry.link.open.is_some())
     }
 }
 
 /// The next incarnation. At the very top there is none, and whatever is claimed there stands.
 fn above(incarnation: Incarnation) -> Incarnation {
     match incarnation.refutations.checked_add(1) {
-        Some(refutations) => Incarnation {
-            refutations,
-            ..incarnation
-        },
-        None if incarnation.starts < u32::MAX => Incarnation {
-            starts: incarnation.starts + 1,
-            refutations: 0,
-        },
+        Some(refutations) => Incarnation { refutations, ..incarnation },
+        None if incarnation.starts < u32::MAX => Incarnation { starts: incarnation.starts + 1, refutations: 0 },
         None => incarnation,
     }
 }

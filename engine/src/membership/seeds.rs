@@ -25,10 +25,7 @@ pub(super) struct Seeds {
 
 impl Seeds {
     pub(super) const fn new(now: Instant) -> Self {
-        Self {
-            addresses: Vec::new(),
-            isolated_since: now,
-        }
+        Self { addresses: Vec::new(), isolated_since: now }
     }
 }
 
@@ -45,51 +42,29 @@ impl Membership {
     pub(super) fn on_seeds_due(&mut self, now: Instant) {
         let wait = if self.isolated() {
             for address in self.seeds.addresses.clone() {
-                self.act(Action::Connect {
-                    address,
-                    peer: None,
-                });
+                self.act(Action::Connect { address, peer: None });
             }
             let patient = now.since(self.seeds.isolated_since) < self.config.seed_patience;
-            if patient {
-                self.config.seed_retry
-            } else {
-                self.config.seed_retry_slow
-            }
+            if patient { self.config.seed_retry } else { self.config.seed_retry_slow }
         } else {
             self.refresh_one_seed();
             self.config.seed_refresh
         };
         let early = self.jitter(wait / 8);
-        self.timers
-            .arm(Timer::Seeds, now + wait.saturating_sub(early));
+        self.timers.arm(Timer::Seeds, now + wait.saturating_sub(early));
     }
 
     /// A seed that no connected member answers for may lead to servers that were cut off when they joined.
     fn refresh_one_seed(&mut self) {
         let known = |address: &Address| {
-            let open = self
-                .table
-                .iter()
-                .filter(|(_, entry)| entry.link.open.is_some());
+            let open = self.table.iter().filter(|(_, entry)| entry.link.open.is_some());
             self.me.record.addresses.contains(address)
-                || open
-                    .into_iter()
-                    .any(|(_, entry)| entry.member.record.addresses.contains(address))
+                || open.into_iter().any(|(_, entry)| entry.member.record.addresses.contains(address))
         };
-        let unknown: Vec<_> = self
-            .seeds
-            .addresses
-            .iter()
-            .filter(|address| !known(address))
-            .cloned()
-            .collect();
+        let unknown: Vec<_> = self.seeds.addresses.iter().filter(|address| !known(address)).cloned().collect();
         let pick = self.random.index(unknown.len());
         if let Some(address) = unknown.get(pick) {
-            self.act(Action::Connect {
-                address: address.clone(),
-                peer: None,
-            });
+            self.act(Action::Connect { address: address.clone(), peer: None });
         }
     }
 
@@ -132,11 +107,7 @@ impl Membership {
             return;
         };
         let short = now.since(opened) < SHORT_SESSION;
-        entry.link.failures = if short {
-            entry.link.failures.saturating_add(1)
-        } else {
-            0
-        };
+        entry.link.failures = if short { entry.link.failures.saturating_add(1) } else { 0 };
         let live = entry.is_live();
         self.note_session_gone(now);
         if !self.is_running() {
@@ -156,8 +127,7 @@ impl Membership {
         self.sessions = self.sessions.saturating_sub(1);
         if self.isolated() && !self.seeds.addresses.is_empty() && self.is_running() {
             self.seeds.isolated_since = now;
-            self.timers
-                .arm_by(Timer::Seeds, now + self.config.seed_retry);
+            self.timers.arm_by(Timer::Seeds, now + self.config.seed_retry);
         }
     }
 
@@ -202,8 +172,7 @@ impl Membership {
             return;
         }
         let failed_for = now.since(entry.member.since);
-        let given_up =
-            entry.member.status == Status::Failed && failed_for > self.config.failed_patience;
+        let given_up = entry.member.status == Status::Failed && failed_for > self.config.failed_patience;
         let failures = entry.link.failures;
         let wait = if given_up {
             self.config.failed_retry
@@ -218,8 +187,7 @@ impl Membership {
             self.config.connect_courtesy
         };
         let early = self.jitter(wait / 2);
-        self.timers
-            .arm(Timer::Connect(node), now + wait.saturating_sub(early));
+        self.timers.arm(Timer::Connect(node), now + wait.saturating_sub(early));
     }
 
     pub(super) fn on_connect_due(&mut self, node: NodeId, now: Instant) {
@@ -230,34 +198,23 @@ impl Membership {
             return;
         }
         let Record { addresses, .. } = &entry.member.record;
-        let turn = usize::try_from(entry.link.failures)
-            .unwrap_or(0)
-            .checked_rem(addresses.len())
-            .unwrap_or(0);
+        let turn = usize::try_from(entry.link.failures).unwrap_or(0).checked_rem(addresses.len()).unwrap_or(0);
         let address = addresses.get(turn).cloned();
         let guard = self.config.connect_timeout;
         let expired = |since: &Instant| now.since(*since) >= guard;
-        let unanswered = self
-            .attempts
-            .values()
-            .any(|(other, since)| *other == node && expired(since));
+        let unanswered = self.attempts.values().any(|(other, since)| *other == node && expired(since));
         self.attempts.retain(|_, (_, since)| !expired(since));
         if unanswered {
             self.connect_failed(node, false, now);
             return;
         }
         let under_way = self.attempts.values().any(|(other, _)| *other == node);
-        let Some(address) = address.filter(|_| !under_way && self.attempts.len() < ATTEMPTS_MAX)
-        else {
-            self.timers
-                .arm(Timer::Connect(node), now + self.config.connect_retry_min);
+        let Some(address) = address.filter(|_| !under_way && self.attempts.len() < ATTEMPTS_MAX) else {
+            self.timers.arm(Timer::Connect(node), now + self.config.connect_retry_min);
             return;
         };
         self.attempts.insert(address.clone(), (node, now));
-        self.act(Action::Connect {
-            address,
-            peer: Some(node),
-        });
+        self.act(Action::Connect { address, peer: Some(node) });
         // Should the driver never answer, the attempt is made again.
         self.timers.arm(Timer::Connect(node), now + guard);
     }

@@ -24,13 +24,7 @@ pub(super) struct Suspicion {
 
 impl Suspicion {
     pub(super) fn new(version: (Incarnation, Boot), since: Instant) -> Self {
-        Self {
-            version,
-            since,
-            accusers: BTreeSet::new(),
-            refused: BTreeSet::new(),
-            extended: false,
-        }
+        Self { version, since, accusers: BTreeSet::new(), refused: BTreeSet::new(), extended: false }
     }
 
     /// Notes an accuser; true when that is news.

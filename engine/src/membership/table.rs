@@ -46,13 +46,7 @@ impl Fact {
 }
 
 fn label(record: &Record) -> impl Ord {
-    (
-        &record.name,
-        &record.zone,
-        &record.addresses,
-        &record.version,
-        &record.url,
-    )
+    (&record.name, &record.zone, &record.addresses, &record.version, &record.url)
 }
 
 /// What else this node keeps of a member.
@@ -104,11 +98,7 @@ impl Entry {
     }
 
     pub(super) fn fact(&self) -> Fact {
-        Fact {
-            record: self.member.record.clone(),
-            status: self.member.status,
-            retired: !self.member.durable,
-        }
+        Fact { record: self.member.record.clone(), status: self.member.status, retired: !self.member.durable }
     }
 
     pub(super) fn version(&self) -> (Incarnation, Boot) {
@@ -141,17 +131,9 @@ impl Entry {
 
 pub(super) fn render(record: &Record, standing: Standing, full: bool) -> Update {
     if full {
-        Update::Full {
-            record: record.clone(),
-            standing,
-        }
+        Update::Full { record: record.clone(), standing }
     } else {
-        Update::Brief {
-            node: record.node,
-            boot: record.boot,
-            incarnation: record.incarnation,
-            standing,
-        }
+        Update::Brief { node: record.node, boot: record.boot, incarnation: record.incarnation, standing }
     }
 }
 
@@ -166,10 +148,7 @@ pub(super) struct Table {
 
 impl Table {
     pub(super) fn new() -> Self {
-        Self {
-            buckets: vec![0; BUCKETS],
-            ..Self::default()
-        }
+        Self { buckets: vec![0; BUCKETS], ..Self::default() }
     }
 
     pub(super) fn get(&self, node: &NodeId) -> Option<&Entry> {
@@ -186,18 +165,9 @@ impl Table {
     }
 
     /// The first that `wanted` picks after `node`, going round.
-    pub(super) fn next_after(
-        &self,
-        node: &NodeId,
-        wanted: impl Fn(&Entry) -> bool,
-    ) -> Option<NodeId> {
-        let after = self
-            .entries
-            .range((std::ops::Bound::Excluded(*node), std::ops::Bound::Unbounded));
-        after
-            .chain(self.entries.range(..=*node))
-            .find(|(_, entry)| wanted(entry))
-            .map(|(id, _)| *id)
+    pub(super) fn next_after(&self, node: &NodeId, wanted: impl Fn(&Entry) -> bool) -> Option<NodeId> {
+        let after = self.entries.range((std::ops::Bound::Excluded(*node), std::ops::Bound::Unbounded));
+        after.chain(self.entries.range(..=*node)).find(|(_, entry)| wanted(entry)).map(|(id, _)| *id)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -248,10 +218,7 @@ impl Table {
         self.hash(entry, u64::wrapping_add);
         if entry.is_live() {
             self.live += 1;
-            *self
-                .zones
-                .entry(entry.member.record.zone.clone())
-                .or_default() += 1;
+            *self.zones.entry(entry.member.record.zone.clone()).or_default() += 1;
         }
     }
 
@@ -296,16 +263,12 @@ mod tests {
     impl Arbitrary for Fact {
         fn arbitrary(g: &mut Gen) -> Self {
             let pick = |g: &mut Gen, n: u32| u32::arbitrary(g) % n;
-            let status =
-                [Status::Alive, Status::Suspect, Status::Failed, Status::Left][pick(g, 4) as usize];
+            let status = [Status::Alive, Status::Suspect, Status::Failed, Status::Left][pick(g, 4) as usize];
             Self {
                 record: Record {
                     node: NodeId([7; 16]),
                     boot: Boot([u8::try_from(pick(g, 2)).unwrap(); 16]),
-                    incarnation: Incarnation {
-                        starts: pick(g, 2),
-                        refutations: pick(g, 2),
-                    },
+                    incarnation: Incarnation { starts: pick(g, 2), refutations: pick(g, 2) },
                     name: ["a", "b"][pick(g, 2) as usize].to_owned(),
                     zone: "z".to_owned(),
                     addresses: Vec::new(),
@@ -332,8 +295,6 @@ mod tests {
                 && join(a.clone(), &a) == a
                 && join(ab.clone(), &b) == ab
         }
-        QuickCheck::new()
-            .tests(5_000)
-            .quickcheck(holds as fn(Fact, Fact, Fact) -> bool);
+        QuickCheck::new().tests(5_000).quickcheck(holds as fn(Fact, Fact, Fact) -> bool);
     }
 }

@@ -13,11 +13,7 @@ pub(super) struct Timers<K> {
 
 impl<K: Ord + Clone> Timers<K> {
     pub(super) fn new() -> Self {
-        Self {
-            queue: BTreeMap::new(),
-            armed: BTreeMap::new(),
-            serial: 0,
-        }
+        Self { queue: BTreeMap::new(), armed: BTreeMap::new(), serial: 0 }
     }
 
     /// Sets `key` to fire at `at`, whatever it was set to before.
@@ -46,9 +42,7 @@ impl<K: Ord + Clone> Timers<K> {
     }
 
     pub(super) fn next(&self) -> Option<(Instant, &K)> {
-        self.queue
-            .first_key_value()
-            .map(|((at, _), key)| (*at, key))
+        self.queue.first_key_value().map(|((at, _), key)| (*at, key))
     }
 
     pub(super) fn pop_due(&mut self, now: Instant) -> Option<K> {

@@ -101,7 +101,14 @@ impl<D: Document> Replica<D> {
         self.effects.push_back(Effect::Verify(job));
     }
 
-    pub(crate) fn loaded(&mut self, load: LoadId, entries: &[(Bytes, Bytes)], complete: bool, now: Instant, stats: &mut Stats) {
+    pub(crate) fn loaded(
+        &mut self,
+        load: LoadId,
+        entries: &[(Bytes, Bytes)],
+        complete: bool,
+        now: Instant,
+        stats: &mut Stats,
+    ) {
         match self.loads.remove(&load) {
             Some(Purpose::Open(key)) => {
                 self.opened(key, entries, stats);

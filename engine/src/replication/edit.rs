@@ -9,7 +9,9 @@ use super::index::{etag, summary};
 use super::open::{Content, Origin};
 use super::records::{DocKey, DocumentRecord, change_write};
 use super::replica::{DurableEdit, Effect, Replica};
-use crate::api::{DocumentView, EditError, EditId, EditRequest, Edited, Etag, EtagMatch, Precondition, ReadError, ReadId};
+use crate::api::{
+    DocumentView, EditError, EditId, EditRequest, Edited, Etag, EtagMatch, Precondition, ReadError, ReadId,
+};
 use crate::documents::gate::{Judgement, judge};
 use crate::documents::{Actor, ChangeHeader, Document, Edit, EditRefused, Quarantine};
 use crate::identity::Boot;
@@ -17,7 +19,14 @@ use crate::stats::Stats;
 use crate::time::Wall;
 
 impl<D: Document> Replica<D> {
-    pub(super) fn perform_edit(&mut self, key: DocKey, id: EditId, request: EditRequest, wall: Wall, stats: &mut Stats) {
+    pub(super) fn perform_edit(
+        &mut self,
+        key: DocKey,
+        id: EditId,
+        request: EditRequest,
+        wall: Wall,
+        stats: &mut Stats,
+    ) {
         let EditRequest { document: name, edit, precondition, replicas, timeout } = request;
         let before = self.open.get(&key).and_then(|open| open.state().cloned());
         if let Err(error) = may_edit(before.as_ref(), &edit, &precondition) {
@@ -45,13 +54,8 @@ impl<D: Document> Replica<D> {
                 return;
             }
         };
-        let unchanged = Edited {
-            etag: etag(&heads),
-            created: false,
-            changed: false,
-            held_by: 0,
-            replicated: replicas == 0,
-        };
+        let unchanged =
+            Edited { etag: etag(&heads), created: false, changed: false, held_by: 0, replicated: replicas == 0 };
         let edited = match made {
             None => unchanged,
             Some(chunk) => match self.author(key, chunk, stats) {

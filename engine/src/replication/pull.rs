@@ -11,7 +11,7 @@ use crate::config::{PULL_MAX, PULL_STALLED, PULL_TIMEOUT};
 use crate::documents::Scope;
 use crate::identity::{NodeId, SessionId};
 use crate::time::Instant;
-use crate::wire::{PREFIX_BYTES_MAX, Differences, DocumentHeads, heads_bytes};
+use crate::wire::{Differences, DocumentHeads, PREFIX_BYTES_MAX, heads_bytes};
 
 /// Requests of one pull that may be unanswered.
 const OUTSTANDING_MAX: usize = 3;
@@ -124,7 +124,13 @@ impl Pull {
     }
 
     /// The peer has said how it differs; `lacks` are the listed documents of which it has something that we do not.
-    pub(crate) fn differences(&mut self, request: u32, differences: Differences, lacks: Vec<DocumentHeads>, now: Instant) {
+    pub(crate) fn differences(
+        &mut self,
+        request: u32,
+        differences: Differences,
+        lacks: Vec<DocumentHeads>,
+        now: Instant,
+    ) {
         let Some(Task::Compare(prefix)) = self.asked.remove(&request) else { return };
         self.deadline = now + PULL_TIMEOUT;
         let child = |byte: u8| [&prefix[..], &[byte]].concat();

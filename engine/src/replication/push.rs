@@ -42,12 +42,7 @@ impl Waits {
         self.count += edits.len();
         let waiting: Vec<Wait> = edits
             .into_iter()
-            .map(|edit| Wait {
-                id: edit.id,
-                edited: edit.edited,
-                needed: edit.replicas,
-                deadline: now + edit.timeout,
-            })
+            .map(|edit| Wait { id: edit.id, edited: edit.edited, needed: edit.replicas, deadline: now + edit.timeout })
             .collect();
         self.deadlines.extend(waiting.iter().map(|wait| (wait.deadline, group)));
         self.groups.insert(group, Group { frames: seqs.to_vec(), held: BTreeMap::new(), waiting });

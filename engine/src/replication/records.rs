@@ -17,7 +17,9 @@ pub(crate) const FORMAT: u8 = 1;
 #[non_exhaustive]
 pub enum Corrupt {
     /// A record of a layout that this version does not know.
-    #[error("a record of {table:?} has layout {found}, and this version knows {FORMAT}: start the version that wrote it")]
+    #[error(
+        "a record of {table:?} has layout {found}, and this version knows {FORMAT}: start the version that wrote it"
+    )]
     Version {
         /// The table.
         table: Table,

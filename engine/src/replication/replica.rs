@@ -30,7 +30,10 @@ pub(crate) struct Ticket(pub(crate) u64);
 /// What the rest of the engine is to do.
 #[derive(Debug)]
 pub(crate) enum Effect<D> {
-    Load { load: LoadId, query: Query },
+    Load {
+        load: LoadId,
+        query: Query,
+    },
     Verify(Job<D>),
     Event(Event),
     /// The node's own record is durable: it may speak.
@@ -38,13 +41,27 @@ pub(crate) enum Effect<D> {
     /// There was no room for the node's own record.
     NodeRefused,
     /// Changes made here are durable: push them, then answer those who made them.
-    Durable { authored: Vec<(DocumentId, Bytes)>, edits: Vec<DurableEdit> },
+    Durable {
+        authored: Vec<(DocumentId, Bytes)>,
+        edits: Vec<DurableEdit>,
+    },
     /// A delivery is over; `complete` says that all of it is durable here.
-    Delivered { ticket: Ticket, complete: bool },
+    Delivered {
+        ticket: Ticket,
+        complete: bool,
+    },
     /// A change came without what it depends on.
-    Missing { document: DocumentId, from: NodeId },
+    Missing {
+        document: DocumentId,
+        from: NodeId,
+    },
     /// An answer to a repair is ready.
-    Window { session: SessionId, request: u32, changes: Vec<DocumentChanges>, next: Option<Bytes> },
+    Window {
+        session: SessionId,
+        request: u32,
+        changes: Vec<DocumentChanges>,
+        next: Option<Bytes>,
+    },
 }
 
 /// An edit that is durable here and may have to wait for peers.
@@ -248,14 +265,7 @@ impl<D: Document> Replica<D> {
         Ok(())
     }
 
-    pub(crate) fn read(
-        &mut self,
-        id: ReadId,
-        document: &DocumentId,
-        conflicts: bool,
-        now: Instant,
-        stats: &mut Stats,
-    ) {
+    pub(crate) fn read(&mut self, id: ReadId, document: &DocumentId, conflicts: bool, now: Instant, stats: &mut Stats) {
         if let Err(error) = self.admits_read(document) {
             self.answer_read(id, Err(error));
             return;

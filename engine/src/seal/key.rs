@@ -51,14 +51,9 @@ impl ClusterKey {
         if let Some(at) = text.iter().position(|byte| !byte.is_ascii_graphic()) {
             return Err(BadClusterKey::Character { position: at + 1 });
         }
-        let text: [u8; CLUSTER_KEY_CHARACTERS] = text
-            .try_into()
-            .map_err(|_| BadClusterKey::Length { found })?;
+        let text: [u8; CLUSTER_KEY_CHARACTERS] = text.try_into().map_err(|_| BadClusterKey::Length { found })?;
         let [a, b, c, d, ..] = blake3::derive_key(KEY_ID_CONTEXT, &text);
-        Ok(Self {
-            text,
-            id: KeyId([a, b, c, d]),
-        })
+        Ok(Self { text, id: KeyId([a, b, c, d]) })
     }
 
     /// What names this key in the clear.

@@ -37,33 +37,20 @@ fn a_key_is_32_printable_characters() {
     assert_eq!(short, BadClusterKey::Length { found: 31 });
     assert!(short.to_string().contains("`knot genkey`"));
     let spaced = KEY.replacen('J', " ", 1);
-    assert_eq!(
-        ClusterKey::new(&spaced).unwrap_err(),
-        BadClusterKey::Character { position: 3 }
-    );
-    assert_eq!(
-        ClusterKey::new(&"é".repeat(16)).unwrap_err(),
-        BadClusterKey::Character { position: 1 }
-    );
+    assert_eq!(ClusterKey::new(&spaced).unwrap_err(), BadClusterKey::Character { position: 3 });
+    assert_eq!(ClusterKey::new(&"é".repeat(16)).unwrap_err(), BadClusterKey::Character { position: 1 });
     assert!(!format!("{:?}", key()).contains("NDJu"));
 }
 
 #[test]
 fn what_is_derived_depends_on_key_name_and_purpose() {
     let other = ClusterKey::new(OTHER_KEY).unwrap();
-    let ids: BTreeSet<ClusterId> = [
-        key().cluster_id("knot"),
-        key().cluster_id("tonk"),
-        other.cluster_id("knot"),
-    ]
-    .into();
+    let ids: BTreeSet<ClusterId> =
+        [key().cluster_id("knot"), key().cluster_id("tonk"), other.cluster_id("knot")].into();
     assert_eq!(ids.len(), 3);
     assert_eq!(key().cluster_id("knot"), key().cluster_id("knot"));
     assert_ne!(key().id(), other.id());
-    assert_ne!(
-        key().replication_secret("knot")[..16],
-        key().cluster_id("knot").0
-    );
+    assert_ne!(key().replication_secret("knot")[..16], key().cluster_id("knot").0);
 }
 
 #[test]
@@ -83,9 +70,7 @@ fn a_body_arrives_whatever_its_size() {
 
 #[test]
 fn a_body_does_not_travel_in_the_clear() {
-    let sealed = datagrams(ALICE, FIRST)
-        .seal(BOB, FIRST, b"attack at dawn")
-        .unwrap();
+    let sealed = datagrams(ALICE, FIRST).seal(BOB, FIRST, b"attack at dawn").unwrap();
     assert!(!sealed.windows(6).any(|window| window == b"attack"));
 }
 
@@ -110,18 +95,13 @@ fn every_other_length_is_noticed() {
     }
     let longer = [&sealed[..], &[0]].concat();
     assert_eq!(bob.open(&longer, first_boot), Err(DatagramDrop::Forged));
-    assert_eq!(
-        bob.open(&sealed[..44], first_boot),
-        Err(DatagramDrop::TooShort)
-    );
+    assert_eq!(bob.open(&sealed[..44], first_boot), Err(DatagramDrop::TooShort));
 }
 
 #[test]
 fn a_datagram_opens_once_in_any_order() {
     let (mut alice, mut bob) = (datagrams(ALICE, FIRST), datagrams(BOB, FIRST));
-    let mut sealed: Vec<Bytes> = (0..100)
-        .map(|number| alice.seal(BOB, FIRST, &[number]).unwrap())
-        .collect();
+    let mut sealed: Vec<Bytes> = (0..100).map(|number| alice.seal(BOB, FIRST, &[number]).unwrap()).collect();
     sealed.reverse();
     for datagram in &sealed {
         assert!(bob.open(datagram, first_boot).is_ok());
@@ -138,17 +118,11 @@ fn a_restart_of_either_side_voids_every_recording() {
         let recorded = alice.seal(BOB, FIRST, b"a body").unwrap();
 
         let mut restarted = Datagrams::new(key.clone(), BOB, SECOND);
-        assert_eq!(
-            restarted.open(&recorded, first_boot),
-            Err(DatagramDrop::Forged)
-        );
+        assert_eq!(restarted.open(&recorded, first_boot), Err(DatagramDrop::Forged));
 
         let mut bob = Datagrams::new(key, BOB, FIRST);
         assert!(bob.open(&recorded, first_boot).is_ok());
-        assert_eq!(
-            bob.open(&recorded, |_| Some(SECOND)),
-            Err(DatagramDrop::Forged)
-        );
+        assert_eq!(bob.open(&recorded, |_| Some(SECOND)), Err(DatagramDrop::Forged));
         assert_eq!(bob.open(&recorded, first_boot), Err(DatagramDrop::Replayed));
     }
 }
@@ -157,10 +131,7 @@ fn a_restart_of_either_side_voids_every_recording() {
 fn a_datagram_is_for_one_receiver_in_one_direction() {
     let mut alice = datagrams(ALICE, FIRST);
     let sealed = alice.seal(BOB, FIRST, b"a body").unwrap();
-    assert_eq!(
-        datagrams(CAROL, FIRST).open(&sealed, first_boot),
-        Err(DatagramDrop::Forged)
-    );
+    assert_eq!(datagrams(CAROL, FIRST).open(&sealed, first_boot), Err(DatagramDrop::Forged));
     assert_eq!(alice.open(&sealed, first_boot), Err(DatagramDrop::Forged));
 }
 
@@ -168,10 +139,7 @@ fn a_datagram_is_for_one_receiver_in_one_direction() {
 fn strangers_are_told_apart() {
     let mut bob = datagrams(BOB, FIRST);
     let sealed = datagrams(ALICE, FIRST).seal(BOB, FIRST, b"a body").unwrap();
-    assert_eq!(
-        bob.open(&sealed, |_| None),
-        Err(DatagramDrop::UnknownSender)
-    );
+    assert_eq!(bob.open(&sealed, |_| None), Err(DatagramDrop::UnknownSender));
 
     let other = ClusterKey::new(OTHER_KEY).unwrap();
     let sealed = Datagrams::new(Some(other), ALICE, FIRST).seal(BOB, FIRST, b"a body");
@@ -205,13 +173,8 @@ fn peers_are_bounded_and_no_counter_is_used_twice() {
     }
     let last = alice.seal(node(0), FIRST, b"").unwrap();
     assert_eq!(alice.seal(BOB, FIRST, b""), None);
-    let from_bob = Datagrams::new(None, BOB, FIRST)
-        .seal(ALICE, FIRST, b"")
-        .unwrap();
-    assert_eq!(
-        alice.open(&from_bob, first_boot),
-        Err(DatagramDrop::Crowded)
-    );
+    let from_bob = Datagrams::new(None, BOB, FIRST).seal(ALICE, FIRST, b"").unwrap();
+    assert_eq!(alice.open(&from_bob, first_boot), Err(DatagramDrop::Crowded));
 
     alice.forget(node(0));
     assert!(alice.open(&from_bob, first_boot).is_ok());

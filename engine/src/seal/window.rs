@@ -32,8 +32,7 @@ impl ReplayWindow {
             Some(highest) if counter > highest => true,
             Some(highest) => {
                 let (word, bit) = place(counter);
-                highest - counter < REPLAY_WINDOW
-                    && self.seen.get(word).is_some_and(|bits| bits & bit == 0)
+                highest - counter < REPLAY_WINDOW && self.seen.get(word).is_some_and(|bits| bits & bit == 0)
             }
         }
     }

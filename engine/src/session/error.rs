@@ -7,10 +7,7 @@ use crate::seal::KeyId;
 #[non_exhaustive]
 pub enum SessionError {
     /// The peer speaks another version, or not this protocol at all.
-    #[error(
-        "peer is incompatible: it opened with version {theirs}, not {}",
-        super::SESSION_VERSION
-    )]
+    #[error("peer is incompatible: it opened with version {theirs}, not {}", super::SESSION_VERSION)]
     Version {
         /// The version in its first byte.
         theirs: u8,
@@ -30,10 +27,7 @@ pub enum SessionError {
     #[error("caller's mistake: the session has ended")]
     Failed,
     /// The caller handed in bytes and left events unpolled.
-    #[error(
-        "caller's mistake: {} bytes of frames wait to be polled",
-        super::UNREAD_BYTES_MAX
-    )]
+    #[error("caller's mistake: {} bytes of frames wait to be polled", super::UNREAD_BYTES_MAX)]
     Unread,
 }
 
@@ -102,10 +96,7 @@ pub enum SendError {
     #[error("caller's mistake: the session is not established")]
     NotEstablished,
     /// The frame is longer than any may be.
-    #[error(
-        "caller's mistake: a frame of {bytes} bytes is longer than {}",
-        super::FRAME_BYTES_MAX
-    )]
+    #[error("caller's mistake: a frame of {bytes} bytes is longer than {}", super::FRAME_BYTES_MAX)]
     FrameTooLong {
         /// Its length.
         bytes: usize,

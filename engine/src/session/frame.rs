@@ -6,9 +6,7 @@ use std::fmt;
 use std::mem::take;
 
 use bytes::{Buf, Bytes, BytesMut};
-use lz4_flex::block::{
-    CompressTable, compress_into_with_table, decompress_into, get_maximum_output_size,
-};
+use lz4_flex::block::{CompressTable, compress_into_with_table, decompress_into, get_maximum_output_size};
 
 use super::PeerMisbehaved;
 
@@ -36,18 +34,11 @@ pub(super) struct FrameEncoder {
 
 impl FrameEncoder {
     pub(super) fn new(compression: bool) -> Self {
-        Self {
-            compression,
-            table: CompressTable::default(),
-            scratch: Vec::new(),
-        }
+        Self { compression, table: CompressTable::default(), scratch: Vec::new() }
     }
 
     /// The head and the content of `frame`, which is at most [`FRAME_BYTES_MAX`] long.
-    pub(super) fn encode<'a>(
-        &'a mut self,
-        frame: &'a [u8],
-    ) -> ([u8; LENGTH_BYTES + CODEC_BYTES], &'a [u8]) {
+    pub(super) fn encode<'a>(&'a mut self, frame: &'a [u8]) -> ([u8; LENGTH_BYTES + CODEC_BYTES], &'a [u8]) {
         if self.scratch.len() > SCRATCH_BYTES_KEPT {
             self.scratch = Vec::new();
         }
@@ -71,17 +62,13 @@ impl FrameEncoder {
         let block_bytes = compress_into_with_table(frame, block, &mut self.table).ok()?;
         let folded_bytes = LENGTH_BYTES + block_bytes;
         let worthwhile = folded_bytes <= frame.len() / 10 * 9;
-        worthwhile
-            .then(|| self.scratch.get(..folded_bytes))
-            .flatten()
+        worthwhile.then(|| self.scratch.get(..folded_bytes)).flatten()
     }
 }
 
 impl fmt::Debug for FrameEncoder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FrameEncoder")
-            .field("compression", &self.compression)
-            .finish_non_exhaustive()
+        f.debug_struct("FrameEncoder").field("compression", &self.compression).finish_non_exhaustive()
     }
 }
 
@@ -167,9 +154,7 @@ fn unfold(mut frame: Bytes) -> Result<Bytes, PeerMisbehaved> {
 }
 
 fn unfold_lz4(content: &[u8]) -> Result<Bytes, PeerMisbehaved> {
-    let (length, block) = content
-        .split_first_chunk::<LENGTH_BYTES>()
-        .ok_or(PeerMisbehaved::Compression)?;
+    let (length, block) = content.split_first_chunk::<LENGTH_BYTES>().ok_or(PeerMisbehaved::Compression)?;
     let bytes = usize::try_from(u32::from_le_bytes(*length)).unwrap_or(usize::MAX);
     if bytes > FRAME_BYTES_MAX {
         return Err(PeerMisbehaved::FrameTooLong { bytes });

@@ -71,14 +71,8 @@ struct Labels {
     proof: &'static str,
 }
 
-const RESPONDER: Labels = Labels {
-    identity: "responder identity",
-    proof: "responder proof",
-};
-const INITIATOR: Labels = Labels {
-    identity: "initiator identity",
-    proof: "initiator proof",
-};
+const RESPONDER: Labels = Labels { identity: "responder identity", proof: "responder proof" };
+const INITIATOR: Labels = Labels { identity: "initiator identity", proof: "initiator proof" };
 
 impl KeyedHandshake {
     /// A handshake whose ephemeral secret is `random`.
@@ -87,11 +81,7 @@ impl KeyedHandshake {
     /// When the public key of `config.identity` is not that of `config.node_key`.
     #[must_use]
     pub fn new(role: Role, config: Config, random: [u8; 32]) -> Self {
-        assert_eq!(
-            config.identity.public,
-            config.node_key.public(),
-            "a node introduces itself by its own key"
-        );
+        assert_eq!(config.identity.public, config.node_key.public(), "a node introduces itself by its own key");
         Self {
             role,
             step: Step::Start,
@@ -113,10 +103,7 @@ impl KeyedHandshake {
     }
 
     /// The initiator's ephemeral key. A hello is refused at its first wrong byte, not at its last.
-    fn take_hello(
-        &mut self,
-        received: &mut BytesMut,
-    ) -> Result<Option<[u8; PUBLIC_BYTES]>, SessionError> {
+    fn take_hello(&mut self, received: &mut BytesMut) -> Result<Option<[u8; PUBLIC_BYTES]>, SessionError> {
         let Some((&[version], rest)) = received.split_first_chunk::<1>() else {
             return Ok(None);
         };
@@ -127,10 +114,7 @@ impl KeyedHandshake {
             return Ok(None);
         };
         if *key_id != self.key_id.0 {
-            return Err(SessionError::WrongKey {
-                theirs: KeyId(*key_id),
-                ours: self.key_id,
-            });
+            return Err(SessionError::WrongKey { theirs: KeyId(*key_id), ours: self.key_id });
         }
         let Some((ephemeral, rest)) = rest.split_first_chunk::<PUBLIC_BYTES>() else {
             return Ok(None);
@@ -142,18 +126,13 @@ impl KeyedHandshake {
             return Err(PeerMisbehaved::TooEarly { bytes: rest.len() }.into());
         }
         let (ephemeral, proof) = (*ephemeral, *proof);
-        self.chain
-            .absorb(received.get(..HELLO_BYTES).unwrap_or_default());
+        self.chain.absorb(received.get(..HELLO_BYTES).unwrap_or_default());
         self.check_proof("initiator hello", &proof)?;
         received.clear();
         Ok(Some(ephemeral))
     }
 
-    fn answer_hello(
-        &mut self,
-        theirs: &[u8; PUBLIC_BYTES],
-        transmit: &mut BytesMut,
-    ) -> Result<(), PeerMisbehaved> {
+    fn answer_hello(&mut self, theirs: &[u8; PUBLIC_BYTES], transmit: &mut BytesMut) -> Result<(), PeerMisbehaved> {
         let ours = self.ephemeral.public();
         transmit.put_slice(&ours);
         self.chain.absorb(&ours);
@@ -189,10 +168,7 @@ impl KeyedHandshake {
         Ok(Some(peer))
     }
 
-    fn take_initiator(
-        &mut self,
-        received: &mut BytesMut,
-    ) -> Result<Option<PeerIdentity>, PeerMisbehaved> {
+    fn take_initiator(&mut self, received: &mut BytesMut) -> Result<Option<PeerIdentity>, PeerMisbehaved> {
         let Some(message) = IdentityMessage::parse(received)? else {
             return Ok(None);
         };
@@ -209,11 +185,7 @@ impl KeyedHandshake {
         transmit.put_slice(proof.as_bytes());
     }
 
-    fn check_proof(
-        &mut self,
-        label: &str,
-        proof: &[u8; PROOF_BYTES],
-    ) -> Result<(), PeerMisbehaved> {
+    fn check_proof(&mut self, label: &str, proof: &[u8; PROOF_BYTES]) -> Result<(), PeerMisbehaved> {
         // Hashes compare in constant time.
         if self.chain.derive(label) != blake3::Hash::from_bytes(*proof) {
             return Err(PeerMisbehaved::HandshakeForged);
@@ -222,16 +194,9 @@ impl KeyedHandshake {
         Ok(())
     }
 
-    fn send_identity(
-        &mut self,
-        labels: Labels,
-        transmit: &mut BytesMut,
-    ) -> Result<(), PeerMisbehaved> {
-        let mut sealed =
-            postcard::to_allocvec(&self.identity).map_err(|_| PeerMisbehaved::IdentityGarbage)?;
-        let length = u16::try_from(sealed.len() + TAG_BYTES)
-            .unwrap_or(u16::MAX)
-            .to_le_bytes();
+    fn send_identity(&mut self, labels: Labels, transmit: &mut BytesMut) -> Result<(), PeerMisbehaved> {
+        let mut sealed = postcard::to_allocvec(&self.identity).map_err(|_| PeerMisbehaved::IdentityGarbage)?;
+        let length = u16::try_from(sealed.len() + TAG_BYTES).unwrap_or(u16::MAX).to_le_bytes();
         self.chain.absorb(&length);
         let tag = self
             .chain
@@ -245,18 +210,12 @@ impl KeyedHandshake {
         Ok(())
     }
 
-    fn open_identity(
-        &mut self,
-        labels: Labels,
-        message: &IdentityMessage,
-    ) -> Result<PeerIdentity, PeerMisbehaved> {
+    fn open_identity(&mut self, labels: Labels, message: &IdentityMessage) -> Result<PeerIdentity, PeerMisbehaved> {
         self.chain.absorb(&message.length);
         let cipher = self.chain.cipher(labels.identity);
         self.chain.absorb(&message.sealed);
         let mut sealed = message.sealed.clone();
-        let (identity, tag) = sealed
-            .split_last_chunk_mut::<TAG_BYTES>()
-            .ok_or(PeerMisbehaved::HandshakeForged)?;
+        let (identity, tag) = sealed.split_last_chunk_mut::<TAG_BYTES>().ok_or(PeerMisbehaved::HandshakeForged)?;
         cipher
             .decrypt_inout_detached(&NONCE.into(), &[], (&mut *identity).into(), (&*tag).into())
             .map_err(|_| PeerMisbehaved::HandshakeForged)?;
@@ -273,20 +232,12 @@ impl KeyedHandshake {
             Role::Initiator => (from_initiator, from_responder),
             Role::Responder => (from_responder, from_initiator),
         };
-        Agreed {
-            peer,
-            sending_key,
-            receiving_key,
-        }
+        Agreed { peer, sending_key, receiving_key }
     }
 }
 
 impl Handshake for KeyedHandshake {
-    fn advance(
-        &mut self,
-        received: &mut BytesMut,
-        transmit: &mut BytesMut,
-    ) -> Result<Option<Agreed>, SessionError> {
+    fn advance(&mut self, received: &mut BytesMut, transmit: &mut BytesMut) -> Result<Option<Agreed>, SessionError> {
         if let Step::Start = self.step {
             self.step = match self.role {
                 Role::Initiator => {
@@ -331,9 +282,7 @@ impl IdentityMessage {
         };
         let sealed_bytes = usize::from(u16::from_le_bytes(*length));
         if sealed_bytes > IDENTITY_BYTES_MAX {
-            return Err(PeerMisbehaved::IdentityTooLong {
-                bytes: sealed_bytes,
-            });
+            return Err(PeerMisbehaved::IdentityTooLong { bytes: sealed_bytes });
         }
         let Some((sealed, rest)) = rest.split_at_checked(sealed_bytes) else {
             return Ok(None);
@@ -358,10 +307,7 @@ struct Chain {
 
 impl Chain {
     fn new(key: [u8; 32]) -> Self {
-        Self {
-            key,
-            transcript: blake3::Hasher::new(),
-        }
+        Self { key, transcript: blake3::Hasher::new() }
     }
 
     fn absorb(&mut self, sent: &[u8]) {
@@ -449,18 +395,9 @@ mod tests {
     fn nobody_passes_for_a_node_whose_secret_it_does_not_hold() {
         let forged = Some(PeerMisbehaved::HandshakeForged.into());
         let (initiator, responder) = (Role::Initiator, Role::Responder);
-        assert_eq!(
-            refusal(handshake(initiator, 1), handshake(responder, 2)),
-            None
-        );
-        assert_eq!(
-            refusal(impostor(initiator), handshake(responder, 2)),
-            forged
-        );
-        assert_eq!(
-            refusal(handshake(initiator, 2), impostor(responder)),
-            forged
-        );
+        assert_eq!(refusal(handshake(initiator, 1), handshake(responder, 2)), None);
+        assert_eq!(refusal(impostor(initiator), handshake(responder, 2)), forged);
+        assert_eq!(refusal(handshake(initiator, 2), impostor(responder)), forged);
     }
 
     #[test]
@@ -468,16 +405,10 @@ mod tests {
         let degenerate = Some(PeerMisbehaved::DegenerateKey.into());
         let mut initiator = handshake(Role::Initiator, 1);
         initiator.identity.public = [0; 32];
-        assert_eq!(
-            refusal(initiator, handshake(Role::Responder, 2)),
-            degenerate
-        );
+        assert_eq!(refusal(initiator, handshake(Role::Responder, 2)), degenerate);
         let mut responder = handshake(Role::Responder, 1);
         responder.identity.public = [0; 32];
-        assert_eq!(
-            refusal(handshake(Role::Initiator, 2), responder),
-            degenerate
-        );
+        assert_eq!(refusal(handshake(Role::Initiator, 2), responder), degenerate);
     }
 
     #[test]

@@ -23,10 +23,7 @@ struct Direction {
 
 impl Direction {
     fn new(key: &[u8; 32]) -> Self {
-        Self {
-            cipher: ChaCha20Poly1305::new(key.into()),
-            counter: 0,
-        }
+        Self { cipher: ChaCha20Poly1305::new(key.into()), counter: 0 }
     }
 
     /// None when every counter but the last, which stays unused, has had its segment.
@@ -48,11 +45,7 @@ pub(super) struct Sealer {
 impl Sealer {
     /// `first` are bytes that go ahead of the first segment as they are.
     pub(super) fn new(key: &[u8; 32], first: BytesMut) -> Self {
-        Self {
-            direction: Direction::new(key),
-            buffer: first,
-            open_at: None,
-        }
+        Self { direction: Direction::new(key), buffer: first, open_at: None }
     }
 
     pub(super) fn pending_bytes(&self) -> usize {
@@ -63,8 +56,7 @@ impl Sealer {
     pub(super) fn push(&mut self, parts: &[&[u8]]) -> Result<(), SendError> {
         let bytes: usize = parts.iter().map(|part| part.len()).sum();
         let segments = bytes / SEGMENT_PLAIN_BYTES_MAX + 2;
-        self.buffer
-            .reserve(bytes + segments * (LENGTH_BYTES + TAG_BYTES));
+        self.buffer.reserve(bytes + segments * (LENGTH_BYTES + TAG_BYTES));
         parts.iter().try_for_each(|part| self.push_part(part))
     }
 
@@ -107,11 +99,7 @@ impl Sealer {
         let (length, plain) = segment.split_first_chunk_mut::<LENGTH_BYTES>()?;
         *length = u16::try_from(plain.len() + TAG_BYTES).ok()?.to_le_bytes();
         let nonce = self.direction.next_nonce()?;
-        let tag = self
-            .direction
-            .cipher
-            .encrypt_inout_detached(&nonce, length, plain.into())
-            .ok()?;
+        let tag = self.direction.cipher.encrypt_inout_detached(&nonce, length, plain.into()).ok()?;
         self.buffer.put_slice(&tag);
         self.open_at = None;
         Some(())
@@ -134,38 +122,26 @@ pub(super) struct Opener {
 
 impl Opener {
     pub(super) fn new(key: &[u8; 32]) -> Self {
-        Self {
-            direction: Direction::new(key),
-        }
+        Self { direction: Direction::new(key) }
     }
 
     /// Removes the next whole segment from `received` and returns what it held; None until all of it has arrived.
-    pub(super) fn open_next(
-        &mut self,
-        received: &mut BytesMut,
-    ) -> Result<Option<Bytes>, PeerMisbehaved> {
+    pub(super) fn open_next(&mut self, received: &mut BytesMut) -> Result<Option<Bytes>, PeerMisbehaved> {
         let Some((length, rest)) = received.split_first_chunk::<LENGTH_BYTES>() else {
             return Ok(None);
         };
         let length = *length;
         let sealed_bytes = usize::from(u16::from_le_bytes(length));
         if sealed_bytes <= TAG_BYTES {
-            return Err(PeerMisbehaved::SegmentTooShort {
-                bytes: sealed_bytes,
-            });
+            return Err(PeerMisbehaved::SegmentTooShort { bytes: sealed_bytes });
         }
         if rest.len() < sealed_bytes {
             return Ok(None);
         }
         received.advance(LENGTH_BYTES);
         let mut segment = received.split_to(sealed_bytes);
-        let nonce = self
-            .direction
-            .next_nonce()
-            .ok_or(PeerMisbehaved::Exhausted)?;
-        let (plain, tag) = segment
-            .split_last_chunk_mut::<TAG_BYTES>()
-            .ok_or(PeerMisbehaved::SegmentForged)?;
+        let nonce = self.direction.next_nonce().ok_or(PeerMisbehaved::Exhausted)?;
+        let (plain, tag) = segment.split_last_chunk_mut::<TAG_BYTES>().ok_or(PeerMisbehaved::SegmentForged)?;
         let plain_bytes = plain.len();
         self.direction
             .cipher
@@ -178,8 +154,6 @@ impl Opener {
 
 impl std::fmt::Debug for Opener {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Opener")
-            .field("counter", &self.direction.counter)
-            .finish_non_exhaustive()
+        f.debug_struct("Opener").field("counter", &self.direction.counter).finish_non_exhaustive()
     }
 }

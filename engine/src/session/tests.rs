@@ -15,18 +15,8 @@ struct Side {
     compression: bool,
 }
 
-const ALICE: Side = Side {
-    key: KEY,
-    secret: 1,
-    random: 11,
-    compression: false,
-};
-const BOB: Side = Side {
-    key: KEY,
-    secret: 2,
-    random: 12,
-    compression: false,
-};
+const ALICE: Side = Side { key: KEY, secret: 1, random: 11, compression: false };
+const BOB: Side = Side { key: KEY, secret: 2, random: 12, compression: false };
 
 impl Side {
     fn identity(self) -> PeerIdentity {
@@ -73,10 +63,7 @@ fn shake_hands(initiator: &mut Session, responder: &mut Session) {
 }
 
 fn established(compression: bool) -> (Session, Session) {
-    let alice = Side {
-        compression,
-        ..ALICE
-    };
+    let alice = Side { compression, ..ALICE };
     let mut initiator = alice.session(Role::Initiator);
     let mut responder = BOB.session(Role::Responder);
     shake_hands(&mut initiator, &mut responder);
@@ -127,14 +114,8 @@ fn both_sides_learn_who_the_other_is() {
     pass(&mut alice, &mut bob);
     let event = SessionEvent::Established(ALICE.identity());
     assert_eq!(bob.poll_event(), Some(event));
-    assert_eq!(
-        bob.peer().map(PeerIdentity::node),
-        Some(ALICE.identity().node())
-    );
-    assert_eq!(
-        alice.peer().map(PeerIdentity::node),
-        Some(NodeId::of_public(&BOB.identity().public))
-    );
+    assert_eq!(bob.peer().map(PeerIdentity::node), Some(ALICE.identity().node()));
+    assert_eq!(alice.peer().map(PeerIdentity::node), Some(NodeId::of_public(&BOB.identity().public)));
 }
 
 #[test]
@@ -157,21 +138,14 @@ fn frames_go_both_ways_and_may_follow_the_handshake_at_once() {
 #[test]
 fn a_stream_to_oneself_is_established() {
     let mut initiator = ALICE.session(Role::Initiator);
-    let mut responder = Side {
-        random: 99,
-        ..ALICE
-    }
-    .session(Role::Responder);
+    let mut responder = Side { random: 99, ..ALICE }.session(Role::Responder);
     shake_hands(&mut initiator, &mut responder);
     assert_eq!(initiator.peer(), Some(&ALICE.identity()));
 }
 
 #[test]
 fn a_wrong_key_meets_silence_and_is_named() {
-    let mallory = Side {
-        key: OTHER_KEY,
-        ..ALICE
-    };
+    let mallory = Side { key: OTHER_KEY, ..ALICE };
     let mut initiator = mallory.session(Role::Initiator);
     let mut bob = BOB.session(Role::Responder);
     let mut hello = initiator.poll_transmit().unwrap().to_vec();
@@ -193,15 +167,8 @@ fn a_wrong_key_meets_silence_and_is_named() {
 
 #[test]
 fn a_responder_with_a_wrong_key_learns_nothing() {
-    let mallory = Side {
-        key: OTHER_KEY,
-        ..BOB
-    };
-    let mut accomplice = Side {
-        key: OTHER_KEY,
-        ..ALICE
-    }
-    .session(Role::Initiator);
+    let mallory = Side { key: OTHER_KEY, ..BOB };
+    let mut accomplice = Side { key: OTHER_KEY, ..ALICE }.session(Role::Initiator);
     let mut responder = mallory.session(Role::Responder);
     pass(&mut accomplice, &mut responder);
     let answer = responder.poll_transmit().unwrap();
@@ -216,10 +183,7 @@ fn a_responder_with_a_wrong_key_learns_nothing() {
 #[test]
 fn something_else_than_a_hello_is_refused_at_once() {
     let mut bob = BOB.session(Role::Responder);
-    assert_eq!(
-        bob.handle_bytes(b"G"),
-        Err(SessionError::Version { theirs: b'G' })
-    );
+    assert_eq!(bob.handle_bytes(b"G"), Err(SessionError::Version { theirs: b'G' }));
     assert_silent(&mut bob);
     let (mut alice, mut bob) = start();
     let hello = alice.poll_transmit().unwrap();
@@ -237,11 +201,7 @@ fn something_else_than_a_hello_is_refused_at_once() {
 #[test]
 fn every_flipped_bit_of_the_handshake_is_met_with_silence() {
     let (mut alice, mut bob) = start();
-    let messages = [
-        pass(&mut alice, &mut bob),
-        pass(&mut bob, &mut alice),
-        pass(&mut alice, &mut bob),
-    ];
+    let messages = [pass(&mut alice, &mut bob), pass(&mut bob, &mut alice), pass(&mut alice, &mut bob)];
     for (step, message) in messages.iter().enumerate() {
         for bit in 0..message.len() * 8 {
             let mut altered = message.to_vec();
@@ -262,10 +222,7 @@ fn every_flipped_bit_of_the_handshake_is_met_with_silence() {
             // A length that grew makes it wait for more, which verifies no better.
             let outcome = victim.handle_bytes(&altered);
             if outcome.is_ok() {
-                assert!(
-                    victim.handle_bytes(&[0; 256]).is_err(),
-                    "message {step}, bit {bit}"
-                );
+                assert!(victim.handle_bytes(&[0; 256]).is_err(), "message {step}, bit {bit}");
             }
             assert_silent(victim);
         }
@@ -309,14 +266,9 @@ fn segments_moved_repeated_or_left_out_end_the_session() {
     for order in [&[1, 0, 2][..], &[0, 0], &[0, 2], &[1], &[0, 1, 0]] {
         let (mut alice, mut bob) = established(false);
         let segments = segments(&mut alice, &[b"zero", b"one", b"two"]);
-        let outcome: Result<(), SessionError> = order
-            .iter()
-            .try_for_each(|&at: &usize| bob.handle_bytes(&segments[at]));
-        assert_eq!(
-            outcome,
-            Err(PeerMisbehaved::SegmentForged.into()),
-            "{order:?}"
-        );
+        let outcome: Result<(), SessionError> =
+            order.iter().try_for_each(|&at: &usize| bob.handle_bytes(&segments[at]));
+        assert_eq!(outcome, Err(PeerMisbehaved::SegmentForged.into()), "{order:?}");
         assert!(!bob.is_established());
         assert_eq!(bob.poll_transmit(), None);
     }
@@ -466,40 +418,22 @@ fn lengths_and_codecs_are_checked_before_anything_is_allocated() {
     let expected = Err(PeerMisbehaved::FrameTooLong { bytes });
     assert_eq!(decode(&long(bytes + 1)), expected);
     assert_eq!(decode(&[0; 4]), Err(PeerMisbehaved::FrameWithoutCodec));
-    assert_eq!(
-        decode(&framed(2, &[b"?"])),
-        Err(PeerMisbehaved::Codec { codec: 2 })
-    );
+    assert_eq!(decode(&framed(2, &[b"?"])), Err(PeerMisbehaved::Codec { codec: 2 }));
     assert_eq!(decode(&framed(1, &[&long(bytes), &[0; 9_000]])), expected);
-    assert_eq!(
-        decode(&framed(1, &[b"abc"])),
-        Err(PeerMisbehaved::Compression)
-    );
+    assert_eq!(decode(&framed(1, &[b"abc"])), Err(PeerMisbehaved::Compression));
 }
 
 #[test]
 fn a_frame_that_does_not_unfold_to_what_it_says_is_refused() {
     let block = lz4_flex::block::compress(&[7; 1_000]);
-    for (said, expected) in [
-        (1_000_u32, true),
-        (999, false),
-        (1_001, false),
-        (1 << 20, false),
-    ] {
+    for (said, expected) in [(1_000_u32, true), (999, false), (1_001, false), (1 << 20, false)] {
         let outcome = decode(&framed(1, &[&said.to_le_bytes(), &block]));
-        let expected = if expected {
-            Ok(Some(Bytes::from(vec![7; 1_000])))
-        } else {
-            Err(PeerMisbehaved::Compression)
-        };
+        let expected = if expected { Ok(Some(Bytes::from(vec![7; 1_000]))) } else { Err(PeerMisbehaved::Compression) };
         assert_eq!(outcome, expected, "{said}");
     }
     let bomb = lz4_flex::block::compress(&vec![0; FRAME_BYTES_MAX + 1]);
     let limit = u32::try_from(FRAME_BYTES_MAX).unwrap().to_le_bytes();
-    assert_eq!(
-        decode(&framed(1, &[&limit, &bomb])),
-        Err(PeerMisbehaved::Compression)
-    );
+    assert_eq!(decode(&framed(1, &[&limit, &bomb])), Err(PeerMisbehaved::Compression));
 }
 
 quickcheck! {

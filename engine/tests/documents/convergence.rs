@@ -21,24 +21,11 @@ impl Arbitrary for Step {
     fn arbitrary(g: &mut Gen) -> Self {
         let on = pick(g, REPLICAS);
         match pick(g, 10) {
-            0..=2 => Self::Put {
-                on,
-                value: object(g, 3),
-            },
-            3..=5 => Self::Merge {
-                on,
-                patch: object(g, 3),
-            },
-            6 => Self::Increment {
-                on,
-                key: pick(g, 3),
-                by: i8::arbitrary(g),
-            },
+            0..=2 => Self::Put { on, value: object(g, 3) },
+            3..=5 => Self::Merge { on, patch: object(g, 3) },
+            6 => Self::Increment { on, key: pick(g, 3), by: i8::arbitrary(g) },
             7 => Self::Delete { on },
-            _ => Self::Meet {
-                a: on,
-                b: pick(g, REPLICAS),
-            },
+            _ => Self::Meet { a: on, b: pick(g, REPLICAS) },
         }
     }
 }
@@ -48,8 +35,7 @@ fn pick(g: &mut Gen, below: usize) -> usize {
 }
 
 fn object(g: &mut Gen, depth: usize) -> Value {
-    let members =
-        (0..pick(g, 4)).map(|_| (["a", "b", "c"][pick(g, 3)].to_owned(), value(g, depth)));
+    let members = (0..pick(g, 4)).map(|_| (["a", "b", "c"][pick(g, 3)].to_owned(), value(g, depth)));
     Value::Object(members.collect())
 }
 
@@ -70,21 +56,14 @@ fn converges<D: Document + Clone>(steps: Vec<Step>) -> bool {
         match step {
             Step::Put { on, value } => {
                 replicas[on].put(value.clone());
-                assert_eq!(
-                    replicas[on].doc.value(),
-                    value,
-                    "a put is what is read next"
-                );
+                assert_eq!(replicas[on].doc.value(), value, "a put is what is read next");
             }
             Step::Merge { on, patch } => {
                 replicas[on].edit(&Edit::MergePatch(patch));
             }
             Step::Increment { on, key, by } => {
                 let pointer = format!("/{}", ["a", "b", "c"][key]);
-                let _not_a_number = replicas[on].try_edit(&Edit::Increment {
-                    pointer,
-                    by: by.into(),
-                });
+                let _not_a_number = replicas[on].try_edit(&Edit::Increment { pointer, by: by.into() });
             }
             Step::Delete { on } => drop(replicas[on].edit(&Edit::Delete)),
             Step::Meet { a, b } if a != b => {
@@ -119,14 +98,10 @@ fn converges<D: Document + Clone>(steps: Vec<Step>) -> bool {
 
 #[test]
 fn automerge_replicas_converge() {
-    QuickCheck::new()
-        .tests(150)
-        .quickcheck(converges::<AutomergeDocument> as fn(Vec<Step>) -> bool);
+    QuickCheck::new().tests(150).quickcheck(converges::<AutomergeDocument> as fn(Vec<Step>) -> bool);
 }
 
 #[test]
 fn model_replicas_converge() {
-    QuickCheck::new()
-        .tests(150)
-        .quickcheck(converges::<ModelDocument> as fn(Vec<Step>) -> bool);
+    QuickCheck::new().tests(150).quickcheck(converges::<ModelDocument> as fn(Vec<Step>) -> bool);
 }

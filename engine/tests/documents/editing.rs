@@ -3,8 +3,8 @@
 use automerge::Change;
 use bytes::Bytes;
 use knot_engine::documents::{
-    AutomergeDocument, CHANGE_OPS_MAX, ChangeKind, Document, Edit, EditRefused, JSON_DEPTH_MAX,
-    JSON_NODES_MAX, ModelDocument,
+    AutomergeDocument, CHANGE_OPS_MAX, ChangeKind, Document, Edit, EditRefused, JSON_DEPTH_MAX, JSON_NODES_MAX,
+    ModelDocument,
 };
 use serde_json::{Value, json};
 
@@ -13,9 +13,7 @@ use crate::replica::Replica;
 type Auto = Replica<AutomergeDocument>;
 
 fn ops(bytes: &Option<Bytes>) -> u64 {
-    AutomergeDocument::header(bytes.as_ref().unwrap())
-        .unwrap()
-        .ops
+    AutomergeDocument::header(bytes.as_ref().unwrap()).unwrap().ops
 }
 
 #[test]
@@ -26,25 +24,19 @@ fn a_put_writes_what_differs_and_nothing_else() {
     assert_eq!(a.doc.value(), first);
     assert_eq!(a.put(first), None);
 
-    let field = a.put(json!({"name": "Ada", "age": 37, "tags": [1, 2, 3, 4], "address": {"city": "London", "zip": "x"}}));
+    let field =
+        a.put(json!({"name": "Ada", "age": 37, "tags": [1, 2, 3, 4], "address": {"city": "London", "zip": "x"}}));
     assert_eq!(ops(&field), 1);
     assert!(field.unwrap().len() < 200);
-    let nested = a
-        .put(json!({"name": "Ada", "age": 37, "tags": [1, 2, 3, 4], "address": {"city": "Paris"}}));
+    let nested = a.put(json!({"name": "Ada", "age": 37, "tags": [1, 2, 3, 4], "address": {"city": "Paris"}}));
     assert_eq!(ops(&nested), 2, "one set, one delete");
-    let middle =
-        a.put(json!({"name": "Ada", "age": 37, "tags": [1, 9, 4], "address": {"city": "Paris"}}));
+    let middle = a.put(json!({"name": "Ada", "age": 37, "tags": [1, 9, 4], "address": {"city": "Paris"}}));
     assert_eq!(ops(&middle), 3, "two elements out, one in");
-    let appended = a
-        .put(json!({"name": "Ada", "age": 37, "tags": [1, 9, 4, 5], "address": {"city": "Paris"}}));
+    let appended = a.put(json!({"name": "Ada", "age": 37, "tags": [1, 9, 4, 5], "address": {"city": "Paris"}}));
     assert_eq!(ops(&appended), 1);
-    let replaced =
-        a.put(json!({"name": ["A"], "age": {"years": 37}, "tags": null, "address": "Paris"}));
+    let replaced = a.put(json!({"name": ["A"], "age": {"years": 37}, "tags": null, "address": "Paris"}));
     assert_eq!(ops(&replaced), 6);
-    assert_eq!(
-        a.doc.value(),
-        json!({"name": ["A"], "age": {"years": 37}, "tags": null, "address": "Paris"})
-    );
+    assert_eq!(a.doc.value(), json!({"name": ["A"], "age": {"years": 37}, "tags": null, "address": "Paris"}));
 }
 
 #[test]
@@ -77,9 +69,7 @@ fn lists_become_what_was_put() {
 fn a_merge_patch_touches_only_what_it_names() {
     let mut a = Auto::new(1);
     a.put(json!({"a": {"b": 1, "c": 2}, "d": [1, 2], "e": "x"}));
-    let change = a.edit(&Edit::MergePatch(
-        json!({"a": {"b": 5, "c": null}, "e": "x"}),
-    ));
+    let change = a.edit(&Edit::MergePatch(json!({"a": {"b": 5, "c": null}, "e": "x"})));
     assert_eq!(ops(&change), 2);
     assert_eq!(a.doc.value(), json!({"a": {"b": 5}, "d": [1, 2], "e": "x"}));
     assert_eq!(a.edit(&Edit::MergePatch(json!({}))), None);
@@ -99,11 +89,7 @@ fn a_json_patch_is_applied_whole_or_not_at_all() {
         {"op": "move", "from": "/a", "path": "/list/1"},
         {"op": "add", "path": "/list/-", "value": 3},
     ])));
-    assert_eq!(
-        ops(&change),
-        5,
-        "one member and one element out, three elements in"
-    );
+    assert_eq!(ops(&change), 5, "one member and one element out, three elements in");
     assert_eq!(a.doc.value(), json!({"list": [1, 1, 2, 3]}));
 }
 
@@ -113,15 +99,8 @@ fn numbers_keep_their_value() {
     let mut a = Auto::new(1);
     a.put(numbers.clone());
     assert_eq!(a.doc.value(), numbers);
-    assert!(
-        serde_json::from_str::<Value>("1e400").is_err(),
-        "refused before it is an edit"
-    );
-    assert_eq!(
-        ops(&a.edit(&Edit::MergePatch(json!({"whole": 2})))),
-        1,
-        "2 and 2.0 differ as JSON"
-    );
+    assert!(serde_json::from_str::<Value>("1e400").is_err(), "refused before it is an edit");
+    assert_eq!(ops(&a.edit(&Edit::MergePatch(json!({"whole": 2})))), 1, "2 and 2.0 differ as JSON");
 }
 
 #[test]
@@ -132,10 +111,7 @@ fn odd_keys_and_strings_are_kept() {
     assert_eq!(a.doc.value(), value);
     assert!(change.len() > 100_000, "never deflated");
     assert_eq!(change[8], 1, "an uncompressed change chunk");
-    assert_eq!(
-        Change::try_from(&change[..]).unwrap().raw_bytes(),
-        &change[..]
-    );
+    assert_eq!(Change::try_from(&change[..]).unwrap().raw_bytes(), &change[..]);
 }
 
 fn counts<D: Document + Clone>() {
@@ -146,11 +122,7 @@ fn counts<D: Document + Clone>() {
     a.increment("/list/0", 1);
     let value = json!({"plain": 7, "fresh": -3, "list": [2], "text": "x"});
     assert_eq!(a.doc.value(), value);
-    assert_eq!(
-        a.put(value),
-        None,
-        "a put of what is shown leaves counters alone"
-    );
+    assert_eq!(a.put(value), None, "a put of what is shown leaves counters alone");
     for (pointer, by) in [
         ("/text", 1),
         ("/list", 1),
@@ -161,14 +133,8 @@ fn counts<D: Document + Clone>() {
         ("plain", 1),
         ("/plain", i64::MAX),
     ] {
-        let edit = Edit::Increment {
-            pointer: pointer.to_owned(),
-            by,
-        };
-        assert!(
-            matches!(a.try_edit(&edit), Err(EditRefused::Increment(_))),
-            "{pointer}"
-        );
+        let edit = Edit::Increment { pointer: pointer.to_owned(), by };
+        assert!(matches!(a.try_edit(&edit), Err(EditRefused::Increment(_))), "{pointer}");
     }
     a.put(json!({"plain": 100}));
     assert_eq!(a.doc.value(), json!({"plain": 100}));
@@ -191,20 +157,12 @@ fn deletes<D: Document + Clone>() {
 
     let patched = a.edit(&Edit::MergePatch(json!({"c": 3}))).unwrap();
     assert_eq!(D::header(&patched).unwrap().kind, ChangeKind::Edit);
-    assert_eq!(
-        a.doc.value(),
-        json!({"c": 3}),
-        "an edit of a deleted document starts from nothing"
-    );
+    assert_eq!(a.doc.value(), json!({"c": 3}), "an edit of a deleted document starts from nothing");
     assert!(!a.log.is_deleted());
 
     a.edit(&Edit::Delete);
     let same = a.put(json!({"c": 3})).unwrap();
-    assert_eq!(
-        D::header(&same).unwrap().kind,
-        ChangeKind::Edit,
-        "even if it writes nothing new"
-    );
+    assert_eq!(D::header(&same).unwrap().kind, ChangeKind::Edit, "even if it writes nothing new");
     assert_eq!(a.doc.value(), json!({"c": 3}));
 
     a.edit(&Edit::Delete);
@@ -232,23 +190,14 @@ fn refuses_what_is_over_a_limit<D: Document + Clone>() {
         (Edit::Put(long.clone()), EditRefused::TooLarge),
         (Edit::MergePatch(long), EditRefused::TooLarge),
         (Edit::Put(json!([1])), EditRefused::NotAnObject("an array")),
-        (
-            Edit::MergePatch(json!("x")),
-            EditRefused::NotAnObject("a string"),
-        ),
-        (
-            Edit::JsonPatch(json!([{"op": "remove", "path": ""}])),
-            EditRefused::NotAnObject("null"),
-        ),
+        (Edit::MergePatch(json!("x")), EditRefused::NotAnObject("a string")),
+        (Edit::JsonPatch(json!([{"op": "remove", "path": ""}])), EditRefused::NotAnObject("null")),
     ];
     for (edit, expected) in cases {
         assert_eq!(a.try_edit(&edit), Err(expected));
         assert_eq!(a.doc.value(), json!({"a": 1}));
     }
-    assert!(
-        a.put(json!({"a": 2})).is_some(),
-        "and the document takes edits as before"
-    );
+    assert!(a.put(json!({"a": 2})).is_some(), "and the document takes edits as before");
     let mut b = Replica::<D>::new(2);
     b.pull(&a);
     assert_eq!(b.doc.value(), json!({"a": 2}));
@@ -269,10 +218,7 @@ fn a_change_of_too_many_operations_is_refused() {
     let Err(refused) = a.try_edit(&Edit::Put(json!({"a": other}))) else {
         panic!("{} deletes and {} inserts", many, many + 2)
     };
-    assert!(
-        matches!(refused, EditRefused::TooLarge | EditRefused::TooManyNodes),
-        "{refused}"
-    );
+    assert!(matches!(refused, EditRefused::TooLarge | EditRefused::TooManyNodes), "{refused}");
     assert_eq!(a.doc.value(), json!({"a": vec![json!(0); many]}));
     a.put(json!({"a": 1}));
 }

@@ -20,10 +20,7 @@ fn the_genesis_of_a_document_never_changes() {
 
 #[test]
 fn the_genesis_is_the_empty_change_that_automerge_makes() {
-    let actor = blake3::derive_key(
-        "knot 2026 automerge genesis, layout 1",
-        id().to_string().as_bytes(),
-    );
+    let actor = blake3::derive_key("knot 2026 automerge genesis, layout 1", id().to_string().as_bytes());
     let mut doc = Automerge::new();
     doc.set_actor(ActorId::from(&actor[..16]));
     let hash = doc.empty_commit(CommitOptions::default().with_time(0));
@@ -33,8 +30,5 @@ fn the_genesis_is_the_empty_change_that_automerge_makes() {
 #[test]
 fn every_document_has_its_own_genesis() {
     let other = DocumentId::new(Scope::Zone("au".into()), "users", "ada").unwrap();
-    assert_ne!(
-        AutomergeDocument::genesis_hash(&id()),
-        AutomergeDocument::genesis_hash(&other)
-    );
+    assert_ne!(AutomergeDocument::genesis_hash(&id()), AutomergeDocument::genesis_hash(&other));
 }

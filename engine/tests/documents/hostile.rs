@@ -6,8 +6,7 @@ use automerge::Change;
 use bytes::Bytes;
 use knot_engine::Random;
 use knot_engine::documents::{
-    AutomergeDocument, CHANGE_BYTES_MAX, Document, Edit, Judgement, Log, Malformed, ModelDocument,
-    Quarantine, judge,
+    AutomergeDocument, CHANGE_BYTES_MAX, Document, Edit, Judgement, Log, Malformed, ModelDocument, Quarantine, judge,
 };
 use serde_json::json;
 
@@ -21,11 +20,7 @@ fn chunk(body: &[u8]) -> Option<Bytes> {
     let mut bytes = vec![0x85, 0x6f, 0x4a, 0x83, 0, 0, 0, 0, 1];
     unsigned(&mut bytes, body.len() as u64);
     bytes.extend(body);
-    let hash = catch_unwind(AssertUnwindSafe(|| {
-        Change::try_from(&bytes[..])
-            .ok()
-            .map(|change| change.hash().0)
-    }));
+    let hash = catch_unwind(AssertUnwindSafe(|| Change::try_from(&bytes[..]).ok().map(|change| change.hash().0)));
     let hash = hash.ok().flatten()?;
     bytes[4..8].copy_from_slice(&hash[..4]);
     Some(bytes.into())
@@ -40,11 +35,7 @@ fn unsigned(out: &mut Vec<u8>, mut value: u64) {
 }
 
 fn body(change: &Bytes) -> Vec<u8> {
-    let length_bytes = change[CHUNK_HEADER_BYTES..]
-        .iter()
-        .position(|byte| byte & 0x80 == 0)
-        .unwrap()
-        + 1;
+    let length_bytes = change[CHUNK_HEADER_BYTES..].iter().position(|byte| byte & 0x80 == 0).unwrap() + 1;
     change[CHUNK_HEADER_BYTES + length_bytes..].to_vec()
 }
 
@@ -85,12 +76,8 @@ fn history() -> (Replica<AutomergeDocument>, Vec<Bytes>) {
     b.put(json!({"name": "Eve", "tags": [], "m": {"k": 5, "l": null}}));
     exchange(&mut a, &mut b);
     a.increment("/n", 4);
-    a.edit(&Edit::JsonPatch(
-        json!([{"op": "add", "path": "/list", "value": [1, 2, 3, 4]}]),
-    ));
-    a.edit(&Edit::JsonPatch(
-        json!([{"op": "remove", "path": "/list/1"}]),
-    ));
+    a.edit(&Edit::JsonPatch(json!([{"op": "add", "path": "/list", "value": [1, 2, 3, 4]}])));
+    a.edit(&Edit::JsonPatch(json!([{"op": "remove", "path": "/list/1"}])));
     a.edit(&Edit::Delete);
     let changes = a.changes.clone();
     (a, changes)
@@ -108,9 +95,7 @@ fn before(changes: &[Bytes], index: usize) -> Replica<AutomergeDocument> {
 #[test]
 fn mutated_changes_never_panic_out_and_never_break_a_document() {
     let (_, changes) = history();
-    let replicas: Vec<_> = (0..changes.len())
-        .map(|index| before(&changes, index))
-        .collect();
+    let replicas: Vec<_> = (0..changes.len()).map(|index| before(&changes, index)).collect();
     let mut random = Random::new(&[3; 32], "mutations");
     let (mut parsed, mut tried, mut admitted) = (0, 0, 0);
     for _ in 0..MUTATIONS {
@@ -137,25 +122,16 @@ fn mutated_changes_never_panic_out_and_never_break_a_document() {
             .map(|index| replica.changes[index].clone())
             .collect();
         let reopened = AutomergeDocument::new(&id()).trial(&live).unwrap();
-        assert_eq!(
-            reopened.refused,
-            vec![],
-            "what was admitted one by one is admitted as a whole"
-        );
+        assert_eq!(reopened.refused, vec![], "what was admitted one by one is admitted as a whole");
         assert_eq!(reopened.document.value(), replica.doc.value());
     }
-    assert!(
-        parsed > 100 && tried > 50 && admitted > 10,
-        "{parsed} parsed, {tried} tried, {admitted} admitted"
-    );
+    assert!(parsed > 100 && tried > 50 && admitted > 10, "{parsed} parsed, {tried} tried, {admitted} admitted");
 }
 
 #[test]
 fn a_trial_of_ungated_changes_never_panics_out_and_leaves_a_working_document() {
     let (_, changes) = history();
-    let replicas: Vec<_> = (0..changes.len())
-        .map(|index| before(&changes, index))
-        .collect();
+    let replicas: Vec<_> = (0..changes.len()).map(|index| before(&changes, index)).collect();
     let mut random = Random::new(&[4; 32], "mutations");
     let mut refused = 0;
     for _ in 0..MUTATIONS / 4 {
@@ -168,13 +144,7 @@ fn a_trial_of_ungated_changes_never_panics_out_and_leaves_a_working_document() {
         refused += trial.refused.len();
         let mut doc = trial.document;
         let actor = &replicas[index].actor;
-        doc.edit(
-            actor,
-            &Edit::Put(json!({"after": 1})),
-            false,
-            knot_engine::Wall(1),
-        )
-        .unwrap();
+        doc.edit(actor, &Edit::Put(json!({"after": 1})), false, knot_engine::Wall(1)).unwrap();
         assert_eq!(doc.value(), json!({"after": 1}));
     }
     assert!(refused > 20, "{refused}");
@@ -184,32 +154,19 @@ fn a_trial_of_ungated_changes_never_panics_out_and_leaves_a_working_document() {
 fn a_change_at_the_end_of_the_operation_counter_is_refused() {
     let mut a = Replica::<AutomergeDocument>::new(1);
     a.put(json!({"k": 1}));
-    let honest = Replica::<AutomergeDocument>::clone(&a)
-        .put(json!({"k": 2}))
-        .unwrap();
+    let honest = Replica::<AutomergeDocument>::clone(&a).put(json!({"k": 2})).unwrap();
     for start_op in [u64::from(u32::MAX), u64::from(u32::MAX) - 1, 3, 1] {
         let poison = with_start_op(&honest, 2, start_op);
         let header = AutomergeDocument::header(&poison).unwrap();
         assert_eq!(header.start_op, start_op);
-        assert_eq!(
-            judge(&a.log, &header),
-            Judgement::Quarantine(Quarantine::OperationCounter)
-        );
+        assert_eq!(judge(&a.log, &header), Judgement::Quarantine(Quarantine::OperationCounter));
     }
     let poison = with_start_op(&honest, 2, u64::from(u32::MAX));
     let trial = a.doc.clone().trial(std::slice::from_ref(&poison)).unwrap();
-    assert_eq!(
-        trial.refused.len(),
-        1,
-        "and the trial alone would have found it"
-    );
-    assert_eq!(
-        a.receive(&poison),
-        Judgement::Quarantine(Quarantine::OperationCounter)
-    );
+    assert_eq!(trial.refused.len(), 1, "and the trial alone would have found it");
+    assert_eq!(a.receive(&poison), Judgement::Quarantine(Quarantine::OperationCounter));
     assert!(a.put(json!({"k": 3})).is_some());
-    let beyond =
-        AutomergeDocument::header(&with_start_op_unchecked(&honest, u64::from(u32::MAX) + 1));
+    let beyond = AutomergeDocument::header(&with_start_op_unchecked(&honest, u64::from(u32::MAX) + 1));
     assert!(beyond.is_err());
 }
 
@@ -278,23 +235,10 @@ fn what_is_not_one_uncompressed_change_is_refused() {
     let mut flipped = change.to_vec();
     let last = flipped.len() - 1;
     flipped[4] ^= 1;
-    for bytes in [
-        deflated,
-        trailing,
-        twice,
-        change[..last].to_vec(),
-        Vec::new(),
-        vec![0; 40],
-    ] {
-        assert_eq!(
-            AutomergeDocument::header(&bytes.into()),
-            Err(Malformed::NotAChange)
-        );
+    for bytes in [deflated, trailing, twice, change[..last].to_vec(), Vec::new(), vec![0; 40]] {
+        assert_eq!(AutomergeDocument::header(&bytes.into()), Err(Malformed::NotAChange));
     }
-    assert_eq!(
-        AutomergeDocument::header(&flipped.into()),
-        Err(Malformed::Checksum)
-    );
+    assert_eq!(AutomergeDocument::header(&flipped.into()), Err(Malformed::Checksum));
     let long = Bytes::from(vec![0; CHANGE_BYTES_MAX + 1]);
     assert_eq!(AutomergeDocument::header(&long), Err(Malformed::TooLong));
     assert_eq!(ModelDocument::header(&long), Err(Malformed::TooLong));
@@ -370,11 +314,7 @@ fn two_lives_of_one_actor_converge() {
     right.put(json!({"k": right.doc.value()["k"], "right": 1}));
     exchange(&mut left, &mut right);
     assert_eq!(left.log.live_heads(), right.log.live_heads());
-    assert_eq!(
-        left.log.live_heads().len(),
-        1,
-        "one of the two lives stands"
-    );
+    assert_eq!(left.log.live_heads().len(), 1, "one of the two lives stands");
     left.put(json!({"after": 1}));
     exchange(&mut left, &mut right);
     assert_eq!(right.doc.value(), json!({"after": 1}));
@@ -382,11 +322,8 @@ fn two_lives_of_one_actor_converge() {
 
 #[test]
 fn a_change_of_another_document_is_an_orphan() {
-    let change = Replica::<AutomergeDocument>::new(1)
-        .put(json!({"k": 1}))
-        .unwrap();
-    let other =
-        knot_engine::documents::DocumentId::new(id().scope().clone(), "users", "eve").unwrap();
+    let change = Replica::<AutomergeDocument>::new(1).put(json!({"k": 1})).unwrap();
+    let other = knot_engine::documents::DocumentId::new(id().scope().clone(), "users", "eve").unwrap();
     let log = Log::new(&AutomergeDocument::genesis_hash(&other));
     let header = AutomergeDocument::header(&change).unwrap();
     assert!(matches!(judge(&log, &header), Judgement::Orphan { .. }));

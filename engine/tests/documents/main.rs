@@ -1,9 +1,6 @@
 //! Documents through the public API: editing, merging, the gate, and what hostile bytes can and cannot do.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "the lint exempts test functions only, and all of this is test"
-)]
+#![expect(clippy::unwrap_used, reason = "the lint exempts test functions only, and all of this is test")]
 
 mod convergence;
 mod editing;

@@ -33,21 +33,13 @@ fn maps_created_at_once_read_as_their_union() {
         json!({"profile": {"name": "Ada", "deep": {"x": 1}}}),
         json!({"profile": {"mail": "a@b", "deep": {"y": 2}}}),
     );
-    assert_eq!(
-        a.doc.value(),
-        json!({"profile": {"name": "Ada", "mail": "a@b", "deep": {"x": 1, "y": 2}}})
-    );
+    assert_eq!(a.doc.value(), json!({"profile": {"name": "Ada", "mail": "a@b", "deep": {"x": 1, "y": 2}}}));
     assert_eq!(a.doc.conflicts(), vec![], "a union is not a conflict");
     assert_eq!(a.put(a.doc.value()), None);
 
-    a.edit(&Edit::MergePatch(
-        json!({"profile": {"name": null, "deep": {"x": 5, "y": 6}}}),
-    ));
+    a.edit(&Edit::MergePatch(json!({"profile": {"name": null, "deep": {"x": 5, "y": 6}}})));
     exchange(&mut a, &mut b);
-    assert_eq!(
-        b.doc.value(),
-        json!({"profile": {"mail": "a@b", "deep": {"x": 5, "y": 6}}})
-    );
+    assert_eq!(b.doc.value(), json!({"profile": {"mail": "a@b", "deep": {"x": 5, "y": 6}}}));
     b.put(json!({"profile": {"only": 1}}));
     assert_eq!(b.doc.value(), json!({"profile": {"only": 1}}));
     exchange(&mut a, &mut b);
@@ -57,22 +49,14 @@ fn maps_created_at_once_read_as_their_union() {
 
 #[test]
 fn a_member_of_a_union_is_set_and_deleted_in_all_of_its_maps() {
-    let (mut a, mut b) = met(
-        json!({"m": {"k": 1, "l": [1], "o": {"p": 1}}}),
-        json!({"m": {"k": 2, "l": [2], "o": "text"}}),
-    );
+    let (mut a, mut b) =
+        met(json!({"m": {"k": 1, "l": [1], "o": {"p": 1}}}), json!({"m": {"k": 2, "l": [2], "o": "text"}}));
     let conflicts = a.doc.conflicts();
-    let pointers: Vec<_> = conflicts
-        .iter()
-        .map(|found| found.pointer.as_str())
-        .collect();
+    let pointers: Vec<_> = conflicts.iter().map(|found| found.pointer.as_str()).collect();
     assert_eq!(pointers, ["/m/k", "/m/l", "/m/o"]);
     let shown = a.doc.value();
     for conflict in &conflicts {
-        assert_eq!(
-            shown.pointer(&conflict.pointer),
-            Some(&conflict.values[0].value)
-        );
+        assert_eq!(shown.pointer(&conflict.pointer), Some(&conflict.values[0].value));
         assert_eq!(conflict.values.len(), 2);
     }
     for target in [
@@ -93,28 +77,14 @@ fn a_member_of_a_union_is_set_and_deleted_in_all_of_its_maps() {
 
 #[test]
 fn one_of_two_scalars_is_shown_and_both_are_listed() {
-    let (a, b) = met(
-        json!({"a/b": {"c": "left"}, "same": 1}),
-        json!({"a/b": {"c": "right"}, "same": 1}),
-    );
+    let (a, b) = met(json!({"a/b": {"c": "left"}, "same": 1}), json!({"a/b": {"c": "right"}, "same": 1}));
     let conflicts = a.doc.conflicts();
     assert_eq!(conflicts, b.doc.conflicts());
-    assert_eq!(
-        conflicts.len(),
-        1,
-        "equal values do not conflict: {conflicts:?}"
-    );
+    assert_eq!(conflicts.len(), 1, "equal values do not conflict: {conflicts:?}");
     assert_eq!(conflicts[0].pointer, "/a~1b/c");
     assert_eq!(conflicts[0].values[0].value, a.doc.value()["a/b"]["c"]);
-    let nodes: Vec<_> = conflicts[0]
-        .values
-        .iter()
-        .map(|value| value.node.as_str())
-        .collect();
-    assert!(
-        nodes.contains(&a.node.to_string().as_str())
-            && nodes.contains(&b.node.to_string().as_str())
-    );
+    let nodes: Vec<_> = conflicts[0].values.iter().map(|value| value.node.as_str()).collect();
+    assert!(nodes.contains(&a.node.to_string().as_str()) && nodes.contains(&b.node.to_string().as_str()));
 }
 
 #[test]
@@ -163,17 +133,10 @@ fn revives<D: Document + Clone>() {
     a.edit(&Edit::Delete);
     b.put(json!({"k": 2}));
     exchange(&mut a, &mut b);
-    assert!(
-        !a.log.is_deleted() && a.log.is_revived(),
-        "the delete had not seen the edit"
-    );
+    assert!(!a.log.is_deleted() && a.log.is_revived(), "the delete had not seen the edit");
     assert_eq!(a.doc.value(), json!({"k": 2}));
     let second = b.edit(&Edit::Delete).unwrap();
-    assert_eq!(
-        D::header(&second).unwrap().deps.len(),
-        2,
-        "it has seen both"
-    );
+    assert_eq!(D::header(&second).unwrap().deps.len(), 2, "it has seen both");
     exchange(&mut a, &mut b);
     assert!(a.log.is_deleted());
 

@@ -57,10 +57,7 @@ impl<D: Document> Replica<D> {
     }
 
     pub(crate) fn increment(&mut self, pointer: &str, by: i64) -> Option<Bytes> {
-        self.edit(&Edit::Increment {
-            pointer: pointer.to_owned(),
-            by,
-        })
+        self.edit(&Edit::Increment { pointer: pointer.to_owned(), by })
     }
 
     /// Takes a change from a peer through header, judge and trial.
@@ -109,10 +106,7 @@ impl<D: Document> Replica<D> {
     /// Starts over from what is not in quarantine.
     fn rebuild(&mut self) {
         let is_live = |index: &usize| self.log.quarantined(*index).is_none();
-        let live: Vec<_> = (0..self.changes.len())
-            .filter(is_live)
-            .map(|index| self.changes[index].clone())
-            .collect();
+        let live: Vec<_> = (0..self.changes.len()).filter(is_live).map(|index| self.changes[index].clone()).collect();
         self.doc = D::new(&id());
         self.doc.apply(&live).unwrap();
     }

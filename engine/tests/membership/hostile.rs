@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use knot_engine::membership::{
-    BUCKETS, Membership, Message, Record, Standing, Status, Update, Via,
-};
+use knot_engine::membership::{BUCKETS, Membership, Message, Record, Standing, Status, Update, Via};
 use knot_engine::{Address, Boot, Faults, Incarnation, Instant, NodeId, Random};
 use quickcheck::QuickCheck;
 
@@ -22,77 +20,29 @@ fn record(byte: u8, incarnation: Incarnation) -> Record {
 }
 
 fn machine() -> Membership {
-    let me = record(
-        1,
-        Incarnation {
-            starts: 1,
-            refutations: 0,
-        },
-    );
-    Membership::new(
-        Default::default(),
-        me,
-        Random::new(&[0; 32], "m"),
-        Faults::default(),
-        Instant::ZERO,
-    )
+    let me = record(1, Incarnation { starts: 1, refutations: 0 });
+    Membership::new(Default::default(), me, Random::new(&[0; 32], "m"), Faults::default(), Instant::ZERO)
 }
 
-const TOP: Incarnation = Incarnation {
-    starts: u32::MAX,
-    refutations: u32::MAX,
-};
+const TOP: Incarnation = Incarnation { starts: u32::MAX, refutations: u32::MAX };
 
 fn about(node: u8, boot: u8, incarnation: Incarnation, status: Status) -> Message {
-    let standing = Standing {
-        status,
-        ..Standing::ALIVE
-    };
-    let update = Update::Brief {
-        node: NodeId([node; 16]),
-        boot: Boot([boot; 16]),
-        incarnation,
-        standing,
-    };
-    Message::Gossip {
-        updates: vec![update],
-    }
+    let standing = Standing { status, ..Standing::ALIVE };
+    let update = Update::Brief { node: NodeId([node; 16]), boot: Boot([boot; 16]), incarnation, standing };
+    Message::Gossip { updates: vec![update] }
 }
 
 #[test]
 fn an_accusation_at_the_top_of_the_order_is_refused_and_any_below_can_be_denied() {
     let mut machine = machine();
     let peer = NodeId([2; 16]);
-    machine.handle_message(
-        peer,
-        Via::Stream,
-        about(1, 1, TOP, Status::Left),
-        Instant::ZERO,
-    );
+    machine.handle_message(peer, Via::Stream, about(1, 1, TOP, Status::Left), Instant::ZERO);
     assert_eq!(machine.stats().invalid, 1);
-    let high = Incarnation {
-        starts: u32::MAX - 1,
-        refutations: u32::MAX,
-    };
-    machine.handle_message(
-        peer,
-        Via::Stream,
-        about(1, 1, high, Status::Left),
-        Instant::ZERO,
-    );
+    let high = Incarnation { starts: u32::MAX - 1, refutations: u32::MAX };
+    machine.handle_message(peer, Via::Stream, about(1, 1, high, Status::Left), Instant::ZERO);
     assert!(machine.me().record.incarnation > high);
-    machine.handle_message(
-        peer,
-        Via::Stream,
-        about(1, 1, TOP, Status::Alive),
-        Instant::ZERO,
-    );
-    machine.handle_message(
-        peer,
-        Via::Stream,
-        about(1, 9, TOP, Status::Alive),
-        Instant::ZERO,
-    );
+    machine.handle_message(peer, Via::Stream, about(1, 1, TOP, Status::Alive), Instant::ZERO);
+    machine.handle_message(peer, Via::Stream, about(1, 9, TOP, Status::Alive), Instant::ZERO);
     assert_eq!(machine.me().status, Status::Alive);
 }
 
@@ -100,34 +50,15 @@ fn an_accusation_at_the_top_of_the_order_is_refused_and_any_below_can_be_denied(
 fn a_second_live_boot_of_ours_fences_us_and_a_dead_one_does_not() {
     let mut machine = machine();
     let peer = NodeId([2; 16]);
-    let at = |starts, refutations| Incarnation {
-        starts,
-        refutations,
-    };
-    machine.handle_message(
-        peer,
-        Via::Stream,
-        about(1, 9, at(5, 0), Status::Alive),
-        Instant::ZERO,
-    );
-    machine.handle_message(
-        peer,
-        Via::Stream,
-        about(1, 9, at(5, 0), Status::Alive),
-        Instant::ZERO,
-    );
+    let at = |starts, refutations| Incarnation { starts, refutations };
+    machine.handle_message(peer, Via::Stream, about(1, 9, at(5, 0), Status::Alive), Instant::ZERO);
+    machine.handle_message(peer, Via::Stream, about(1, 9, at(5, 0), Status::Alive), Instant::ZERO);
     assert!(machine.me().record.incarnation > at(5, 0));
     let fenced = |machine: &mut Membership| {
-        std::iter::from_fn(|| machine.poll_action())
-            .any(|action| format!("{action:?}").starts_with("Fenced"))
+        std::iter::from_fn(|| machine.poll_action()).any(|action| format!("{action:?}").starts_with("Fenced"))
     };
     assert!(!fenced(&mut machine));
-    machine.handle_message(
-        peer,
-        Via::Stream,
-        about(1, 9, at(5, 9), Status::Alive),
-        Instant::ZERO,
-    );
+    machine.handle_message(peer, Via::Stream, about(1, 9, at(5, 9), Status::Alive), Instant::ZERO);
     assert!(fenced(&mut machine));
     assert_eq!(machine.poll_timeout(), None);
 }
@@ -140,19 +71,10 @@ fn what_breaks_a_limit_is_counted_and_dropped() {
     long.name = "x".repeat(1000);
     let mut many = record(2, Incarnation::default());
     many.addresses = vec![Address::from("h:1"); 9];
-    let digest = |record, buckets| Message::SyncDigest {
-        record,
-        answer: true,
-        buckets,
-    };
+    let digest = |record, buckets| Message::SyncDigest { record, answer: true, buckets };
     let short = digest(record(2, Incarnation::default()), vec![0; 3]);
     let foreign = digest(record(3, Incarnation::default()), vec![0; BUCKETS]);
-    let bad = [
-        digest(long, vec![0; BUCKETS]),
-        digest(many, vec![0; BUCKETS]),
-        short,
-        foreign,
-    ];
+    let bad = [digest(long, vec![0; BUCKETS]), digest(many, vec![0; BUCKETS]), short, foreign];
     let expected = bad.len() as u64;
     for message in bad {
         machine.handle_message(peer, Via::Stream, message, Instant::ZERO);
@@ -167,29 +89,17 @@ fn a_record_too_long_for_a_datagram_is_never_sent_as_one() {
     let now = Instant::ZERO;
     for byte in 2..40 {
         let mut long = record(byte, Incarnation::default());
-        for label in [
-            &mut long.name,
-            &mut long.zone,
-            &mut long.version,
-            &mut long.url,
-        ] {
+        for label in [&mut long.name, &mut long.zone, &mut long.version, &mut long.url] {
             *label = "x".repeat(256);
         }
-        let message = Message::SyncDigest {
-            record: long,
-            answer: false,
-            buckets: vec![0; BUCKETS],
-        };
+        let message = Message::SyncDigest { record: long, answer: false, buckets: vec![0; BUCKETS] };
         machine.on_session_opened(NodeId([byte; 16]), now);
         machine.handle_message(NodeId([byte; 16]), Via::Stream, message, now);
         machine.on_datagram_verified(NodeId([byte; 16]), now);
     }
     let (mut told, mut seen) = (0, now);
     for _ in 0..200 {
-        seen = machine
-            .poll_timeout()
-            .map_or(seen, |(at, _)| at)
-            .max(seen + Duration::from_millis(1));
+        seen = machine.poll_timeout().map_or(seen, |(at, _)| at).max(seen + Duration::from_millis(1));
         machine.handle_timeout(seen);
         while let Some(action) = machine.poll_action() {
             if let knot_engine::membership::Action::Send { via, message, .. } = action {
@@ -217,7 +127,5 @@ fn no_bytes_make_it_panic() {
     }
     // A list that claims to hold four thousand million updates.
     assert!(postcard::from_bytes::<Message>(&[5, 0xff, 0xff, 0xff, 0xff, 0x0f]).is_err());
-    QuickCheck::new()
-        .tests(2_000)
-        .quickcheck(survives as fn(Vec<Vec<u8>>) -> bool);
+    QuickCheck::new().tests(2_000).quickcheck(survives as fn(Vec<Vec<u8>>) -> bool);
 }

@@ -20,21 +20,14 @@ fn joined(seed: u8, count: usize, zones: u8) -> World {
     world.start_all();
     let took = world.run_until(secs(30), World::is_agreed);
     println!("{count} members in {zones} zones joined after {took:?}");
-    assert!(
-        took.is_some_and(|took| took < secs(8)),
-        "no full view: {took:?}"
-    );
+    assert!(took.is_some_and(|took| took < secs(8)), "no full view: {took:?}");
     world.run(secs(10));
     world.changes.clear();
     world
 }
 
 fn failures(world: &World) -> usize {
-    world
-        .changes
-        .iter()
-        .filter(|change| change.to == Status::Failed)
-        .count()
+    world.changes.iter().filter(|change| change.to == Status::Failed).count()
 }
 
 #[test]
@@ -42,12 +35,7 @@ fn one_seed_leads_to_a_full_view() {
     for (count, zones) in [(2, 1), (3, 3), (10, 2), (50, 3)] {
         let world = joined(1, count, zones);
         let hash = world.machine(0).view_hash();
-        assert!(
-            world
-                .running()
-                .iter()
-                .all(|index| world.machine(*index).view_hash() == hash)
-        );
+        assert!(world.running().iter().all(|index| world.machine(*index).view_hash() == hash));
     }
 }
 
@@ -79,10 +67,7 @@ fn a_host_that_vanishes_is_failed_everywhere_within_the_bound() {
         world.crash(1, true);
         let took = world.run_until(secs(120), |world| world.everyone_sees(1, Status::Failed));
         println!("host crash, {count} members in {zones} zones: {took:?}");
-        assert!(
-            took.is_some_and(|took| took < secs(bound)),
-            "{count}: {took:?}"
-        );
+        assert!(took.is_some_and(|took| took < secs(bound)), "{count}: {took:?}");
         world.run(secs(60));
         assert!(world.changes.iter().all(|change| change.node == 1));
     }
@@ -103,9 +88,7 @@ fn lossy(faults: Faults) -> World {
 #[test]
 fn loss_of_a_tenth_fails_nobody() {
     let world = lossy(Faults::default());
-    let suspicions: u64 = (0..30)
-        .map(|index| world.machine(index).stats().suspicions)
-        .sum();
+    let suspicions: u64 = (0..30).map(|index| world.machine(index).stats().suspicions).sum();
     println!("{suspicions} suspicions in 300 s at 10 % loss");
     assert!(suspicions > 0, "the test could not fail");
     assert_eq!(failures(&world), 0);
@@ -113,23 +96,14 @@ fn loss_of_a_tenth_fails_nobody() {
 
 #[test]
 fn the_planted_unchecked_suspicion_is_found() {
-    let world = lossy(Faults {
-        suspicion_unchecked: true,
-        ..Faults::default()
-    });
+    let world = lossy(Faults { suspicion_unchecked: true, ..Faults::default() });
     println!("{} false failures with the bug", failures(&world));
     assert!(failures(&world) > 0);
 }
 
 #[test]
 fn a_healed_partition_is_one_cluster_again_within_seconds() {
-    for (seed, count, zones, cut) in [
-        (6, 3, 3, 1),
-        (7, 3, 1, 1),
-        (8, 10, 2, 5),
-        (9, 20, 3, 6),
-        (10, 2, 1, 1),
-    ] {
+    for (seed, count, zones, cut) in [(6, 3, 3, 1), (7, 3, 1, 1), (8, 10, 2, 5), (9, 20, 3, 6), (10, 2, 1, 1)] {
         let mut world = joined(seed, count, zones);
         (0..cut).for_each(|index| world.nodes[index].side = 1);
         world.run(secs(60));
@@ -141,17 +115,10 @@ fn a_healed_partition_is_one_cluster_again_within_seconds() {
         assert!(took.is_some_and(|took| took < secs(3)), "{took:?}");
         world.run(secs(60));
         let side = |node: usize| node < cut;
-        let false_here = |change: &&Change| {
-            change.to == Status::Failed && side(change.node) == side(change.observer)
-        };
+        let false_here = |change: &&Change| change.to == Status::Failed && side(change.node) == side(change.observer);
         assert_eq!(world.changes.iter().filter(false_here).count(), 0);
         let hash = world.machine(0).view_hash();
-        assert!(
-            world
-                .running()
-                .iter()
-                .all(|index| world.machine(*index).view_hash() == hash)
-        );
+        assert!(world.running().iter().all(|index| world.machine(*index).view_hash() == hash));
     }
 }
 
@@ -160,23 +127,14 @@ fn a_goodbye_shows_as_left_everywhere() {
     for retire in [false, true] {
         let mut world = joined(11, 10, 2);
         world.with(2, |machine, now| machine.leave(retire, now));
-        assert!(
-            world
-                .run_until(secs(2), |world| world.nodes[2].left_done)
-                .is_some()
-        );
+        assert!(world.run_until(secs(2), |world| world.nodes[2].left_done).is_some());
         world.crash(2, false);
         world.run(secs(30));
         assert!(world.everyone_sees(2, Status::Left));
         assert_eq!(failures(&world), 0);
         let id = world.nodes[2].id;
         let durable = |index: usize| world.machine(index).member(&id).unwrap().durable;
-        assert!(
-            world
-                .running()
-                .iter()
-                .all(|index| durable(*index) != retire)
-        );
+        assert!(world.running().iter().all(|index| durable(*index) != retire));
         world.start(2, &[0]);
         assert!(world.run_until(secs(5), World::is_agreed).is_some());
         assert!(world.machine(0).member(&id).unwrap().durable);
@@ -188,15 +146,9 @@ fn a_failed_member_can_be_made_to_leave_and_a_live_one_only_by_force() {
     let mut world = joined(12, 5, 1);
     let (me, gone, live) = (world.nodes[0].id, world.nodes[4].id, world.nodes[1].id);
     world.crash(4, false);
-    assert!(
-        world
-            .run_until(secs(5), |world| world.everyone_sees(4, Status::Failed))
-            .is_some()
-    );
+    assert!(world.run_until(secs(5), |world| world.everyone_sees(4, Status::Failed)).is_some());
     let unknown = knot_engine::NodeId([9; 16]);
-    let refuse = |world: &mut World, who| {
-        world.with(0, |machine, now| machine.force_leave(&who, false, now))
-    };
+    let refuse = |world: &mut World, who| world.with(0, |machine, now| machine.force_leave(&who, false, now));
     assert_eq!(refuse(&mut world, me), Err(ForceLeaveError::Myself));
     assert_eq!(refuse(&mut world, unknown), Err(ForceLeaveError::Unknown));
     assert_eq!(refuse(&mut world, live), Err(ForceLeaveError::Alive));
@@ -204,16 +156,8 @@ fn a_failed_member_can_be_made_to_leave_and_a_live_one_only_by_force() {
     world.run(secs(3));
     assert!(world.everyone_sees(4, Status::Left));
     assert!((0..4).all(|index| !world.machine(index).member(&gone).unwrap().durable));
-    assert_eq!(
-        world.with(0, |machine, now| machine.force_leave(&live, true, now)),
-        Ok(())
-    );
-    assert!(
-        world
-            .run_until(secs(5), |world| world.is_agreed())
-            .is_some(),
-        "it denies that"
-    );
+    assert_eq!(world.with(0, |machine, now| machine.force_leave(&live, true, now)), Ok(()));
+    assert!(world.run_until(secs(5), |world| world.is_agreed()).is_some(), "it denies that");
 }
 
 #[test]
@@ -226,9 +170,12 @@ fn a_restart_elsewhere_is_the_same_member() {
     assert!(world.run_until(secs(5), World::is_agreed).is_some());
     assert_eq!(world.moves, 5);
     let id = world.nodes[3].id;
-    assert!(world.running().iter().all(|index| {
-        &*world.machine(*index).member(&id).unwrap().record.addresses[0].0 == "elsewhere:1"
-    }));
+    assert!(
+        world
+            .running()
+            .iter()
+            .all(|index| { &*world.machine(*index).member(&id).unwrap().record.addresses[0].0 == "elsewhere:1" })
+    );
 }
 
 #[test]
@@ -279,13 +226,8 @@ fn two_nodes_of_one_name_are_reported() {
     world.nodes[2].boot = Boot([3; 16]);
     record.boot = Boot([3; 16]);
     let random = knot_engine::Random::new(&[1; 32], "membership");
-    let mut machine = knot_engine::membership::Membership::new(
-        world.config.clone(),
-        record,
-        random,
-        world.faults,
-        world.now,
-    );
+    let mut machine =
+        knot_engine::membership::Membership::new(world.config.clone(), record, random, world.faults, world.now);
     machine.join(vec![world.nodes[0].address.clone()], world.now);
     world.nodes[2].machine = Some(machine);
     world.run(secs(5));
@@ -299,11 +241,7 @@ fn a_departed_member_is_forgotten_everywhere_and_stays_so() {
     world.start_all();
     world.run(secs(10));
     world.crash(3, true);
-    assert!(
-        world
-            .run_until(secs(60), |world| world.everyone_sees(3, Status::Failed))
-            .is_some()
-    );
+    assert!(world.run_until(secs(60), |world| world.everyone_sees(3, Status::Failed)).is_some());
     world.run(secs(45));
     assert!((0..3).all(|index| world.status(index, 3).is_none()));
 }
@@ -329,25 +267,11 @@ fn an_idle_cluster_stays_below_three_hundred_bytes_a_second() {
         let mut world = joined(21, count, 3);
         world.run(secs(60));
         world.nodes.iter_mut().for_each(|node| node.sent_bytes = 0);
-        let syncs = |world: &World| {
-            (0..count)
-                .map(|index| world.machine(index).stats().syncs)
-                .sum::<u64>()
-        };
+        let syncs = |world: &World| (0..count).map(|index| world.machine(index).stats().syncs).sum::<u64>();
         let before = syncs(&world);
         world.run(secs(100));
-        let most = world
-            .nodes
-            .iter()
-            .map(|node| node.sent_bytes / 100)
-            .max()
-            .unwrap();
-        let mean = world
-            .nodes
-            .iter()
-            .map(|node| node.sent_bytes / 100)
-            .sum::<usize>()
-            / count;
+        let most = world.nodes.iter().map(|node| node.sent_bytes / 100).max().unwrap();
+        let mean = world.nodes.iter().map(|node| node.sent_bytes / 100).sum::<usize>() / count;
         println!("{count} members idle: mean {mean} B/s, most {most} B/s a node");
         assert!(mean < 300, "{mean}");
         assert_eq!(syncs(&world), before);

@@ -25,29 +25,10 @@ pub(crate) struct Node {
 
 #[derive(Debug)]
 enum Event {
-    Deliver {
-        from: usize,
-        boot: Boot,
-        to: usize,
-        via: Via,
-        session: u64,
-        message: Box<Message>,
-    },
-    Connected {
-        from: usize,
-        to: usize,
-    },
-    ConnectFailed {
-        from: usize,
-        address: Address,
-        why: Closed,
-    },
-    Closed {
-        at: usize,
-        peer: usize,
-        session: u64,
-        why: Closed,
-    },
+    Deliver { from: usize, boot: Boot, to: usize, via: Via, session: u64, message: Box<Message> },
+    Connected { from: usize, to: usize },
+    ConnectFailed { from: usize, address: Address, why: Closed },
+    Closed { at: usize, peer: usize, session: u64, why: Closed },
 }
 
 #[derive(Debug, Clone)]
@@ -124,10 +105,7 @@ impl World {
         Record {
             node: node.id,
             boot: node.boot,
-            incarnation: Incarnation {
-                starts: node.starts,
-                refutations: 0,
-            },
+            incarnation: Incarnation { starts: node.starts, refutations: 0 },
             name: format!("server-{index}"),
             zone: format!("z{}", index % usize::from(self.zones)),
             addresses: vec![node.address.clone()],
@@ -142,10 +120,7 @@ impl World {
         let me = self.record(index);
         let random = Random::new(&self.random.bytes(), "membership");
         let mut machine = Membership::new(self.config.clone(), me, random, self.faults, self.now);
-        let seeds = seeds
-            .iter()
-            .map(|seed| self.nodes[*seed].address.clone())
-            .collect();
+        let seeds = seeds.iter().map(|seed| self.nodes[*seed].address.clone()).collect();
         machine.join(seeds, self.now);
         self.nodes[index].machine = Some(machine);
         self.nodes[index].host_up = true;
@@ -166,22 +141,13 @@ impl World {
         for peer in 0..self.nodes.len() {
             self.sessions.remove(&(index, peer));
             if let (Some(session), false) = (self.sessions.get(&(peer, index)).copied(), host_too) {
-                let event = Event::Closed {
-                    at: peer,
-                    peer: index,
-                    session,
-                    why: Closed::Eof,
-                };
+                let event = Event::Closed { at: peer, peer: index, session, why: Closed::Eof };
                 self.schedule(self.latency, event);
             }
         }
     }
 
-    pub(crate) fn with<T>(
-        &mut self,
-        index: usize,
-        act: impl FnOnce(&mut Membership, Instant) -> T,
-    ) -> T {
+    pub(crate) fn with<T>(&mut self, index: usize, act: impl FnOnce(&mut Membership, Instant) -> T) -> T {
         let now = self.now;
         let out = act(self.nodes[index].machine.as_mut().unwrap(), now);
         self.drain(index);
@@ -193,9 +159,7 @@ impl World {
     }
 
     pub(crate) fn status(&self, observer: usize, node: usize) -> Option<Status> {
-        self.machine(observer)
-            .member(&self.nodes[node].id)
-            .map(|member| member.status)
+        self.machine(observer).member(&self.nodes[node].id).map(|member| member.status)
     }
 
     /// The number of the session of `a` with `b`.
@@ -204,9 +168,7 @@ impl World {
     }
 
     pub(crate) fn running(&self) -> Vec<usize> {
-        (0..self.nodes.len())
-            .filter(|index| self.nodes[*index].machine.is_some())
-            .collect()
+        (0..self.nodes.len()).filter(|index| self.nodes[*index].machine.is_some()).collect()
     }
 
     /// Whether every running node sees exactly the running nodes as alive.
@@ -221,10 +183,7 @@ impl World {
     }
 
     pub(crate) fn everyone_sees(&self, node: usize, status: Status) -> bool {
-        self.running()
-            .iter()
-            .filter(|o| **o != node)
-            .all(|o| self.status(*o, node) == Some(status))
+        self.running().iter().filter(|o| **o != node).all(|o| self.status(*o, node) == Some(status))
     }
 
     pub(crate) fn run(&mut self, wait: Duration) {
@@ -233,11 +192,7 @@ impl World {
     }
 
     /// Runs until `done`, and says how long that took.
-    pub(crate) fn run_until(
-        &mut self,
-        most: Duration,
-        mut done: impl FnMut(&Self) -> bool,
-    ) -> Option<Duration> {
+    pub(crate) fn run_until(&mut self, most: Duration, mut done: impl FnMut(&Self) -> bool) -> Option<Duration> {
         let begin = self.now;
         while self.now.since(begin) < most {
             if done(self) {
@@ -253,11 +208,7 @@ impl World {
         let timer = self
             .running()
             .into_iter()
-            .filter_map(|index| {
-                self.machine(index)
-                    .poll_timeout()
-                    .map(|(at, _)| (at, index))
-            })
+            .filter_map(|index| self.machine(index).poll_timeout().map(|(at, _)| (at, index)))
             .min();
         let next = event_at.into_iter().chain(timer.map(|(at, _)| at)).min();
         let Some(at) = next.filter(|at| *at <= end) else {
@@ -292,13 +243,8 @@ impl World {
     }
 
     fn drain(&mut self, index: usize) {
-        while let Some(action) = self.nodes[index]
-            .machine
-            .as_mut()
-            .and_then(Membership::poll_action)
-        {
-            self.trace
-                .update(format!("{} {index} {action:?}\n", self.now).as_bytes());
+        while let Some(action) = self.nodes[index].machine.as_mut().and_then(Membership::poll_action) {
+            self.trace.update(format!("{} {index} {action:?}\n", self.now).as_bytes());
             self.perform(index, action);
         }
     }
@@ -312,33 +258,14 @@ impl World {
                     return;
                 };
                 self.sessions.remove(&(from, to));
-                if let Some(session) = self
-                    .sessions
-                    .get(&(to, from))
-                    .copied()
-                    .filter(|_| !self.cut(from, to))
-                {
-                    self.schedule(
-                        self.latency,
-                        Event::Closed {
-                            at: to,
-                            peer: from,
-                            session,
-                            why: Closed::Eof,
-                        },
-                    );
+                if let Some(session) = self.sessions.get(&(to, from)).copied().filter(|_| !self.cut(from, to)) {
+                    self.schedule(self.latency, Event::Closed { at: to, peer: from, session, why: Closed::Eof });
                 }
-                self.with(from, |machine, now| {
-                    machine.on_session_closed(peer, Closed::Local, now)
-                });
+                self.with(from, |machine, now| machine.on_session_closed(peer, Closed::Local, now));
             }
             Action::Changed { node, to, .. } => {
                 let node = self.index_of(&node);
-                self.changes.extend(node.map(|node| Change {
-                    observer: from,
-                    node,
-                    to,
-                }));
+                self.changes.extend(node.map(|node| Change { observer: from, node, to }));
             }
             Action::AddressMoved { .. } => self.moves += 1,
             Action::NameTaken { .. } => self.names_taken += 1,
@@ -381,53 +308,29 @@ impl World {
                 }
             }
         }
-        self.schedule(
-            wait,
-            Event::Deliver {
-                from,
-                boot,
-                to,
-                via,
-                session,
-                message: Box::new(message),
-            },
-        );
+        self.schedule(wait, Event::Deliver { from, boot, to, via, session, message: Box::new(message) });
     }
 
     fn connect(&mut self, from: usize, address: Address) {
         let to = self.nodes.iter().position(|node| node.address == address);
-        let failed = |why| Event::ConnectFailed {
-            from,
-            address: address.clone(),
-            why,
-        };
+        let failed = |why| Event::ConnectFailed { from, address: address.clone(), why };
         match to {
             Some(to) if !self.cut(from, to) && self.nodes[to].machine.is_some() => {
                 self.schedule(self.latency * 2, Event::Connected { from, to });
             }
-            Some(to) if !self.cut(from, to) => {
-                self.schedule(self.latency * 2, failed(Closed::Refused))
-            }
+            Some(to) if !self.cut(from, to) => self.schedule(self.latency * 2, failed(Closed::Refused)),
             _ => self.schedule(Duration::from_secs(2), failed(Closed::Timeout)),
         }
     }
 
     fn handle(&mut self, event: Event) {
         match event {
-            Event::Deliver {
-                from,
-                boot,
-                to,
-                via,
-                session,
-                message,
-            } => {
+            Event::Deliver { from, boot, to, via, session, message } => {
                 self.deliver(from, boot, to, via, session, message);
             }
             Event::Connected { from, to } => {
                 let both = self.nodes[from].machine.is_some() && self.nodes[to].machine.is_some();
-                let open = self.sessions.contains_key(&(from, to))
-                    && self.sessions.contains_key(&(to, from));
+                let open = self.sessions.contains_key(&(from, to)) && self.sessions.contains_key(&(to, from));
                 if !both || self.cut(from, to) || open {
                     return;
                 }
@@ -442,20 +345,11 @@ impl World {
             }
             Event::ConnectFailed { from, address, why } => {
                 if self.nodes[from].machine.is_some() {
-                    self.with(from, |machine, now| {
-                        machine.on_connect_failed(&address, why, now)
-                    });
+                    self.with(from, |machine, now| machine.on_connect_failed(&address, why, now));
                 }
             }
-            Event::Closed {
-                at,
-                peer,
-                session,
-                why,
-            } => {
-                if self.nodes[at].machine.is_none()
-                    || self.sessions.get(&(at, peer)) != Some(&session)
-                {
+            Event::Closed { at, peer, session, why } => {
+                if self.nodes[at].machine.is_none() || self.sessions.get(&(at, peer)) != Some(&session) {
                     return;
                 }
                 self.sessions.remove(&(at, peer));
@@ -483,15 +377,7 @@ impl World {
         Some(wait)
     }
 
-    fn deliver(
-        &mut self,
-        from: usize,
-        boot: Boot,
-        to: usize,
-        via: Via,
-        session: u64,
-        message: Box<Message>,
-    ) {
+    fn deliver(&mut self, from: usize, boot: Boot, to: usize, via: Via, session: u64, message: Box<Message>) {
         if self.nodes[to].machine.is_none() {
             return;
         }
@@ -501,31 +387,16 @@ impl World {
                 return;
             }
             if let Some(wait) = self.stalled(from, to, session) {
-                self.schedule(
-                    wait,
-                    Event::Deliver {
-                        from,
-                        boot,
-                        to,
-                        via,
-                        session,
-                        message,
-                    },
-                );
+                self.schedule(wait, Event::Deliver { from, boot, to, via, session, message });
                 return;
             }
         } else {
-            let known = self
-                .machine(to)
-                .member(&id)
-                .is_some_and(|member| member.record.boot == boot);
+            let known = self.machine(to).member(&id).is_some_and(|member| member.record.boot == boot);
             if self.cut(from, to) || !known {
                 return;
             }
             self.with(to, |machine, now| machine.on_datagram_verified(id, now));
         }
-        self.with(to, |machine, now| {
-            machine.handle_message(id, via, *message, now)
-        });
+        self.with(to, |machine, now| machine.handle_message(id, via, *message, now));
     }
 }

@@ -22,7 +22,6 @@ mod visible;
 mod writes;
 
 #[path = "../../../tests/support/mod.rs"]
-#[expect(clippy::unwrap_used, reason = "the harness of the tests, where a panic is the report")]
 mod support;
 
 use std::process::ExitCode;

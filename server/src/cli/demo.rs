@@ -52,7 +52,8 @@ pub struct DemoArgs {
 /// # Errors
 /// When a server cannot be started or does not join.
 pub fn main(args: &DemoArgs) -> Result<(), CliError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(io("start the runtime"))?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(io("start the runtime"))?;
     runtime.block_on(run(args))
 }
 
@@ -80,7 +81,9 @@ async fn run(args: &DemoArgs) -> Result<(), CliError> {
     eprintln!("stopping {} servers", demo.servers.len());
     demo.stop().await;
     match &args.dir {
-        Some(dir) => eprintln!("the data stays in {}; `knot demo --dir {}` goes on with it", dir.display(), dir.display()),
+        Some(dir) => {
+            eprintln!("the data stays in {}; `knot demo --dir {}` goes on with it", dir.display(), dir.display())
+        }
         None => demo.remove().map_err(io("remove the demo's data"))?,
     }
     outcome
@@ -128,7 +131,9 @@ async fn join(demo: &mut Demo, progress: &ProgressBar) -> Result<(), CliError> {
         }
         if Instant::now() > deadline {
             let logs = demo.dir.display();
-            return Err(CliError::Usage(format!("the servers did not find each other in {START_TIMEOUT:?}; see {logs}/*/log")));
+            return Err(CliError::Usage(format!(
+                "the servers did not find each other in {START_TIMEOUT:?}; see {logs}/*/log"
+            )));
         }
         tokio::time::sleep(POLL).await;
     }
@@ -174,7 +179,11 @@ fn print_commands(demo: &Demo) {
     println!("\nThe admin token is in {}", first.data_dir.join(ADMIN_TOKEN_FILE).display());
     println!("\nTry in another terminal:\n");
     println!("  alias knot={knot}");
-    println!("  export KNOT_SERVER={} KNOT_TOKEN=$(cat {})\n", first.url, first.data_dir.join(ADMIN_TOKEN_FILE).display());
+    println!(
+        "  export KNOT_SERVER={} KNOT_TOKEN=$(cat {})\n",
+        first.url,
+        first.data_dir.join(ADMIN_TOKEN_FILE).display()
+    );
     println!("  knot doc put users/ann '{{\"name\": \"Ann\", \"team\": {{\"city\": \"Perth\"}}}}'");
     println!("  knot doc get users/ann --server {}", last.url);
     println!("  knot doc watch users");

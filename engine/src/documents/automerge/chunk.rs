@@ -11,9 +11,7 @@ use automerge::Change;
 use bytes::Bytes;
 
 use super::DELETE_MESSAGE;
-use crate::documents::{
-    Actor, CHANGE_BYTES_MAX, CHANGE_OPS_MAX, ChangeHeader, ChangeKind, Malformed,
-};
+use crate::documents::{Actor, CHANGE_BYTES_MAX, CHANGE_OPS_MAX, ChangeHeader, ChangeKind, Malformed};
 use crate::identity::ChangeHash;
 use crate::time::Wall;
 
@@ -118,9 +116,7 @@ fn read_header(bytes: &[u8]) -> Option<Header<'_>> {
     let start_op = reader.unsigned()?;
     let wall = Wall(reader.signed()?);
     reader.prefixed()?;
-    let refers_to = (0..reader.count()?)
-        .map(|_| read_actor(&mut reader))
-        .collect::<Option<Vec<_>>>()?;
+    let refers_to = (0..reader.count()?).map(|_| read_actor(&mut reader)).collect::<Option<Vec<_>>>()?;
     let columns = Columns::read(&mut reader)?;
     if !reader.0.is_empty() {
         return None;
@@ -178,24 +174,15 @@ impl<'a> Columns<'a> {
             *slice = reader.take(length)?;
         }
         let mut ops = 0_u64;
-        for_runs(
-            Self::of(&slices, ACTION),
-            CHANGE_OPS_MAX,
-            Reader::unsigned,
-            |action, run| {
-                ops += run;
-                ACTIONS.contains(&action?).then_some(())
-            },
-        )?;
+        for_runs(Self::of(&slices, ACTION), CHANGE_OPS_MAX, Reader::unsigned, |action, run| {
+            ops += run;
+            ACTIONS.contains(&action?).then_some(())
+        })?;
         Some(Self { slices, ops })
     }
 
     fn of(slices: &[&'a [u8]; COLUMNS.len()], column: u64) -> &'a [u8] {
-        COLUMNS
-            .iter()
-            .zip(slices)
-            .find_map(|(known, slice)| (*known == column).then_some(*slice))
-            .unwrap_or_default()
+        COLUMNS.iter().zip(slices).find_map(|(known, slice)| (*known == column).then_some(*slice)).unwrap_or_default()
     }
 
     fn get(&self, column: u64) -> &'a [u8] {
@@ -203,21 +190,16 @@ impl<'a> Columns<'a> {
     }
 
     fn check(&self, header: &Header<'_>) -> Result<(), Malformed> {
-        self.check_runs(header.fields.refers_to.len() as u64)
-            .ok_or(Malformed::Columns)
+        self.check_runs(header.fields.refers_to.len() as u64).ok_or(Malformed::Columns)
     }
 
     fn check_runs(&self, other_actors: u64) -> Option<()> {
         let ops = self.ops;
-        let known_actor =
-            |actor: Option<u64>, _| (actor.unwrap_or(0) <= other_actors).then_some(());
+        let known_actor = |actor: Option<u64>, _| (actor.unwrap_or(0) <= other_actors).then_some(());
         for_runs(self.get(OBJECT_ACTOR), ops, Reader::unsigned, known_actor)?;
-        for_runs(
-            self.get(OBJECT_COUNTER),
-            ops,
-            Reader::unsigned,
-            |counter, _| u32::try_from(counter.unwrap_or(0)).ok().map(drop),
-        )?;
+        for_runs(self.get(OBJECT_COUNTER), ops, Reader::unsigned, |counter, _| {
+            u32::try_from(counter.unwrap_or(0)).ok().map(drop)
+        })?;
         for_runs(self.get(KEY_ACTOR), ops, Reader::unsigned, known_actor)?;
         check_counters(self.get(KEY_COUNTER), ops)?;
         for_runs(self.get(KEY_TEXT), ops, Reader::text, |_, _| Some(()))?;
@@ -225,36 +207,21 @@ impl<'a> Columns<'a> {
         self.check_values()?;
 
         let mut predecessors = 0_u64;
-        for_runs(
-            self.get(PREDECESSOR_COUNT),
-            ops,
-            Reader::unsigned,
-            |count, run| {
-                predecessors = predecessors.checked_add(count?.checked_mul(run)?)?;
-                (predecessors <= CHANGE_PREDECESSORS_MAX).then_some(())
-            },
-        )?;
-        for_runs(
-            self.get(PREDECESSOR_ACTOR),
-            predecessors,
-            Reader::unsigned,
-            known_actor,
-        )?;
+        for_runs(self.get(PREDECESSOR_COUNT), ops, Reader::unsigned, |count, run| {
+            predecessors = predecessors.checked_add(count?.checked_mul(run)?)?;
+            (predecessors <= CHANGE_PREDECESSORS_MAX).then_some(())
+        })?;
+        for_runs(self.get(PREDECESSOR_ACTOR), predecessors, Reader::unsigned, known_actor)?;
         check_counters(self.get(PREDECESSOR_COUNTER), predecessors)
     }
 
     fn check_values(&self) -> Option<()> {
         let mut value_bytes = 0_u64;
-        for_runs(
-            self.get(VALUE_META),
-            self.ops,
-            Reader::unsigned,
-            |meta, run| {
-                let meta = meta?;
-                value_bytes = value_bytes.checked_add((meta >> 4).checked_mul(run)?)?;
-                VALUE_TYPES.contains(&(meta & 0xf)).then_some(())
-            },
-        )?;
+        for_runs(self.get(VALUE_META), self.ops, Reader::unsigned, |meta, run| {
+            let meta = meta?;
+            value_bytes = value_bytes.checked_add((meta >> 4).checked_mul(run)?)?;
+            VALUE_TYPES.contains(&(meta & 0xf)).then_some(())
+        })?;
         (value_bytes == self.get(VALUE).len() as u64).then_some(())
     }
 }
@@ -367,9 +334,8 @@ impl<'a> Reader<'a> {
             }
             value |= i64::from(byte & 0x7f) << shift;
             if byte & 0x80 == 0 {
-                let overlong = shift > 0
-                    && ((byte == 0 && previous & 0x40 == 0)
-                        || (byte == 0x7f && previous & 0x40 != 0));
+                let overlong =
+                    shift > 0 && ((byte == 0 && previous & 0x40 == 0) || (byte == 0x7f && previous & 0x40 != 0));
                 if byte & 0x40 != 0 && shift < 57 {
                     value |= -1 << (shift + 7);
                 }

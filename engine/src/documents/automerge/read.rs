@@ -5,9 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use automerge::{
-    ObjId, ObjType, Prop, ReadDoc, ScalarValue, ScalarValueRef, Value as Stored, ValueRef,
-};
+use automerge::{ObjId, ObjType, Prop, ReadDoc, ScalarValue, ScalarValueRef, Value as Stored, ValueRef};
 use serde_json::{Map, Number, Value};
 
 use crate::documents::json::pointer_push;
@@ -50,11 +48,7 @@ pub(super) fn place(doc: &impl ReadDoc, containers: &[ObjId], prop: &Prop) -> Ve
         .iter()
         .flat_map(|container| {
             let values = doc.get_all(container, prop.clone()).unwrap_or_default();
-            values.into_iter().map(|(value, id)| Held {
-                content: content(&value),
-                container: container.clone(),
-                id,
-            })
+            values.into_iter().map(|(value, id)| Held { content: content(&value), container: container.clone(), id })
         })
         .collect();
     held.sort_by(|a, b| a.id.cmp(&b.id));
@@ -63,11 +57,7 @@ pub(super) fn place(doc: &impl ReadDoc, containers: &[ObjId], prop: &Prop) -> Ve
 
 /// The maps at a place: those that are read as one.
 pub(super) fn maps_of(place: &[Held]) -> Vec<ObjId> {
-    place
-        .iter()
-        .filter(|held| matches!(held.content, Content::Map))
-        .map(|held| held.id.clone())
-        .collect()
+    place.iter().filter(|held| matches!(held.content, Content::Map)).map(|held| held.id.clone()).collect()
 }
 
 /// The keys of the union of `maps`.
@@ -142,29 +132,18 @@ fn text(doc: &impl ReadDoc, id: &ObjId) -> Value {
 }
 
 /// A value that is alone at its place.
-fn open(
-    doc: &impl ReadDoc,
-    value: &ValueRef<'_>,
-    id: impl FnOnce() -> ObjId,
-    level: usize,
-) -> Result<Value, TooDeep> {
+fn open(doc: &impl ReadDoc, value: &ValueRef<'_>, id: impl FnOnce() -> ObjId, level: usize) -> Result<Value, TooDeep> {
     match value {
-        ValueRef::Object(ObjType::Map | ObjType::Table) => {
-            map(doc, &[id()], level).map(Value::Object)
-        }
+        ValueRef::Object(ObjType::Map | ObjType::Table) => map(doc, &[id()], level).map(Value::Object),
         ValueRef::Object(ObjType::List) => list_value(doc, &id(), level),
         ValueRef::Object(ObjType::Text) => Ok(text(doc, &id())),
         ValueRef::Scalar(scalar) => Ok(match scalar {
             ScalarValueRef::Str(text) => Value::String(text.to_string()),
-            ScalarValueRef::Int(n) | ScalarValueRef::Counter(n) | ScalarValueRef::Timestamp(n) => {
-                Value::from(*n)
-            }
+            ScalarValueRef::Int(n) | ScalarValueRef::Counter(n) | ScalarValueRef::Timestamp(n) => Value::from(*n),
             ScalarValueRef::Uint(n) => Value::from(*n),
             ScalarValueRef::F64(n) => float(*n),
             ScalarValueRef::Boolean(yes) => Value::Bool(*yes),
-            ScalarValueRef::Null | ScalarValueRef::Bytes(_) | ScalarValueRef::Unknown { .. } => {
-                Value::Null
-            }
+            ScalarValueRef::Null | ScalarValueRef::Bytes(_) | ScalarValueRef::Unknown { .. } => Value::Null,
         }),
     }
 }
@@ -181,9 +160,7 @@ fn content(value: &Stored<'_>) -> Content {
             ScalarValue::Uint(n) => Content::Scalar(Value::from(*n)),
             ScalarValue::F64(n) => Content::Scalar(float(*n)),
             ScalarValue::Boolean(yes) => Content::Scalar(Value::Bool(*yes)),
-            ScalarValue::Null | ScalarValue::Bytes(_) | ScalarValue::Unknown { .. } => {
-                Content::Scalar(Value::Null)
-            }
+            ScalarValue::Null | ScalarValue::Bytes(_) | ScalarValue::Unknown { .. } => Content::Scalar(Value::Null),
         },
     }
 }
@@ -203,11 +180,7 @@ pub(super) struct Conflicts<'a, R> {
 impl<'a, R: ReadDoc> Conflicts<'a, R> {
     /// Those of the whole document, in document order.
     pub(super) fn of(doc: &'a R) -> Vec<Conflict> {
-        let mut conflicts = Self {
-            doc,
-            pointer: String::new(),
-            found: Vec::new(),
-        };
+        let mut conflicts = Self { doc, pointer: String::new(), found: Vec::new() };
         conflicts.walk_maps(&[ObjId::Root], 0);
         conflicts.found
     }
@@ -258,21 +231,12 @@ impl<'a, R: ReadDoc> Conflicts<'a, R> {
                         shown(self.doc, alone, level)
                     }
                 };
-                Some(ConflictValue {
-                    value: value.unwrap_or(Value::Null),
-                    node: author(&held.id),
-                })
+                Some(ConflictValue { value: value.unwrap_or(Value::Null), node: author(&held.id) })
             })
             .collect();
-        let differ = values
-            .iter()
-            .zip(values.iter().skip(1))
-            .any(|(a, b)| a.value != b.value);
+        let differ = values.iter().zip(values.iter().skip(1)).any(|(a, b)| a.value != b.value);
         if differ {
-            self.found.push(Conflict {
-                pointer: self.pointer.clone(),
-                values,
-            });
+            self.found.push(Conflict { pointer: self.pointer.clone(), values });
         }
     }
 }
@@ -280,11 +244,9 @@ impl<'a, R: ReadDoc> Conflicts<'a, R> {
 /// The node that made an operation, in hexadecimal.
 fn author(id: &ObjId) -> String {
     match id {
-        ObjId::Id(_, actor, _) => actor
-            .to_bytes()
-            .first_chunk()
-            .map(|node| NodeId(*node).to_string())
-            .unwrap_or_default(),
+        ObjId::Id(_, actor, _) => {
+            actor.to_bytes().first_chunk().map(|node| NodeId(*node).to_string()).unwrap_or_default()
+        }
         ObjId::Root => String::new(),
     }
 }

@@ -17,15 +17,8 @@ use crate::documents::{Quarantine, Trial};
 use crate::identity::ChangeHash;
 
 /// Tries `candidates` in order. One that is not a well-formed change is refused under an all-zero hash.
-pub(super) fn run(
-    document: AutomergeDocument,
-    candidates: &[Bytes],
-) -> Result<Trial<AutomergeDocument>, Quarantine> {
-    let mut court = Court {
-        applied_bytes: document.applied_bytes,
-        doc: document.doc,
-        refused: BTreeMap::new(),
-    };
+pub(super) fn run(document: AutomergeDocument, candidates: &[Bytes]) -> Result<Trial<AutomergeDocument>, Quarantine> {
+    let mut court = Court { applied_bytes: document.applied_bytes, doc: *document.doc, refused: BTreeMap::new() };
     let mut order = Vec::with_capacity(candidates.len());
     let mut waiting = Vec::with_capacity(candidates.len());
     for bytes in candidates {
@@ -43,29 +36,15 @@ pub(super) fn run(
     while let Some(chain) = court.next_chain(&mut waiting) {
         court.try_chain(&chain)?;
     }
-    let Court {
-        doc,
-        applied_bytes,
-        mut refused,
-    } = court;
-    let refused = order
-        .into_iter()
-        .filter_map(|hash| refused.remove(&hash).map(|reason| (hash, reason)))
-        .collect();
-    Ok(Trial {
-        document: AutomergeDocument { doc, applied_bytes },
-        refused,
-    })
+    let Court { doc, applied_bytes, mut refused } = court;
+    let refused = order.into_iter().filter_map(|hash| refused.remove(&hash).map(|reason| (hash, reason))).collect();
+    Ok(Trial { document: AutomergeDocument { doc: Box::new(doc), applied_bytes }, refused })
 }
 
 /// Applies changes whose dependencies are here or among them.
 pub(super) fn apply(doc: &mut Automerge, changes: Vec<Change>) -> Result<(), Quarantine> {
     doc.apply_changes(changes).map_err(|_| Quarantine::Apply)?;
-    if doc.get_missing_deps(&[]).is_empty() {
-        Ok(())
-    } else {
-        Err(Quarantine::Apply)
-    }
+    if doc.get_missing_deps(&[]).is_empty() { Ok(()) } else { Err(Quarantine::Apply) }
 }
 
 struct Court {
@@ -84,11 +63,7 @@ impl Court {
             if self.holds(&change.hash()) {
                 continue;
             }
-            if change
-                .deps()
-                .iter()
-                .any(|dep| self.refused.contains_key(&ChangeHash(dep.0)))
-            {
+            if change.deps().iter().any(|dep| self.refused.contains_key(&ChangeHash(dep.0))) {
                 self.refuse(&change, Quarantine::Ancestor);
                 continue;
             }
@@ -97,12 +72,7 @@ impl Court {
                 None => true,
                 Some(last) => change.deps().contains(&last.hash()),
             };
-            if continues
-                && change
-                    .deps()
-                    .iter()
-                    .all(|dep| in_chain(dep) || self.holds(dep))
-            {
+            if continues && change.deps().iter().all(|dep| in_chain(dep) || self.holds(dep)) {
                 chain.push(change);
             } else if chain.is_empty() {
                 self.refuse(&change, Quarantine::Apply);
@@ -151,17 +121,12 @@ impl Court {
             tried(fork, chain)?;
         }
         self.doc = tried(self.doc.clone(), chain)?;
-        self.applied_bytes += chain
-            .iter()
-            .map(|change| change.raw_bytes().len())
-            .sum::<usize>();
+        self.applied_bytes += chain.iter().map(|change| change.raw_bytes().len()).sum::<usize>();
         Ok(())
     }
 
     fn holds(&self, hash: &AutomergeHash) -> bool {
-        self.doc
-            .get_missing_deps(std::slice::from_ref(hash))
-            .is_empty()
+        self.doc.get_missing_deps(std::slice::from_ref(hash)).is_empty()
     }
 
     fn refuse(&mut self, change: &Change, reason: Quarantine) {
@@ -171,8 +136,7 @@ impl Court {
 
 /// The copy with `changes` applied, if it survives all that will be done to it.
 fn tried(copy: Automerge, changes: &[Change]) -> Result<Automerge, Quarantine> {
-    catch_unwind(AssertUnwindSafe(move || survives(copy, changes)))
-        .map_err(|_panic| Quarantine::Panic)?
+    catch_unwind(AssertUnwindSafe(move || survives(copy, changes))).map_err(|_panic| Quarantine::Panic)?
 }
 
 fn survives(mut doc: Automerge, changes: &[Change]) -> Result<Automerge, Quarantine> {

@@ -25,10 +25,7 @@ pub(super) fn put(
     present: &Map<String, Value>,
     members: &Map<String, Value>,
 ) -> Result<(), EditRefused> {
-    let mut writer = Writer {
-        tx,
-        pointer: String::new(),
-    };
+    let mut writer = Writer { tx, pointer: String::new() };
     writer.map(&[ObjId::Root], present, members)
 }
 
@@ -36,14 +33,8 @@ pub(super) fn put(
 ///
 /// # Errors
 /// As for [`put`].
-pub(super) fn create(
-    tx: &mut Transaction<'_>,
-    members: &Map<String, Value>,
-) -> Result<(), EditRefused> {
-    let mut writer = Writer {
-        tx,
-        pointer: String::new(),
-    };
+pub(super) fn create(tx: &mut Transaction<'_>, members: &Map<String, Value>) -> Result<(), EditRefused> {
+    let mut writer = Writer { tx, pointer: String::new() };
     let map = writer.stored_map(members)?;
     writer.done(|tx| tx.init_root_from_hydrate(&map));
     Ok(())
@@ -53,11 +44,7 @@ pub(super) fn create(
 ///
 /// # Errors
 /// When the path does not lead to an integer or to a free member of an object, or the sum is over [`COUNTER_MAX`].
-pub(super) fn increment(
-    tx: &mut Transaction<'_>,
-    tokens: &[String],
-    by: i64,
-) -> Result<(), EditRefused> {
+pub(super) fn increment(tx: &mut Transaction<'_>, tokens: &[String], by: i64) -> Result<(), EditRefused> {
     let Some((last, parents)) = tokens.split_last() else {
         return Err(refuse("the document itself is not a number"));
     };
@@ -81,9 +68,9 @@ pub(super) fn increment(
     let present = match place.last().map(|winner| &winner.content) {
         None => 0,
         Some(Content::Counter(counter)) => *counter,
-        Some(Content::Scalar(value)) => value
-            .as_i64()
-            .ok_or_else(|| refuse("there is a value that is not an integer"))?,
+        Some(Content::Scalar(value)) => {
+            value.as_i64().ok_or_else(|| refuse("there is a value that is not an integer"))?
+        }
         Some(Content::Map | Content::List | Content::Text) => {
             return Err(refuse("there is a value that is not an integer"));
         }
@@ -93,16 +80,11 @@ pub(super) fn increment(
         .filter(|sum| sum.unsigned_abs() <= COUNTER_MAX.unsigned_abs())
         .filter(|_| by.unsigned_abs() <= COUNTER_MAX.unsigned_abs())
         .ok_or_else(|| refuse("the sum is not within 2^53"))?;
-    let mut writer = Writer {
-        tx,
-        pointer: String::new(),
-    };
+    let mut writer = Writer { tx, pointer: String::new() };
     match place.last() {
-        Some(Held {
-            content: Content::Counter(_),
-            container,
-            ..
-        }) => writer.done(|tx| tx.increment(container, prop, by)),
+        Some(Held { content: Content::Counter(_), container, .. }) => {
+            writer.done(|tx| tx.increment(container, prop, by))
+        }
         Some(_) | None => writer.replace(&containers, &prop, &place, |writer, container| {
             writer.done(|tx| tx.put(container, prop.clone(), ScalarValue::counter(sum)));
             Ok(())
@@ -117,10 +99,7 @@ fn refuse(why: &str) -> EditRefused {
 
 /// How `token` names a member of `containers`, which are all maps or one list.
 fn prop(tx: &Transaction<'_>, containers: &[ObjId], token: &str) -> Result<Prop, EditRefused> {
-    let Some(list) = containers
-        .first()
-        .filter(|first| matches!(tx.object_type(first), Ok(ObjType::List)))
-    else {
+    let Some(list) = containers.first().filter(|first| matches!(tx.object_type(first), Ok(ObjType::List))) else {
         return Ok(Prop::Map(token.to_owned()));
     };
     array_index(token)
@@ -165,19 +144,12 @@ impl<'b> Writer<'_, 'b> {
     }
 
     /// Makes the list read as `elements`: what both begin and end with stays, the middle is replaced.
-    fn list(
-        &mut self,
-        list: &ObjId,
-        present: &[Value],
-        elements: &[Value],
-    ) -> Result<(), EditRefused> {
+    fn list(&mut self, list: &ObjId, present: &[Value], elements: &[Value]) -> Result<(), EditRefused> {
         let head = equal(present.iter(), elements.iter());
         let shorter = present.len().min(elements.len());
         let tail = equal(present.iter().rev(), elements.iter().rev()).min(shorter - head);
         let removed = present.get(head..present.len() - tail).unwrap_or_default();
-        let added = elements
-            .get(head..elements.len() - tail)
-            .unwrap_or_default();
+        let added = elements.get(head..elements.len() - tail).unwrap_or_default();
         if let ([shown], [element]) = (removed, added) {
             let parent = self.pointer.len();
             pointer_push(&mut self.pointer, &head.to_string());
@@ -185,37 +157,24 @@ impl<'b> Writer<'_, 'b> {
             self.pointer.truncate(parent);
             return Ok(());
         }
-        let added = added
-            .iter()
-            .map(|element| self.stored(element))
-            .collect::<Result<Vec<_>, _>>()?;
+        let added = added.iter().map(|element| self.stored(element)).collect::<Result<Vec<_>, _>>()?;
         let removed = isize::try_from(removed.len()).map_err(|_| EditRefused::TooLarge)?;
         self.done(|tx| tx.splice(list, head, removed, added));
         Ok(())
     }
 
     /// Makes the place, which reads as `shown`, read as `value`.
-    fn update(
-        &mut self,
-        containers: &[ObjId],
-        prop: &Prop,
-        shown: &Value,
-        value: &Value,
-    ) -> Result<(), EditRefused> {
+    fn update(&mut self, containers: &[ObjId], prop: &Prop, shown: &Value, value: &Value) -> Result<(), EditRefused> {
         if shown == value {
             return Ok(());
         }
         let place = read::place(self.tx, containers, prop);
         match (shown, value, place.last()) {
-            (Value::Object(present), Value::Object(members), _) => {
-                self.map(&read::maps_of(&place), present, members)
+            (Value::Object(present), Value::Object(members), _) => self.map(&read::maps_of(&place), present, members),
+            (Value::Array(present), Value::Array(elements), Some(list)) => self.list(&list.id, present, elements),
+            (_, _, _) => {
+                self.replace(containers, prop, &place, |writer, container| writer.write(container, prop, value))
             }
-            (Value::Array(present), Value::Array(elements), Some(list)) => {
-                self.list(&list.id, present, elements)
-            }
-            (_, _, _) => self.replace(containers, prop, &place, |writer, container| {
-                writer.write(container, prop, value)
-            }),
         }
     }
 
@@ -262,10 +221,7 @@ impl<'b> Writer<'_, 'b> {
         match value {
             Value::Object(members) => self.stored_map(members).map(Stored::Map),
             Value::Array(elements) => {
-                let list: Vec<_> = elements
-                    .iter()
-                    .map(|element| self.stored(element))
-                    .collect::<Result<_, _>>()?;
+                let list: Vec<_> = elements.iter().map(|element| self.stored(element)).collect::<Result<_, _>>()?;
                 Ok(Stored::List(list.into()))
             }
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
@@ -288,17 +244,12 @@ impl<'b> Writer<'_, 'b> {
         match value {
             Value::Bool(yes) => Ok(ScalarValue::Boolean(*yes)),
             Value::String(text) => Ok(ScalarValue::Str(text.as_str().into())),
-            Value::Number(number) => {
-                number_value(number).ok_or_else(|| EditRefused::Number(self.pointer.clone()))
-            }
+            Value::Number(number) => number_value(number).ok_or_else(|| EditRefused::Number(self.pointer.clone())),
             Value::Null | Value::Array(_) | Value::Object(_) => Ok(ScalarValue::Null),
         }
     }
 
-    fn done<T>(
-        &mut self,
-        write: impl FnOnce(&mut Transaction<'b>) -> Result<T, AutomergeError>,
-    ) -> T {
+    fn done<T>(&mut self, write: impl FnOnce(&mut Transaction<'b>) -> Result<T, AutomergeError>) -> T {
         write(self.tx).expect("Automerge takes a write to a place it has just shown")
     }
 }
@@ -309,10 +260,7 @@ fn number_value(number: &Number) -> Option<ScalarValue> {
     } else if let Some(n) = number.as_u64() {
         Some(ScalarValue::Uint(n))
     } else {
-        number
-            .as_f64()
-            .filter(|n| n.is_finite())
-            .map(ScalarValue::F64)
+        number.as_f64().filter(|n| n.is_finite()).map(ScalarValue::F64)
     }
 }
 

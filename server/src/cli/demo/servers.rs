@@ -125,7 +125,10 @@ impl Demo {
             if !std::mem::replace(&mut server.told, true) {
                 let config = server.folder.join(FILE_NAME);
                 let name = &server.name;
-                news.push(format!("{name} is gone ({status}); bring it back with: knot server --config {}", config.display()));
+                news.push(format!(
+                    "{name} is gone ({status}); bring it back with: knot server --config {}",
+                    config.display()
+                ));
             }
         }
         news

@@ -1,0 +1,236 @@
+use std::collections::BinaryHeap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use knot_engine::membership::Closed;
+use knot_engine::{Boot, ClusterId, Instant, PeerIdentity, SessionEvent, SessionId};
+
+use super::{CONNECT_TIMEOUT, Delivery, Links, Plan, Process, STREAM_TIMEOUT, Streams};
+use crate::scenario::{NetworkSpec, NodeSpec};
+
+const A: Process = Process { node: 0, start: 1 };
+const B: Process = Process { node: 1, start: 1 };
+const SESSION: SessionId = SessionId(2);
+const TAKEN: SessionId = SessionId(1);
+
+/// Two servers with a network between them, and what each process hears.
+struct Net {
+    links: Links,
+    streams: Streams,
+    pending: Vec<Option<Delivery>>,
+    due: BinaryHeap<std::cmp::Reverse<(Instant, usize)>>,
+    now: Instant,
+    heard: Vec<(Instant, Process, String)>,
+}
+
+impl Net {
+    fn new(loss_per_mille: u64) -> Self {
+        let node = |name: &str| NodeSpec {
+            name: name.to_owned(),
+            zone: "au".to_owned(),
+            start_at_ms: 0,
+            own_seed: false,
+        };
+        let spec = NetworkSpec {
+            near_us: 500,
+            far_us: vec![Vec::new()],
+            jitter_percent: 50,
+            loss_per_mille,
+            duplicate_per_mille: 0,
+            reorder_per_mille: 0,
+        };
+        let mut links = Links::new(7, &spec, &[node("n0"), node("n1")]);
+        links.process_started(A);
+        links.process_started(B);
+        Self {
+            links,
+            streams: Streams::default(),
+            pending: Vec::new(),
+            due: BinaryHeap::new(),
+            now: Instant::ZERO,
+            heard: Vec::new(),
+        }
+    }
+
+    fn plan(&mut self, act: impl FnOnce(&mut Streams, &mut Links, Instant, &mut Plan)) {
+        let mut plan = Plan::new();
+        act(&mut self.streams, &mut self.links, self.now, &mut plan);
+        for (at, delivery) in plan {
+            self.due.push(std::cmp::Reverse((at, self.pending.len())));
+            self.pending.push(Some(delivery));
+        }
+    }
+
+    fn run_for(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some(&std::cmp::Reverse((at, index))) = self.due.peek()
+            && at <= end
+        {
+            self.due.pop();
+            self.now = at;
+            let delivery = self.pending[index].take().unwrap();
+            self.plan_delivery(delivery);
+        }
+        self.now = end;
+    }
+
+    fn plan_delivery(&mut self, delivery: Delivery) {
+        let now = self.now;
+        match delivery {
+            Delivery::Datagram { to, bytes } => {
+                let to = [A, B][to];
+                self.heard.push((now, to, format!("datagram {bytes:?}")));
+            }
+            Delivery::Session { to, event, .. } => self.heard.push((now, to, said(&event))),
+            Delivery::Connect(attempt) => self.plan(|streams, links, now, plan| {
+                if let Some(taker) = Streams::on_connect(links, &attempt, now, plan) {
+                    let (opener, taker) = ((attempt.from, attempt.session), (taker, TAKEN));
+                    streams.open(
+                        links,
+                        (opener.0, opener.1, identity(0)),
+                        (taker.0, taker.1, identity(1)),
+                        now,
+                        plan,
+                    );
+                }
+            }),
+            Delivery::Arrive { stream, side, frame } => {
+                let mut plan = Plan::new();
+                let arrived = self.streams.on_arrive(&self.links, (stream, side), frame, now, &mut plan);
+                self.plan(|_, _, _, into| into.append(&mut plan));
+                if let Some((to, _, frame)) = arrived {
+                    self.heard.push((now, to, format!("frame {frame:?}")));
+                }
+            }
+            Delivery::Departed { stream, side, bytes } => {
+                self.streams.on_departed(stream, side, bytes);
+            }
+            Delivery::Break { stream, side, why } => {
+                if let Some((to, _)) = self.streams.on_break(stream, side) {
+                    self.heard.push((now, to, format!("{why:?}")));
+                }
+            }
+            Delivery::GiveUp { stream, since } => {
+                self.plan(|streams, _, now, plan| streams.on_give_up(stream, since, now, plan));
+            }
+        }
+    }
+
+    fn connect(&mut self) {
+        self.plan(|streams, links, now, plan| streams.connect(links, (A, SESSION), Some(1), now, plan));
+    }
+
+    fn send(&mut self, frame: &str) {
+        let frame = Bytes::from(frame.to_owned());
+        self.plan(|streams, links, now, plan| streams.send(links, (A, SESSION), frame, now, plan));
+    }
+
+    fn cut(&mut self, from: usize, to: usize, on: bool) {
+        self.links.block(from, to, on);
+        self.plan(Streams::on_links_changed);
+    }
+
+    fn heard_by(&mut self, process: Process) -> Vec<String> {
+        let theirs = self.heard.iter().filter(|(_, to, _)| *to == process);
+        let heard = theirs.map(|(_, _, what)| what.clone()).collect();
+        self.heard.retain(|(_, to, _)| *to != process);
+        heard
+    }
+}
+
+fn said(event: &SessionEvent) -> String {
+    match event {
+        SessionEvent::Opened(_) => "opened".to_owned(),
+        SessionEvent::Frame(_) => "frame".to_owned(),
+        SessionEvent::Writable { .. } => "writable".to_owned(),
+        SessionEvent::Closed(why) => format!("{why:?}"),
+    }
+}
+
+fn identity(node: u8) -> PeerIdentity {
+    PeerIdentity { public: [node; 32], boot: Boot([node; 16]), cluster: ClusterId([0; 16]), empty: true, wire: 1 }
+}
+
+const MOMENT: Duration = Duration::from_millis(50);
+
+fn connected(loss_per_mille: u64) -> Net {
+    let mut net = Net::new(loss_per_mille);
+    net.connect();
+    net.run_for(Duration::from_secs(3));
+    assert_eq!(net.heard_by(A), ["opened"]);
+    assert_eq!(net.heard_by(B), ["opened"]);
+    net
+}
+
+#[test]
+fn frames_arrive_once_and_in_order_whatever_is_lost() {
+    let mut net = connected(300);
+    let sent: Vec<String> = (0..50).map(|number| format!("f{number}")).collect();
+    for frame in &sent {
+        net.send(frame);
+    }
+    net.run_for(Duration::from_secs(60));
+    let expected: Vec<String> = sent.iter().map(|frame| format!("frame b{frame:?}")).collect();
+    assert_eq!(net.heard_by(B), expected);
+}
+
+#[test]
+fn a_stream_outlives_a_short_partition() {
+    let mut net = connected(0);
+    net.cut(0, 1, true);
+    net.send("late");
+    net.run_for(STREAM_TIMEOUT / 2);
+    assert!(net.heard_by(B).is_empty());
+    net.cut(0, 1, false);
+    net.run_for(Duration::from_secs(1));
+    assert_eq!(net.heard_by(B), ["frame b\"late\""]);
+}
+
+#[test]
+fn a_stream_that_stalls_too_long_is_over_on_both_ends() {
+    let mut net = connected(0);
+    net.cut(1, 0, true);
+    net.send("lost");
+    net.run_for(STREAM_TIMEOUT + MOMENT);
+    assert_eq!(net.heard_by(A), [format!("{:?}", Closed::Timeout)]);
+    assert_eq!(net.heard_by(B), [format!("{:?}", Closed::Timeout)]);
+}
+
+#[test]
+fn a_dead_process_is_refused_and_a_dead_host_is_not_heard_of() {
+    let mut net = Net::new(0);
+    net.links.process_died(1, true);
+    net.connect();
+    net.run_for(MOMENT);
+    assert_eq!(net.heard_by(A), [format!("{:?}", Closed::Refused)]);
+    net.links.process_died(1, false);
+    net.connect();
+    net.run_for(CONNECT_TIMEOUT - MOMENT);
+    assert!(net.heard_by(A).is_empty());
+    net.run_for(2 * MOMENT);
+    assert_eq!(net.heard_by(A), [format!("{:?}", Closed::Timeout)]);
+}
+
+#[test]
+fn what_a_process_sent_arrives_before_word_of_its_death() {
+    let mut net = connected(0);
+    net.send("last words");
+    net.links.process_died(0, true);
+    net.plan(|streams, links, now, plan| streams.process_died(links, A, now, plan));
+    net.run_for(MOMENT);
+    assert_eq!(net.heard_by(B), ["frame b\"last words\"".to_owned(), format!("{:?}", Closed::Reset)]);
+}
+
+#[test]
+fn a_partition_may_be_one_way() {
+    let mut net = Net::new(0);
+    net.cut(0, 1, true);
+    let bytes = Bytes::from_static(b"x");
+    for pair in [(0, 1), (1, 0)] {
+        let bytes = bytes.clone();
+        net.plan(|_, links, now, plan| links.send_datagram(pair, &bytes, now, plan));
+    }
+    net.run_for(MOMENT);
+    assert!(net.heard_by(B).is_empty());
+    assert_eq!(net.heard_by(A).len(), 1);
+}

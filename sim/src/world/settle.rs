@@ -45,8 +45,8 @@ impl<D: Document> World<D> {
     /// Waits until all live servers are alike; says how long that took since the last fault.
     pub(super) fn settle(&mut self) -> Option<Duration> {
         let quiet = self.now;
-        self.excuse_the_dead();
         self.run_until(quiet + STARTS_WITHIN);
+        self.excuse_the_dead();
         let since = self.last_disturbance().max(quiet);
         let end = since + settle_bound(self.nodes.len());
         loop {

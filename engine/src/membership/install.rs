@@ -102,7 +102,10 @@ impl Membership {
                     self.plan_connect(node, hurry, now);
                 }
             }
-            Status::Suspect => self.begin_suspicion(node, standing, now),
+            Status::Suspect => {
+                self.begin_suspicion(node, standing, now);
+                self.knock_soon(now);
+            }
             Status::Failed => {
                 if changed {
                     self.age_out(node, self.config.failed_retention, standing, now);
@@ -111,10 +114,7 @@ impl Membership {
                     }
                     self.plan_connect(node, true, now);
                 }
-                if !self.timers.is_armed(&Timer::Failed) {
-                    let first = self.jitter(self.config.failed_probe);
-                    self.timers.arm(Timer::Failed, now + first);
-                }
+                self.knock_soon(now);
             }
             Status::Left => {
                 if changed {
@@ -122,6 +122,13 @@ impl Membership {
                     self.timers.disarm(&Timer::Connect(node));
                 }
             }
+        }
+    }
+
+    fn knock_soon(&mut self, now: Instant) {
+        if !self.timers.is_armed(&Timer::Failed) {
+            let first = self.jitter(self.config.failed_probe);
+            self.timers.arm(Timer::Failed, now + first);
         }
     }
 

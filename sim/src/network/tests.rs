@@ -25,12 +25,8 @@ struct Net {
 
 impl Net {
     fn new(loss_per_mille: u64) -> Self {
-        let node = |name: &str| NodeSpec {
-            name: name.to_owned(),
-            zone: "au".to_owned(),
-            start_at_ms: 0,
-            own_seed: false,
-        };
+        let node =
+            |name: &str| NodeSpec { name: name.to_owned(), zone: "au".to_owned(), start_at_ms: 0, own_seed: false };
         let spec = NetworkSpec {
             near_us: 500,
             far_us: vec![Vec::new()],
@@ -85,13 +81,7 @@ impl Net {
             Delivery::Connect(attempt) => self.plan(|streams, links, now, plan| {
                 if let Some(taker) = Streams::on_connect(links, &attempt, now, plan) {
                     let (opener, taker) = ((attempt.from, attempt.session), (taker, TAKEN));
-                    streams.open(
-                        links,
-                        (opener.0, opener.1, identity(0)),
-                        (taker.0, taker.1, identity(1)),
-                        now,
-                        plan,
-                    );
+                    streams.open(links, (opener.0, opener.1, identity(0)), (taker.0, taker.1, identity(1)), now, plan);
                 }
             }),
             Delivery::Arrive { stream, side, frame } => {

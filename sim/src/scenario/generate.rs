@@ -7,6 +7,7 @@ use knot_engine::Limits;
 use serde::{Deserialize, Serialize};
 
 use super::{Bounds, DiskSpec, DocumentKind, Fault, FaultKind, NetworkSpec, NodeSpec, Scenario};
+use crate::checker::LOSS_ENVELOPE;
 use crate::draw::Draw;
 use crate::workload;
 
@@ -67,8 +68,8 @@ impl Scenario {
     /// The scenario of `seed` in `shape`.
     #[must_use]
     pub fn generate(seed: u64, shape: &Shape) -> Self {
-        let nodes = nodes(seed, shape.nodes);
         let quiet_at_ms = FAULTS_BEGIN_MS + window_ms(seed, shape.length);
+        let nodes = nodes(seed, shape.nodes, quiet_at_ms);
         let mut draw = Draw::new(seed, "disk");
         let commit_max_us = *draw.pick(&[300, 2_000, 20_000]);
         let faults = Faults::new(seed, shape.profile, &nodes, quiet_at_ms).generate();
@@ -100,7 +101,7 @@ pub(crate) fn zones(nodes: &[NodeSpec]) -> Vec<&str> {
     zones
 }
 
-fn nodes(seed: u64, count: Option<usize>) -> Vec<NodeSpec> {
+fn nodes(seed: u64, count: Option<usize>, quiet_at_ms: u64) -> Vec<NodeSpec> {
     let mut draw = Draw::new(seed, "nodes");
     let drawn = match draw.between(0, 100) {
         0..30 => NODES_MIN,
@@ -111,7 +112,7 @@ fn nodes(seed: u64, count: Option<usize>) -> Vec<NodeSpec> {
     let count = count.unwrap_or(usize::try_from(drawn).unwrap_or(3));
     let zones = 2 + draw.index(3.min(count.saturating_sub(1)));
     let own_seed = draw.chance(250);
-    (0..count)
+    let mut nodes: Vec<NodeSpec> = (0..count)
         .map(|index| {
             let zone = if index < zones { index } else { draw.index(zones) };
             NodeSpec {
@@ -121,7 +122,14 @@ fn nodes(seed: u64, count: Option<usize>) -> Vec<NodeSpec> {
                 own_seed,
             }
         })
-        .collect()
+        .collect();
+    // Some clusters grow: one server joins the others when they already hold something.
+    if draw.chance(200)
+        && let Some(last) = nodes.last_mut()
+    {
+        last.start_at_ms = draw.between(0, quiet_at_ms);
+    }
+    nodes
 }
 
 fn window_ms(seed: u64, length: Option<Length>) -> u64 {
@@ -146,7 +154,7 @@ fn network(seed: u64, nodes: &[NodeSpec]) -> NetworkSpec {
         near_us: draw.between(80, 800),
         far_us,
         jitter_percent: draw.between(1, 30),
-        loss_per_mille: *draw.pick(&[0, 0, 1, 10]),
+        loss_per_mille: *draw.pick(&[0, 0, 1, 10, LOSS_ENVELOPE]),
         duplicate_per_mille: *draw.pick(&[0, 0, 5]),
         reorder_per_mille: *draw.pick(&[0, 0, 10]),
     }

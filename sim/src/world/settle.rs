@@ -21,6 +21,8 @@ const STARTS_WITHIN: Duration = Duration::from_secs(3);
 /// How long a read of the audit may take.
 const READ_WITHIN: Duration = Duration::from_secs(5);
 
+/// Datagrams lost of a thousand up to which a cluster counts as idle.
+const IDLE_LOSS_MAX: u64 = 1;
 /// The engine's name for datagrams among what it sends.
 const DATAGRAM: &str = "datagram";
 
@@ -45,8 +47,8 @@ impl<D: Document> World<D> {
     /// Waits until all live servers are alike; says how long that took since the last fault.
     pub(super) fn settle(&mut self) -> Option<Duration> {
         let quiet = self.now;
-        self.excuse_the_dead();
         self.run_until(quiet + STARTS_WITHIN);
+        self.excuse_the_dead();
         let since = self.last_disturbance().max(quiet);
         let end = since + settle_bound(self.nodes.len());
         loop {
@@ -166,6 +168,10 @@ impl<D: Document> World<D> {
 
     /// Leaves the cluster alone and measures what it sends.
     pub(super) fn idle(&mut self) {
+        // Each datagram that is lost is answered with helpers' probes.
+        if self.scenario.network.loss_per_mille > IDLE_LOSS_MAX {
+            return;
+        }
         let begins = self.now + IDLE_AFTER;
         self.run_until(begins);
         let before = self.sent();

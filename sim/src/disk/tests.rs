@@ -22,8 +22,7 @@ fn commit(disk: &mut Disk, batch: Batch) -> Vec<StorageEvent> {
 }
 
 fn keys(disk: &Disk) -> Vec<String> {
-    let query =
-        Query { table: Table::Changes, start: Bytes::new(), end: Bytes::new(), bytes_max: usize::MAX };
+    let query = Query { table: Table::Changes, start: Bytes::new(), end: Bytes::new(), bytes_max: usize::MAX };
     let StorageEvent::Loaded { entries, .. } = disk.load(LoadId(1), &query) else {
         panic!("a load is answered");
     };

@@ -25,12 +25,8 @@ struct Net {
 
 impl Net {
     fn new(loss_per_mille: u64) -> Self {
-        let node = |name: &str| NodeSpec {
-            name: name.to_owned(),
-            zone: "au".to_owned(),
-            start_at_ms: 0,
-            own_seed: false,
-        };
+        let node =
+            |name: &str| NodeSpec { name: name.to_owned(), zone: "au".to_owned(), start_at_ms: 0, own_seed: false };
         let spec = NetworkSpec {
             near_us: 500,
             far_us: vec![Vec::new()],
@@ -85,15 +81,14 @@ impl Net {
             Delivery::Connect(attempt) => self.plan(|streams, links, now, plan| {
                 if let Some(taker) = Streams::on_connect(links, &attempt, now, plan) {
                     let (opener, taker) = ((attempt.from, attempt.session), (taker, TAKEN));
-                    streams.open(
-                        links,
-                        (opener.0, opener.1, identity(0)),
-                        (taker.0, taker.1, identity(1)),
-                        now,
-                        plan,
-                    );
+                    streams.open(links, (opener.0, opener.1, identity(0)), (taker.0, taker.1, identity(1)), now, plan);
                 }
             }),
+            Delivery::Opened { stream, side, .. } => {
+                if let Some((to, _)) = self.streams.on_opened(stream, side) {
+                    self.heard.push((now, to, "opened".to_owned()));
+                }
+            }
             Delivery::Arrive { stream, side, frame } => {
                 let mut plan = Plan::new();
                 let arrived = self.streams.on_arrive(&self.links, (stream, side), frame, now, &mut plan);
@@ -233,4 +228,14 @@ fn a_partition_may_be_one_way() {
     net.run_for(MOMENT);
     assert!(net.heard_by(B).is_empty());
     assert_eq!(net.heard_by(A).len(), 1);
+}
+
+#[test]
+fn a_stream_that_breaks_before_it_is_open_never_opens() {
+    let mut net = Net::new(0);
+    net.connect();
+    net.run_for(Duration::from_micros(900));
+    net.plan(|streams, _, now, plan| streams.reset_all(0, now, plan));
+    net.run_for(MOMENT);
+    assert_eq!(net.heard_by(A), [format!("{:?}", Closed::Reset)]);
 }

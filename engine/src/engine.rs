@@ -358,7 +358,7 @@ impl<D: Document> Engine<D> {
             Action::Connect { address, peer } => self.connect(address, peer, now),
             Action::Disconnect { peer } => {
                 if let Some(session) = self.sessions.of(peer) {
-                    self.hang_up(session, "the member has failed");
+                    self.hang_up(session, "the member was silent on it");
                 }
                 self.membership.on_session_closed(peer, Closed::Local, now);
             }

@@ -7,8 +7,8 @@
 use bytes::{Bytes, BytesMut};
 use knot_engine::seal::{ClusterKey, DATAGRAM_BYTES_MAX, Datagrams};
 use knot_engine::session::{
-    Agreed, Config, FRAME_BYTES_MAX, FrameDecoder, Handshake, Role, Session, SessionError,
-    SessionEvent, UNREAD_BYTES_MAX,
+    Agreed, Config, FRAME_BYTES_MAX, FrameDecoder, Handshake, Role, Session, SessionError, SessionEvent,
+    UNREAD_BYTES_MAX,
 };
 use knot_engine::{Boot, ClusterId, NodeId, NodeKey, PeerIdentity};
 
@@ -94,12 +94,7 @@ pub fn session(role: Role) -> Session {
         Role::Responder => 2,
     };
     let node_key = NodeKey::from_bytes([secret; 32]);
-    let config = Config {
-        key: key(),
-        identity: identity(&node_key),
-        node_key,
-        compression: true,
-    };
+    let config = Config { key: key(), identity: identity(&node_key), node_key, compression: true };
     Session::new(role, config, [secret + 2; 32])
 }
 
@@ -112,27 +107,13 @@ pub fn agreed() -> Session {
 struct Immediate;
 
 impl Handshake for Immediate {
-    fn advance(
-        &mut self,
-        _received: &mut BytesMut,
-        _transmit: &mut BytesMut,
-    ) -> Result<Option<Agreed>, SessionError> {
-        Ok(Some(Agreed {
-            peer: identity(&NodeKey::from_bytes([1; 32])),
-            sending_key: [9; 32],
-            receiving_key: [9; 32],
-        }))
+    fn advance(&mut self, _received: &mut BytesMut, _transmit: &mut BytesMut) -> Result<Option<Agreed>, SessionError> {
+        Ok(Some(Agreed { peer: identity(&NodeKey::from_bytes([1; 32])), sending_key: [9; 32], receiving_key: [9; 32] }))
     }
 }
 
 fn identity(node_key: &NodeKey) -> PeerIdentity {
-    PeerIdentity {
-        public: node_key.public(),
-        boot: boot(1),
-        cluster: ClusterId([3; 16]),
-        empty: false,
-        wire: 1,
-    }
+    PeerIdentity { public: node_key.public(), boot: boot(1), cluster: ClusterId([3; 16]), empty: false, wire: 1 }
 }
 
 fn open(key: Option<ClusterKey>, bytes: &[u8]) -> usize {
@@ -161,11 +142,7 @@ fn receive(mut session: Session, bytes: &[u8]) -> usize {
         }
         if failed {
             assert!(!session.is_established());
-            assert_eq!(
-                session.poll_transmit(),
-                None,
-                "it answered what did not verify"
-            );
+            assert_eq!(session.poll_transmit(), None, "it answered what did not verify");
         }
     }
     events

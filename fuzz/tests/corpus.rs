@@ -51,62 +51,18 @@ fn seeds() -> Vec<Seed> {
     let whole = in_portions_of(hello.len(), &[&hello[..], &last].concat());
     let bomb = [9, 0, 0, 0, 1, 0, 0, 16, 0, 31, 0, 1, 0];
     vec![
-        (
-            "datagram-sealed",
-            Case::SealedDatagram(&datagram(Some(key()))).input(),
-            1,
-        ),
-        (
-            "datagram-bare",
-            Case::BareDatagram(&datagram(None)).input(),
-            1,
-        ),
-        (
-            "datagram-short",
-            Case::SealedDatagram(&datagram(None)[..30]).input(),
-            0,
-        ),
-        (
-            "handshake-hello",
-            Case::Responder(&in_portions_of(7, &hello)).input(),
-            0,
-        ),
+        ("datagram-sealed", Case::SealedDatagram(&datagram(Some(key()))).input(), 1),
+        ("datagram-bare", Case::BareDatagram(&datagram(None)).input(), 1),
+        ("datagram-short", Case::SealedDatagram(&datagram(None)[..30]).input(), 0),
+        ("handshake-hello", Case::Responder(&in_portions_of(7, &hello)).input(), 0),
         ("handshake-whole", Case::Responder(&whole).input(), 2),
-        (
-            "handshake-answer",
-            Case::Initiator(&in_portions_of(256, &answer)).input(),
-            1,
-        ),
-        (
-            "segments",
-            Case::Segments(&in_portions_of(9, &segments)).input(),
-            4,
-        ),
-        (
-            "segments-cut",
-            Case::Segments(&in_portions_of(9, &segments[..30])).input(),
-            1,
-        ),
-        (
-            "segments-altered",
-            Case::Segments(&in_portions_of(9, &altered)).input(),
-            1,
-        ),
-        (
-            "frames",
-            Case::Frames(&in_portions_of(8, &plain)).input(),
-            3,
-        ),
-        (
-            "frame-folded",
-            Case::Frames(&in_portions_of(256, &folded)).input(),
-            1,
-        ),
-        (
-            "frame-bomb",
-            Case::Frames(&in_portions_of(256, &bomb)).input(),
-            0,
-        ),
+        ("handshake-answer", Case::Initiator(&in_portions_of(256, &answer)).input(), 1),
+        ("segments", Case::Segments(&in_portions_of(9, &segments)).input(), 4),
+        ("segments-cut", Case::Segments(&in_portions_of(9, &segments[..30])).input(), 1),
+        ("segments-altered", Case::Segments(&in_portions_of(9, &altered)).input(), 1),
+        ("frames", Case::Frames(&in_portions_of(8, &plain)).input(), 3),
+        ("frame-folded", Case::Frames(&in_portions_of(256, &folded)).input(), 1),
+        ("frame-bomb", Case::Frames(&in_portions_of(256, &bomb)).input(), 0),
     ]
 }
 
@@ -146,9 +102,7 @@ fn frames() -> (Vec<u8>, Vec<u8>) {
         plain.extend(vec![b'x'; length.into()]);
     }
     // 600 unfolded bytes: one literal, then 594 copies of it, then five literals.
-    let block = [
-        31, b'x', 1, 0, 255, 255, 65, 80, b'x', b'x', b'x', b'x', b'x',
-    ];
+    let block = [31, b'x', 1, 0, 255, 255, 65, 80, b'x', b'x', b'x', b'x', b'x'];
     let mut folded = vec![18, 0, 0, 0, 1, 88, 2, 0, 0];
     folded.extend(block);
     (plain, folded)

@@ -1,6 +1,7 @@
 //! Streams: one to each peer, whoever opened it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::api::{Event, Output};
 use crate::documents::{Document, Scope};
@@ -10,6 +11,9 @@ use crate::membership::{Closed, Via};
 use crate::replication::{Origin, Ticket};
 use crate::time::Instant;
 use crate::wire::Frame;
+
+/// Two streams that were opened at once are both there after this long: the time to connect and to shake hands.
+const AT_ONCE: Duration = Duration::from_secs(7);
 
 /// A stream that is open, or being opened.
 #[derive(Debug)]
@@ -22,6 +26,8 @@ struct Session {
     foreign: bool,
     /// Bytes that the driver has not sent yet.
     queued: usize,
+    /// Since when it is the one to its peer.
+    since: Option<Instant>,
 }
 
 #[derive(Debug, Default)]
@@ -70,6 +76,12 @@ impl Sessions {
         session.peer.as_ref().map(PeerIdentity::node)
     }
 
+    /// Whether the session is so young that another may have been opened at the same time.
+    fn is_fresh(&self, session: SessionId, now: Instant) -> bool {
+        let since = self.sessions.get(&session).and_then(|session| session.since);
+        since.is_some_and(|since| now.since(since) < AT_ONCE)
+    }
+
     /// Whether `node` opened the session.
     fn is_from(&self, session: SessionId, node: NodeId, me: NodeId) -> bool {
         let outgoing = self.sessions.get(&session).is_some_and(|session| session.to.is_some());
@@ -89,7 +101,7 @@ impl<D: Document> Engine<D> {
         self.sessions.opened += 1;
         let session = SessionId(self.sessions.opened * 2);
         let to = Some(address.clone());
-        self.sessions.sessions.insert(session, Session { to, peer: None, foreign: false, queued: 0 });
+        self.sessions.sessions.insert(session, Session { to, peer: None, foreign: false, queued: 0, since: None });
         self.outputs.push_back(Output::OpenSession { session, address });
         self.repairs.arm(now);
     }
@@ -104,7 +116,7 @@ impl<D: Document> Engine<D> {
                 self.hang_up(id, "too many sessions");
                 return;
             }
-            self.sessions.sessions.insert(id, Session { to: None, peer: None, foreign: false, queued: 0 });
+            self.sessions.sessions.insert(id, Session { to: None, peer: None, foreign: false, queued: 0, since: None });
         }
         let peer = identity.node();
         if peer == self.node {
@@ -166,14 +178,15 @@ impl<D: Document> Engine<D> {
         self.establish(id, peer, now);
     }
 
-    /// Makes a session the one to its peer. Of two, the one stays that the lower node opened; of two by one node, the
-    /// newer, since the older is dead or it would not have been opened.
+    /// Makes a session the one to its peer. Of two opened at once, the one stays that the lower node opened. Otherwise the
+    /// newer does: the older is dead at the other end, or the newer would not have been opened.
     fn establish(&mut self, id: SessionId, peer: NodeId, now: Instant) {
         if let Some(old) = self.sessions.of(peer) {
             let lower = self.node.min(peer);
             let keep_old = self.sessions.is_from(old, lower, self.node)
                 && !self.sessions.is_from(id, lower, self.node)
-                && self.same_boot(old, id);
+                && self.same_boot(old, id)
+                && self.sessions.is_fresh(old, now);
             if keep_old {
                 self.hang_up(id, "one session is enough");
                 return;
@@ -181,6 +194,9 @@ impl<D: Document> Engine<D> {
             self.hang_up(old, "a newer session took its place");
         }
         self.sessions.by_peer.insert(peer, id);
+        if let Some(session) = self.sessions.sessions.get_mut(&id) {
+            session.since = Some(now);
+        }
         self.membership.on_session_opened(peer, now);
         self.repairs.opened(peer);
         let roots = self.roots_for(peer);

@@ -24,7 +24,8 @@ pub enum Action {
         /// Who should answer; none for a seed.
         peer: Option<NodeId>,
     },
-    /// Close the session with a failed member: its pipe may hang for minutes after the network has healed.
+    /// Close the session with a member that has failed, or was long silent on it: its pipe may hang for minutes after the
+    /// network has healed.
     Disconnect {
         /// With whom.
         peer: NodeId,

@@ -47,7 +47,7 @@ pub struct Config {
     pub failed_retry: Duration,
     /// 10 min.
     pub failed_patience: Duration,
-    /// Between two datagrams to failed members, taking turns. 1 s.
+    /// Between two datagrams to suspect and failed members, taking turns. 1 s.
     pub failed_probe: Duration,
     /// How long a failed member stays listed. 72 h.
     pub failed_retention: Duration,

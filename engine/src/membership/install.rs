@@ -20,6 +20,8 @@ impl Membership {
             return;
         }
         let from = old.as_ref().map(|entry| entry.member.status);
+        let patience = self.config.cross_zone_timeout_max;
+        let stuck = old.as_ref().is_some_and(|entry| entry.is_stream_stuck(patience, now));
         let version = (fact.record.incarnation, fact.record.boot);
         let new_boot = old.as_ref().is_none_or(|entry| entry.member.record.boot != fact.record.boot);
         let moved =
@@ -51,6 +53,9 @@ impl Membership {
         if from != Some(fact.status) {
             let Standing { accuser, refused, .. } = standing;
             self.act(Action::Changed { node, from, to: fact.status, incarnation: version.0, accuser, refused });
+        }
+        if stuck && fact.status == Status::Alive {
+            self.act(Action::Disconnect { peer: node });
         }
         self.follow_status(node, from, fact.status, new_boot, &standing, now);
         let back_again = from.is_none_or(|from| from > Status::Suspect) || renamed;
@@ -97,7 +102,10 @@ impl Membership {
                     self.plan_connect(node, hurry, now);
                 }
             }
-            Status::Suspect => self.begin_suspicion(node, standing, now),
+            Status::Suspect => {
+                self.begin_suspicion(node, standing, now);
+                self.knock_soon(now);
+            }
             Status::Failed => {
                 if changed {
                     self.age_out(node, self.config.failed_retention, standing, now);
@@ -106,10 +114,7 @@ impl Membership {
                     }
                     self.plan_connect(node, true, now);
                 }
-                if !self.timers.is_armed(&Timer::Failed) {
-                    let first = self.jitter(self.config.failed_probe);
-                    self.timers.arm(Timer::Failed, now + first);
-                }
+                self.knock_soon(now);
             }
             Status::Left => {
                 if changed {
@@ -117,6 +122,13 @@ impl Membership {
                     self.timers.disarm(&Timer::Connect(node));
                 }
             }
+        }
+    }
+
+    fn knock_soon(&mut self, now: Instant) {
+        if !self.timers.is_armed(&Timer::Failed) {
+            let first = self.jitter(self.config.failed_probe);
+            self.timers.arm(Timer::Failed, now + first);
         }
     }
 

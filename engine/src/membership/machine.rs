@@ -225,6 +225,9 @@ impl Membership {
         if let Some(entry) = self.table.get_mut(&from) {
             entry.member.last_seen = Some(now);
             entry.link.refused = false;
+            if via == Via::Stream {
+                entry.link.heard = Some(now);
+            }
         }
         match message {
             Message::Ping { seq, view, updates } => {

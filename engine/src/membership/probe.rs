@@ -386,10 +386,11 @@ impl Membership {
         }
     }
 
-    /// Knocks at one failed member after the other, so that a healed partition is noticed within a moment.
+    /// Knocks at one suspect or failed member after the other, so that a healed partition is noticed within a moment: a
+    /// node that was cut off takes itself for sick, and probes seldom.
     pub(super) fn on_failed_due(&mut self, now: Instant) {
-        let failed = |entry: &Entry| entry.member.status == Status::Failed;
-        let Some(node) = self.table.next_after(&self.failed_cursor, failed) else {
+        let missed = |entry: &Entry| matches!(entry.member.status, Status::Suspect | Status::Failed);
+        let Some(node) = self.table.next_after(&self.failed_cursor, missed) else {
             return;
         };
         self.failed_cursor = node;

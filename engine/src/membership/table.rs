@@ -1,6 +1,7 @@
 //! The rule by which beliefs merge, and the table of members that it is applied to.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::message::{BUCKETS, Standing, Update};
 use super::{Member, Record, Status};
@@ -66,6 +67,8 @@ pub(super) struct Entry {
 pub(super) struct Link {
     /// A stream session is open, since then.
     pub(super) open: Option<Instant>,
+    /// When a stream session last brought a message of the member's.
+    pub(super) heard: Option<Instant>,
     /// Datagrams between the two present boots have verified.
     pub(super) datagrams: bool,
     /// Probes in a row that only the stream answered.
@@ -83,6 +86,17 @@ pub(super) struct Link {
 }
 
 impl Entry {
+    /// Whether the stream has been silent throughout a suspicion, during which every probe goes through it as well. What
+    /// waits in it is sent again less and less often, and so may come long after the network is whole.
+    pub(super) fn is_stream_stuck(&self, patience: Duration, now: Instant) -> bool {
+        let since = self.member.since;
+        let before = |at: Option<Instant>| at.is_none_or(|at| at < since);
+        self.member.status == Status::Suspect
+            && self.link.open.is_some_and(|opened| opened < since)
+            && before(self.link.heard)
+            && now.since(since) > patience
+    }
+
     pub(super) fn fact(&self) -> Fact {
         Fact { record: self.member.record.clone(), status: self.member.status, retired: !self.member.durable }
     }

@@ -1,6 +1,6 @@
 //! The durable state of every document, in memory: name, heads, counts. About 300 bytes a document.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -102,7 +102,8 @@ struct ScopeTotals {
 pub(crate) struct Index {
     secret: [u8; 32],
     entries: BTreeMap<DocKey, Entry>,
-    collections: BTreeMap<Arc<Collection>, BTreeMap<Arc<str>, DocKey>>,
+    /// The hashed name that leads on from a name costs less to compute than to keep.
+    collections: BTreeMap<Arc<Collection>, BTreeSet<Arc<str>>>,
     by_sequence: BTreeMap<u64, DocKey>,
     scopes: BTreeMap<Scope, ScopeTotals>,
     quarantined: u64,
@@ -157,7 +158,7 @@ impl Index {
         let (scope, name, document_key) = id.into_parts();
         let collection = self.collection(Collection { scope, name });
         if let Some(names) = self.collections.get_mut(&collection) {
-            names.insert(document_key.clone(), key);
+            names.insert(document_key.clone());
         }
         let heads = Heads::new(&heads);
         let modified = Wall(modified);
@@ -195,7 +196,7 @@ impl Index {
             return known.clone();
         }
         let shared = Arc::new(collection);
-        self.collections.insert(shared.clone(), BTreeMap::new());
+        self.collections.insert(shared.clone(), BTreeSet::new());
         shared
     }
 
@@ -287,8 +288,9 @@ impl Index {
         };
         names
             .range::<str, _>((start, Bound::Unbounded))
-            .take_while(|(key, _)| key.starts_with(prefix))
-            .filter_map(|(_, key)| self.entries.get(key))
+            .take_while(|key| key.starts_with(prefix))
+            .map(|key| DocumentId::from_parts(name.scope.clone(), name.name.clone(), key.clone()))
+            .filter_map(|id| self.entries.get(&self.key(&id)))
             .filter(|entry| !entry.deleted)
             .take(limit)
             .map(|entry| summary(&entry.record()))

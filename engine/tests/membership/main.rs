@@ -278,3 +278,22 @@ fn an_idle_cluster_stays_below_three_hundred_bytes_a_second() {
         assert!(world.now > Instant::ZERO);
     }
 }
+
+#[test]
+fn a_stream_that_was_silent_while_its_member_was_suspect_is_replaced() {
+    for (seed, zones) in (20..60).zip([1, 3].into_iter().cycle()) {
+        let mut world = joined(seed, 3, zones);
+        world.nodes.iter_mut().zip(0..).for_each(|(node, side)| node.side = side);
+        world.run(secs(14));
+        assert_eq!(failures(&world), 0, "nobody is counted as failed so soon");
+        let pairs = [(0, 1), (1, 2), (2, 0)];
+        let stale = pairs.map(|(a, b)| world.session(a, b));
+        world.nodes.iter_mut().for_each(|node| node.side = 0);
+        let took = world.run_until(secs(10), |world| {
+            let fresh = pairs.map(|(a, b)| world.session(a, b));
+            fresh.iter().zip(stale).all(|(fresh, stale)| fresh.is_some() && *fresh != stale)
+        });
+        println!("three healed after {took:?}");
+        assert!(took.is_some_and(|took| took < secs(3)), "{took:?}");
+    }
+}

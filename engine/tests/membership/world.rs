@@ -55,6 +55,8 @@ pub(crate) struct World {
     serial: u64,
     /// The side of `.0` of its session with `.1`.
     sessions: BTreeMap<(usize, usize), u64>,
+    /// Directions of sessions in which something was lost: when it is sent again, and after how long.
+    stalls: BTreeMap<(usize, usize, u64), (Instant, Duration)>,
     random: Random,
 }
 
@@ -77,6 +79,7 @@ impl World {
             events: BTreeMap::new(),
             serial: 0,
             sessions: BTreeMap::new(),
+            stalls: BTreeMap::new(),
             random,
         };
         for index in 0..count {
@@ -157,6 +160,11 @@ impl World {
 
     pub(crate) fn status(&self, observer: usize, node: usize) -> Option<Status> {
         self.machine(observer).member(&self.nodes[node].id).map(|member| member.status)
+    }
+
+    /// The number of the session of `a` with `b`.
+    pub(crate) fn session(&self, a: usize, b: usize) -> Option<u64> {
+        self.sessions.get(&(a, b)).copied()
     }
 
     pub(crate) fn running(&self) -> Vec<usize> {
@@ -351,6 +359,24 @@ impl World {
         }
     }
 
+    /// How long what `from` sends to `to` by stream has to wait: for what was lost before it, and that comes again after
+    /// twice as long each time, as in TCP.
+    fn stalled(&mut self, from: usize, to: usize, session: u64) -> Option<Duration> {
+        const FIRST: Duration = Duration::from_millis(200);
+        let direction = (from, to, session);
+        let stall = self.stalls.get(&direction).copied();
+        if let Some((until, _)) = stall.filter(|(until, _)| *until > self.now) {
+            return Some(until.since(self.now));
+        }
+        if !self.cut(from, to) {
+            self.stalls.remove(&direction);
+            return None;
+        }
+        let wait = stall.map_or(FIRST, |(_, wait)| wait * 2);
+        self.stalls.insert(direction, (self.now + wait, wait));
+        Some(wait)
+    }
+
     fn deliver(&mut self, from: usize, boot: Boot, to: usize, via: Via, session: u64, message: Box<Message>) {
         if self.nodes[to].machine.is_none() {
             return;
@@ -360,8 +386,7 @@ impl World {
             if self.sessions.get(&(to, from)) != Some(&session) {
                 return;
             }
-            if self.cut(from, to) {
-                let wait = Duration::from_millis(500);
+            if let Some(wait) = self.stalled(from, to, session) {
                 self.schedule(wait, Event::Deliver { from, boot, to, via, session, message });
                 return;
             }

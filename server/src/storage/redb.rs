@@ -25,7 +25,7 @@ pub const FILE_NAME: &str = "knot.redb";
 pub const FORMAT_VERSION: u32 = 1;
 /// Memory that redb may use for pages. The kernel's page cache stands behind it, and the whole process is to stay under
 /// 100 MB with 100,000 documents.
-pub const CACHE_BYTES: usize = 16 << 20;
+pub const CACHE_BYTES: usize = 8 << 20;
 
 const NEW_FILE_NAME: &str = "knot.redb.new";
 const LOCK_NAME: &str = "knot.lock";

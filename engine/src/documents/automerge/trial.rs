@@ -18,7 +18,7 @@ use crate::identity::ChangeHash;
 
 /// Tries `candidates` in order. One that is not a well-formed change is refused under an all-zero hash.
 pub(super) fn run(document: AutomergeDocument, candidates: &[Bytes]) -> Result<Trial<AutomergeDocument>, Quarantine> {
-    let mut court = Court { applied_bytes: document.applied_bytes, doc: document.doc, refused: BTreeMap::new() };
+    let mut court = Court { applied_bytes: document.applied_bytes, doc: *document.doc, refused: BTreeMap::new() };
     let mut order = Vec::with_capacity(candidates.len());
     let mut waiting = Vec::with_capacity(candidates.len());
     for bytes in candidates {
@@ -38,7 +38,7 @@ pub(super) fn run(document: AutomergeDocument, candidates: &[Bytes]) -> Result<T
     }
     let Court { doc, applied_bytes, mut refused } = court;
     let refused = order.into_iter().filter_map(|hash| refused.remove(&hash).map(|reason| (hash, reason))).collect();
-    Ok(Trial { document: AutomergeDocument { doc, applied_bytes }, refused })
+    Ok(Trial { document: AutomergeDocument { doc: Box::new(doc), applied_bytes }, refused })
 }
 
 /// Applies changes whose dependencies are here or among them.

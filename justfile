@@ -29,7 +29,7 @@ check:
     .ci/run fmt lint docs deny
 
 # Simulate clusters: `just sim 0..10000`
-sim seeds="0..800":
+sim seeds="0..400":
     cargo run --release -p knot-sim -- run --seeds {{seeds}}
 
 # Fuzz what peers send: `just fuzz 600`

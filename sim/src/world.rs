@@ -350,6 +350,11 @@ impl<D: Document> World<D> {
                     self.open_stream(attempt.from, attempt.session, taker, &mut plan);
                 }
             }
+            Delivery::Opened { stream, side, peer } => {
+                if let Some((process, session)) = self.streams.on_opened(stream, side) {
+                    self.on_session(process, session, SessionEvent::Opened(peer));
+                }
+            }
             Delivery::Arrive { stream, side, frame } => {
                 let end = (stream, side);
                 let arrived = self.streams.on_arrive(&self.links, end, frame, now, &mut plan);

@@ -140,3 +140,10 @@ pub(crate) async fn global(connection: &mut Connection) -> (usize, String) {
     let documents = global["documents"].as_u64().and_then(|count| usize::try_from(count).ok()).unwrap_or(0);
     (documents, global["root"].as_str().unwrap_or_default().to_owned())
 }
+
+/// A counter from the server's metrics.
+pub(crate) async fn counter(connection: &mut Connection, name: &str) -> f64 {
+    let text = connection.get("/metrics").await.expect("the server tells its metrics");
+    let count = |line: &str| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok();
+    text.lines().find_map(count).unwrap_or_default()
+}

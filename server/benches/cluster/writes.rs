@@ -28,9 +28,9 @@ pub(crate) async fn run(report: &mut Report) {
     report.time(PART, "1 connection, p99", percentile(&mut one.latencies, 99), &[]);
 
     Report::progress("durable writes, 32 connections");
-    let before: Vec<Costs> = nodes.iter().map(Costs::of).collect();
+    let before = Costs::of(&nodes).await;
     let (mut many, lag) = watched(&nodes).await;
-    let after: Vec<Costs> = nodes.iter().map(Costs::of).collect();
+    let after = Costs::of(&nodes).await;
     let against = [("bound", 5_500.0), ("aim", 8_000.0), ("Corrosion", 704.0), ("etcd", 5_058.0)];
     report.add(PART, "32 connections", many.per_second(), "/s", Better::More, &against);
     report.time(PART, "32 connections, p50", percentile(&mut many.latencies, 50), &[]);
@@ -58,11 +58,19 @@ async fn watched(nodes: &[Node]) -> (Run, Duration) {
 struct Costs {
     whole: Cpu,
     committer: Cpu,
+    /// Transactions of its storage, each with one sync.
+    commits: f64,
 }
 
 impl Costs {
-    fn of(node: &Node) -> Self {
-        Self { whole: Cpu::of(node.pid()), committer: Cpu::of_threads(node.pid(), COMMITTER) }
+    async fn of(nodes: &[Node]) -> Vec<Self> {
+        let mut all = Vec::new();
+        for node in nodes {
+            let commits = nodes::counter(&mut node.connect().await, "knot_batches_total").await;
+            let (whole, committer) = (Cpu::of(node.pid()), Cpu::of_threads(node.pid(), COMMITTER));
+            all.push(Self { whole, committer, commits });
+        }
+        all
     }
 }
 
@@ -78,5 +86,7 @@ fn costs(report: &mut Report, before: &[Costs], after: &[Costs], writes: usize) 
                 report.add("cpu", format!("{role}, {what}, {kind}"), each(micros), "us/write", Better::Less, &[]);
             }
         }
+        let commits = (after.commits - before.commits).max(1.0);
+        report.add("cpu", format!("{role}, writes a commit"), writes as f64 / commits, "", Better::More, &[]);
     }
 }

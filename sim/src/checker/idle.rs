@@ -13,7 +13,7 @@ pub const IDLE_FOR: Duration = Duration::from_secs(10);
 /// Bytes of datagrams that an idle server sends in a second, at any size of the cluster.
 pub const IDLE_DATAGRAM_BYTES_MAX: u64 = 300;
 /// Bytes of datagrams more while some member is failed, at which it knocks in vain.
-pub const KNOCKS_BYTES_MAX: u64 = 100;
+pub const KNOCKS_BYTES_MAX: u64 = 200;
 /// Bytes of frames that an idle server sends in a second.
 pub const IDLE_FRAME_BYTES_MAX: u64 = 300;
 

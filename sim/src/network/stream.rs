@@ -114,11 +114,15 @@ impl Streams {
         self.streams.insert(number, Stream { ends, stalled_since });
         self.by_session.insert((opener.0, opener.1), (number, 0));
         self.by_session.insert((taker.0, taker.1), (number, 1));
-        for (at, (to, session, _), peer) in [(opener_hears, &opener, &taker.2), (taker_hears, &taker, &opener.2)] {
-            let event = SessionEvent::Opened(peer.clone());
-            let (to, session) = (*to, *session);
-            plan.push((at, Delivery::Session { to, session, event }));
-        }
+        let opened = |side, peer: &PeerIdentity| Delivery::Opened { stream: number, side, peer: peer.clone() };
+        plan.push((opener_hears, opened(0, &taker.2)));
+        plan.push((taker_hears, opened(1, &opener.2)));
+    }
+
+    /// An end learns who is at the other; returns who is told. A stream may break before it is open.
+    pub(crate) fn on_opened(&self, number: u64, side: usize) -> Option<(Process, SessionId)> {
+        let end = &self.streams.get(&number)?.ends[side];
+        end.open.then_some((end.process, end.session))
     }
 
     /// A process sends a frame. A session that has closed swallows it.

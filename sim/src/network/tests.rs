@@ -84,6 +84,11 @@ impl Net {
                     streams.open(links, (opener.0, opener.1, identity(0)), (taker.0, taker.1, identity(1)), now, plan);
                 }
             }),
+            Delivery::Opened { stream, side, .. } => {
+                if let Some((to, _)) = self.streams.on_opened(stream, side) {
+                    self.heard.push((now, to, "opened".to_owned()));
+                }
+            }
             Delivery::Arrive { stream, side, frame } => {
                 let mut plan = Plan::new();
                 let arrived = self.streams.on_arrive(&self.links, (stream, side), frame, now, &mut plan);
@@ -223,4 +228,14 @@ fn a_partition_may_be_one_way() {
     net.run_for(MOMENT);
     assert!(net.heard_by(B).is_empty());
     assert_eq!(net.heard_by(A).len(), 1);
+}
+
+#[test]
+fn a_stream_that_breaks_before_it_is_open_never_opens() {
+    let mut net = Net::new(0);
+    net.connect();
+    net.run_for(Duration::from_micros(900));
+    net.plan(|streams, _, now, plan| streams.reset_all(0, now, plan));
+    net.run_for(MOMENT);
+    assert_eq!(net.heard_by(A), [format!("{:?}", Closed::Reset)]);
 }

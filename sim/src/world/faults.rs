@@ -230,7 +230,8 @@ impl<D: Document> World<D> {
             Happening::Network(delivery) => match delivery {
                 Delivery::Datagram { to, .. } => *to,
                 Delivery::Session { to, .. } => to.node,
-                Delivery::Arrive { stream, side, .. }
+                Delivery::Opened { stream, side, .. }
+                | Delivery::Arrive { stream, side, .. }
                 | Delivery::Departed { stream, side, .. }
                 | Delivery::Break { stream, side, .. } => self.streams.node_of(*stream, *side)?,
                 Delivery::Connect(attempt) => attempt.to,

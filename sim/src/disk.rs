@@ -104,12 +104,12 @@ impl Disk {
         let mut commit = Commit { events: Vec::new(), durable: Vec::new(), refused: Vec::new(), tail_written: false };
         let fails = std::mem::take(&mut self.fails_next);
         for batch in std::mem::take(&mut self.in_flight) {
-            if fails {
-                commit.events.push(StorageEvent::Failed(batch.id));
-                self.keep_in_tail(batch);
-            } else if self.refuses(batch.epoch) {
+            if self.refuses(batch.epoch) {
                 commit.events.push(StorageEvent::Full(batch.id));
                 commit.refused.push(batch);
+            } else if fails {
+                commit.events.push(StorageEvent::Failed(batch.id));
+                self.keep_in_tail(batch);
             } else {
                 commit.tail_written |= batch.rewrite_tail;
                 self.make_durable(&batch);

@@ -296,6 +296,11 @@ impl<D: Document> Engine<D> {
             }
             Frame::Compare { request, scope, prefix, sums } => {
                 if self.is_entitled(peer, &scope) {
+                    // A root that was overtaken on its way, by datagram, is believed until the next one.
+                    if sums == self.replica.index().split(&scope, &prefix) {
+                        let roots = self.roots_for(peer);
+                        self.send(id, &Frame::Roots(roots));
+                    }
                     let differences = self.differences(&scope, &prefix, &sums, now);
                     self.send(id, &Frame::Differences { request, differences });
                 }

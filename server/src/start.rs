@@ -11,7 +11,7 @@ use tokio::sync::{oneshot, watch};
 use crate::config::{Config, HostPort};
 use crate::net::OsNetwork;
 use crate::run::{Platform, RunError, Running, run};
-use crate::storage::{self, RedbStorage, SecretError, StorageError};
+use crate::storage::{self, JournaledStorage, SecretError, StorageError};
 use crate::tls::{self, TlsError};
 use crate::{Stop, config};
 
@@ -45,7 +45,7 @@ pub enum StartError {
 /// When it cannot start, or its storage fails.
 pub fn start(config: Config) -> Result<Stop, StartError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let storage = Arc::new(RedbStorage::open(&config.data_dir)?);
+    let storage = Arc::new(JournaledStorage::open(&config.data_dir)?);
     let platform = Platform {
         network: OsNetwork,
         storage,

@@ -1,6 +1,6 @@
 //! The disk behind the engine: ordered bytes, atomic durable batches, and nothing else.
 //!
-//! [`Storage`] is small so that a simulator's disk can stand in for [`RedbStorage`]. What a key or a value means is the
+//! [`Storage`] is small so that a simulator's disk can stand in for [`JournaledStorage`]. What a key or a value means is the
 //! engine's affair.
 //!
 //! Two promises hold for every implementation. A commit that returned `Ok` survives a power cut. A commit that returned
@@ -8,8 +8,12 @@
 //! nobody knows, and the process must stop acknowledging and exit.
 
 mod backend;
+mod journal;
+mod journaled;
 mod redb;
 mod secrets;
+#[cfg(test)]
+mod testing;
 
 use std::io;
 use std::path::PathBuf;
@@ -17,7 +21,8 @@ use std::path::PathBuf;
 use bytes::Bytes;
 pub use knot_engine::storage::{Query, Table, Write};
 
-pub use self::redb::{CACHE_BYTES, FILE_NAME, FORMAT_VERSION, RedbStorage};
+pub use self::journaled::JournaledStorage;
+pub use self::redb::{CACHE_BYTES, FILE_NAME, FORMAT_VERSION, JOURNAL_NAME, RedbStorage};
 pub use self::secrets::{
     ADMIN_TOKEN_FILE, NODE_KEY_FILE, SecretError, admin_token, node_key, read_admin_token, write_private,
 };

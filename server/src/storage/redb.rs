@@ -1,9 +1,10 @@
-//! [`Storage`] on redb, one file in the data folder.
+//! [`Storage`] on redb, one file in the data folder: the tree behind the journal.
 //!
 //! One-phase commits: one sync a transaction, and a checksum over the tree tells a torn commit from a whole one at the
 //! next open. A crash in redb's first create leaves a file that does not open, so the file is made under another name,
 //! synced and renamed.
 
+use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write as _};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -13,16 +14,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use bytes::Bytes;
-use redb::{Builder, Database, ReadableDatabase, StorageBackend, TableDefinition, TableError};
+use redb::{Builder, Database, ReadableDatabase, StorageBackend, TableDefinition, TableError, WriteTransaction};
 use rustix::fs::FallocateFlags;
 
 use super::backend::{DataFile, Fault, Watched, copy, is_no_space};
+use super::journal::JournalKey;
 use super::{Query, Scan, Storage, StorageError, Table, Write};
 
 /// The data file's name in the data folder.
 pub const FILE_NAME: &str = "knot.redb";
-/// The format that this version writes.
-pub const FORMAT_VERSION: u32 = 1;
+/// The journal's name beside it.
+pub const JOURNAL_NAME: &str = "knot.journal";
+/// The format that this version writes. 1 had no journal.
+pub const FORMAT_VERSION: u32 = 2;
+/// The oldest format that this version reads; it becomes the newest when it is opened.
+const FORMAT_VERSION_MIN: u32 = 1;
 /// Memory that redb may use for pages. The kernel's page cache stands behind it, and the whole process is to stay under
 /// 100 MB with 100,000 documents.
 pub const CACHE_BYTES: usize = 8 << 20;
@@ -39,10 +45,16 @@ const ATTEMPTS_MAX: usize = 4;
 
 const FORMAT: TableDefinition<'_, &str, u32> = TableDefinition::new("format");
 const FORMAT_KEY: &str = "version";
+/// What ties the journal to this file.
+const JOURNAL: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("journal");
+/// The key of the journal's checksums.
+const JOURNAL_KEY: &str = "key";
+/// The last generation of the journal that is in this file, 8 bytes, little-endian.
+const JOURNAL_APPLIED: &str = "applied";
 
 type Bin = TableDefinition<'static, &'static [u8], &'static [u8]>;
 
-/// The store of a server.
+/// A store that is one redb file.
 #[derive(Debug)]
 pub struct RedbStorage {
     backend: Watched,
@@ -90,7 +102,63 @@ impl RedbStorage {
         })
     }
 
-    fn check(&self) -> Result<(), StorageError> {
+    /// Opens the file of the journal, beside the data.
+    pub(super) fn journal_file(&self) -> Result<Watched, StorageError> {
+        let path = self.folder.as_ref().map(|folder| folder.path.join(JOURNAL_NAME)).unwrap_or_default();
+        let mut options = OpenOptions::new();
+        let opened = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let file = opened.and_then(|file| self.folder.as_ref().map_or(Ok(()), Folder::sync).map(|()| file));
+        let file = file.map_err(|error| no_space_or(error, |source| StorageError::Unavailable { path, source }))?;
+        Ok(Watched::new(Arc::new(DataFile(file))))
+    }
+
+    /// The key of the journal that belongs to this file, and the last of its generations that is in here.
+    pub(super) fn journal_state(&self) -> Result<(JournalKey, u64), StorageError> {
+        self.with(|database| {
+            let table = database.begin_read()?.open_table(JOURNAL)?;
+            let key = table.get(JOURNAL_KEY)?.and_then(|key| key.value().try_into().ok()).unwrap_or_default();
+            let applied = table.get(JOURNAL_APPLIED)?.and_then(|applied| applied.value().try_into().ok());
+            Ok((key, u64::from_le_bytes(applied.unwrap_or_default())))
+        })
+    }
+
+    /// Makes `writes`, and that the journal's `generation` is in here now, durable in one transaction.
+    pub(super) fn apply(
+        &self,
+        writes: &BTreeMap<(Table, Bytes), Option<Bytes>>,
+        generation: u64,
+    ) -> Result<(), StorageError> {
+        let of_table = |table: Table| {
+            let of_table = writes.iter().filter(move |((of, _), _)| *of == table);
+            of_table.map(|((_, key), value)| (key, value.as_ref()))
+        };
+        self.transact(|transaction| {
+            for table in Table::ALL {
+                write_all(transaction, table, of_table(table))?;
+            }
+            transaction.open_table(JOURNAL)?.insert(JOURNAL_APPLIED, &generation.to_le_bytes()[..])?;
+            Ok(())
+        })
+    }
+
+    fn transact(&self, work: impl Fn(&WriteTransaction) -> Result<(), redb::Error>) -> Result<(), StorageError> {
+        self.check()?;
+        if !self.has_space() {
+            return Err(StorageError::Full);
+        }
+        self.with(|database| {
+            let transaction = database.begin_write()?;
+            work(&transaction)?;
+            Ok(transaction.commit()?)
+        })
+    }
+
+    /// Takes note of a failure beside this file, after which it must not go on either.
+    pub(super) fn give_up(&self, error: StorageError) -> StorageError {
+        if let StorageError::Failed(error) = error { self.fail(error) } else { error }
+    }
+
+    pub(super) fn check(&self) -> Result<(), StorageError> {
         if let Some(error) = self.failed.get() {
             return Err(StorageError::Failed(copy(error)));
         }
@@ -172,27 +240,12 @@ impl RedbStorage {
 
 impl Storage for RedbStorage {
     fn commit(&self, batches: &[&[Write]]) -> Result<(), StorageError> {
-        self.check()?;
-        if !self.has_space() {
-            return Err(StorageError::Full);
-        }
-        self.with(|database| {
-            let transaction = database.begin_write()?;
-            for table in Table::ALL {
-                let mut writes =
-                    batches.iter().flat_map(|batch| batch.iter()).filter(|write| write.table == table).peekable();
-                if writes.peek().is_none() {
-                    continue;
-                }
-                let mut open = transaction.open_table(definition(table))?;
-                for write in writes {
-                    match &write.value {
-                        Some(value) => open.insert(&*write.key, &**value)?,
-                        None => open.remove(&*write.key)?,
-                    };
-                }
-            }
-            Ok(transaction.commit()?)
+        let of_table = |table: Table| {
+            let writes = batches.iter().flat_map(|batch| batch.iter()).filter(move |write| write.table == table);
+            writes.map(|write| (&write.key, write.value.as_ref()))
+        };
+        self.transact(|transaction| {
+            Table::ALL.into_iter().try_for_each(|table| write_all(transaction, table, of_table(table)))
         })
     }
 
@@ -358,8 +411,13 @@ impl Folder {
         }
         made.sync_data()
             .and_then(|()| fs::rename(&new_path, path))
-            .and_then(|()| File::open(&self.path)?.sync_all())
+            .and_then(|()| self.sync())
             .map_err(StorageError::Failed)
+    }
+
+    /// Makes durable which files are in it.
+    fn sync(&self) -> io::Result<()> {
+        File::open(&self.path)?.sync_all()
     }
 
     /// Tries to claim a little space. A file system that cannot say is taken to have some.
@@ -378,13 +436,13 @@ fn open_database(backend: &Watched) -> Result<Database, StorageError> {
     let opened = catch_unwind(AssertUnwindSafe(|| {
         let database = Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(backend.clone())?;
         let found = read_format(&database)?;
-        if found.is_none() {
+        if found.is_none_or(|found| (FORMAT_VERSION_MIN..FORMAT_VERSION).contains(&found)) {
             write_format(&database)?;
         }
         Ok::<_, redb::Error>((database, found.unwrap_or(FORMAT_VERSION)))
     }));
     match opened {
-        Ok(Ok((database, FORMAT_VERSION))) => Ok(database),
+        Ok(Ok((database, FORMAT_VERSION_MIN..=FORMAT_VERSION))) => Ok(database),
         Ok(Ok((_, found))) => Err(StorageError::Version { found, known: FORMAT_VERSION }),
         Ok(Err(error)) => Err(match backend.take_fault() {
             Some(Fault::Full) => StorageError::Full,
@@ -393,6 +451,26 @@ fn open_database(backend: &Watched) -> Result<Database, StorageError> {
         }),
         Err(_) => Err(StorageError::Corrupt("redb cannot make sense of the file".to_owned())),
     }
+}
+
+/// Applies writes to one table, in their order.
+fn write_all<'a>(
+    transaction: &WriteTransaction,
+    table: Table,
+    writes: impl Iterator<Item = (&'a Bytes, Option<&'a Bytes>)>,
+) -> Result<(), redb::Error> {
+    let mut writes = writes.peekable();
+    if writes.peek().is_none() {
+        return Ok(());
+    }
+    let mut open = transaction.open_table(definition(table))?;
+    for (key, value) in writes {
+        match value {
+            Some(value) => open.insert(&**key, &**value)?,
+            None => open.remove(&**key)?,
+        };
+    }
+    Ok(())
 }
 
 fn read_format(database: &Database) -> Result<Option<u32>, redb::Error> {
@@ -409,6 +487,9 @@ fn write_format(database: &Database) -> Result<(), redb::Error> {
     for table in Table::ALL {
         transaction.open_table(definition(table))?;
     }
+    let mut key: JournalKey = Default::default();
+    getrandom::fill(&mut key).map_err(|error| io::Error::other(error.to_string()))?;
+    transaction.open_table(JOURNAL)?.insert(JOURNAL_KEY, &key[..])?;
     Ok(transaction.commit()?)
 }
 

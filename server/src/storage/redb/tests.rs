@@ -1,23 +1,12 @@
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
-use std::sync::Mutex;
 
-use redb::backends::InMemoryBackend;
-use rustix::io::Errno;
-
+use super::super::testing::{Disk, all, put, read, remove};
 use super::*;
 
 /// A store of format 1 as knot 0.1.0 wrote it, compressed with LZ4 because redb's smallest file is mostly zeros. It holds
 /// [`fixture_writes`]. A later format must go on reading it.
 const FIXTURE_V1: &[u8] = include_bytes!("../../../fixtures/format-1.redb.lz4");
-
-fn put(table: Table, key: &str, value: &str) -> Write {
-    Write { table, key: Bytes::copy_from_slice(key.as_bytes()), value: Some(Bytes::copy_from_slice(value.as_bytes())) }
-}
-
-fn remove(table: Table, key: &str) -> Write {
-    Write { table, key: Bytes::copy_from_slice(key.as_bytes()), value: None }
-}
 
 fn fixture_writes() -> Vec<Write> {
     vec![
@@ -27,99 +16,6 @@ fn fixture_writes() -> Vec<Write> {
         put(Table::Changes, "a1", "first change"),
         put(Table::Changes, "a2", "second change"),
     ]
-}
-
-fn read(store: &impl Storage, table: Table, start: &str, end: &str, bytes_max: usize) -> (String, bool) {
-    let scan = store
-        .scan(&Query {
-            table,
-            start: Bytes::copy_from_slice(start.as_bytes()),
-            end: Bytes::copy_from_slice(end.as_bytes()),
-            bytes_max,
-        })
-        .expect("readable");
-    let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
-    let entries: Vec<_> = scan.entries.iter().map(|(k, v)| format!("{}={}", text(k), text(v))).collect();
-    (entries.join(" "), scan.complete)
-}
-
-fn all(store: &impl Storage, table: Table) -> String {
-    read(store, table, "", "", usize::MAX).0
-}
-
-/// A disk with a page cache, which can run out of space and fail its syncs.
-#[derive(Debug, Default)]
-struct Disk {
-    cache: InMemoryBackend,
-    state: Mutex<DiskState>,
-}
-
-#[derive(Debug, Default)]
-struct DiskState {
-    stable: Vec<u8>,
-    dirty: Vec<(u64, Vec<u8>)>,
-    full: bool,
-    syncs_fail: bool,
-    syncs: usize,
-}
-
-impl Disk {
-    fn set(&self, change: impl FnOnce(&mut DiskState)) {
-        change(&mut self.state.lock().expect("unpoisoned"));
-    }
-
-    fn no_space(&self) -> io::Result<()> {
-        let full = self.state.lock().expect("unpoisoned").full;
-        if full { Err(Errno::NOSPC.into()) } else { Ok(()) }
-    }
-
-    /// The disk as a power cut would leave it.
-    fn after_power_cut(&self) -> Arc<Self> {
-        let stable = self.state.lock().expect("unpoisoned").stable.clone();
-        let disk = Self::default();
-        disk.cache.set_len(stable.len() as u64).expect("memory");
-        disk.cache.write(0, &stable).expect("memory");
-        disk.set(|state| state.stable = stable);
-        Arc::new(disk)
-    }
-}
-
-impl StorageBackend for Disk {
-    fn len(&self) -> io::Result<u64> {
-        self.cache.len()
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.cache.read(offset, out)
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.no_space()?;
-        self.cache.set_len(len)?;
-        self.set(|state| state.stable.resize(usize::try_from(len).expect("it fits"), 0));
-        Ok(())
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        let mut state = self.state.lock().expect("unpoisoned");
-        state.syncs += 1;
-        let dirty = std::mem::take(&mut state.dirty);
-        if state.syncs_fail {
-            return Err(Errno::IO.into());
-        }
-        for (offset, data) in dirty {
-            let start = usize::try_from(offset).expect("it fits");
-            state.stable[start..start + data.len()].copy_from_slice(&data);
-        }
-        Ok(())
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.no_space()?;
-        self.cache.write(offset, data)?;
-        self.set(|state| state.dirty.push((offset, data.to_vec())));
-        Ok(())
-    }
 }
 
 fn on_disk(disk: &Arc<Disk>) -> RedbStorage {
@@ -147,10 +43,10 @@ fn batches_apply_in_order_and_ranges_read_in_key_order() {
 fn a_commit_is_one_sync_and_survives_a_power_cut() {
     let disk = Arc::<Disk>::default();
     let store = on_disk(&disk);
-    let before = disk.state.lock().expect("unpoisoned").syncs;
+    let before = disk.syncs();
     let batch = [put(Table::Meta, "a", "1"), put(Table::Documents, "d", "1")];
     store.commit(&[&batch, &batch, &batch]).expect("committed");
-    assert_eq!(disk.state.lock().expect("unpoisoned").syncs - before, 1);
+    assert_eq!(disk.syncs() - before, 1);
     assert_eq!(all(&on_disk(&disk.after_power_cut()), Table::Documents), "d=1");
 }
 
@@ -196,12 +92,7 @@ fn rewriting_brings_to_the_disk_what_only_the_page_cache_holds() {
     assert!(restarted.was_unclean());
     let seen = all(&restarted, Table::Meta);
     restarted.rewrite_tail().expect("rewritten");
-    let cached = |disk: &Disk| {
-        let mut bytes = vec![0; usize::try_from(disk.cache.len().expect("memory")).expect("it fits")];
-        disk.cache.read(0, &mut bytes).expect("memory");
-        bytes
-    };
-    assert!(cached(&disk) == disk.state.lock().expect("unpoisoned").stable, "the cache still lies");
+    assert!(disk.is_stable(), "the cache still lies");
     assert_eq!(all(&on_disk(&disk.after_power_cut()), Table::Meta), seen);
 }
 
@@ -282,6 +173,10 @@ fn a_store_of_an_older_version_is_read() {
     let file = lz4_flex::decompress_size_prepended(FIXTURE_V1).expect("the fixture is whole");
     fs::write(dir.path().join(FILE_NAME), file).expect("written");
     let store = RedbStorage::open(dir.path()).expect("opened");
+    assert_eq!(
+        read_format(store.database.read().expect("unpoisoned").as_ref().expect("open")).expect("readable"),
+        Some(FORMAT_VERSION)
+    );
     for table in Table::ALL {
         let expected: Vec<_> = fixture_writes()
             .iter()

@@ -1,0 +1,356 @@
+//! [`Storage`] with a journal in front of the tree: a commit is one write and one sync, and the tree follows behind.
+//!
+//! What is in the journal only is kept in memory too, and laid over the tree when something is read. A thread brings a
+//! full half of the journal into the tree in one transaction. Bulk goes to the tree at once: a journal would only write
+//! it twice.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::ops::Bound;
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::thread::JoinHandle;
+
+use bytes::Bytes;
+use redb::StorageBackend;
+
+use super::backend::Watched;
+use super::journal::{JOURNAL_BYTES, Journal, payload_bytes};
+use super::redb::RedbStorage;
+use super::{Query, Scan, Storage, StorageError, Table, Write};
+
+/// Bytes of writes after which the journal's half is turned over, if the other is free by then.
+const TURN_BYTES: usize = 512 << 10;
+/// A commit of at least this many bytes goes to the tree at once.
+const BULK_BYTES: usize = 256 << 10;
+
+/// Writes by key, the last of each; none removes.
+type Writes = BTreeMap<(Table, Bytes), Option<Bytes>>;
+
+/// The store of a server.
+#[derive(Debug)]
+pub struct JournaledStorage {
+    shared: Arc<Shared>,
+    journal: Mutex<Journal>,
+    follower: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    tree: RedbStorage,
+    overlay: RwLock<Overlay>,
+    work: Mutex<Work>,
+    changed: Condvar,
+}
+
+/// What the journal holds and the tree may not.
+#[derive(Debug, Default)]
+struct Overlay {
+    /// Of the half that takes records.
+    active: Writes,
+    /// Their bytes, counted again for each write of a key.
+    active_bytes: usize,
+    /// Of the other half, on their way into the tree.
+    leaving: Arc<Writes>,
+}
+
+/// What the thread that follows with the tree has to do.
+#[derive(Debug)]
+struct Work {
+    /// The generation that the tree has all of once `leaving` is in it.
+    generation: u64,
+    state: State,
+    stop: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Nothing leaves the journal.
+    Idle,
+    /// Waiting for a first commit or another try: what was left by another run, or found no space.
+    Held,
+    /// The thread is to do it, or does.
+    Busy,
+    /// The tree failed; the journal has what it lacks.
+    Failed,
+}
+
+impl JournaledStorage {
+    /// Opens the store in `data_dir`, making it where it is missing, and holds the folder's lock until dropped.
+    ///
+    /// # Errors
+    /// When another process has the folder, the disk is full or failing, or what is stored is damaged or too new.
+    pub fn open(data_dir: &Path) -> Result<Self, StorageError> {
+        let tree = RedbStorage::open(data_dir)?;
+        let journal = tree.journal_file()?;
+        Self::start(tree, journal)
+    }
+
+    /// Opens the store on disks of the caller's, such as ones that a simulator can cut.
+    ///
+    /// # Errors
+    /// As for [`JournaledStorage::open`].
+    pub fn on_backends(
+        tree: Arc<dyn StorageBackend>,
+        journal: Arc<dyn StorageBackend>,
+        unclean: bool,
+    ) -> Result<Self, StorageError> {
+        Self::start(RedbStorage::on_backend(tree, unclean)?, Watched::new(journal))
+    }
+
+    fn start(tree: RedbStorage, journal: Watched) -> Result<Self, StorageError> {
+        let (key, applied) = tree.journal_state()?;
+        let (journal, left) = Journal::open(journal, key, applied)?;
+        let state = if left.is_empty() { State::Idle } else { State::Held };
+        let mut overlay = Overlay::default();
+        overlay.add(left);
+        overlay.leave();
+        let shared = Arc::new(Shared {
+            tree,
+            overlay: RwLock::new(overlay),
+            work: Mutex::new(Work { generation: journal.generation(), state, stop: false }),
+            changed: Condvar::new(),
+        });
+        let following = shared.clone();
+        let thread = std::thread::Builder::new().name("checkpoints".to_owned());
+        let follower = thread.spawn(move || following.follow()).map_err(StorageError::Failed)?;
+        Ok(Self { shared, journal: Mutex::new(journal), follower: Some(follower) })
+    }
+
+    fn journal(&self) -> MutexGuard<'_, Journal> {
+        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has what is in the journal's half brought into the tree, and goes on in the other. Waits until that is free.
+    fn turn(&self, journal: &mut Journal) -> Result<(), StorageError> {
+        self.shared.settle()?;
+        let mut overlay = self.shared.overlay.write().unwrap_or_else(PoisonError::into_inner);
+        if !overlay.active.is_empty() {
+            overlay.leave();
+            drop(overlay);
+            self.shared.begin(journal.generation());
+        }
+        journal.turn();
+        Ok(())
+    }
+
+    /// Brings everything into the tree.
+    fn drain(&self, journal: &mut Journal) -> Result<(), StorageError> {
+        self.shared.settle()?;
+        if !self.shared.read_overlay().active.is_empty() {
+            self.turn(journal)?;
+            self.shared.settle()?;
+        }
+        Ok(())
+    }
+}
+
+impl Storage for JournaledStorage {
+    fn commit(&self, batches: &[&[Write]]) -> Result<(), StorageError> {
+        let mut journal = self.journal();
+        self.shared.tree.check()?;
+        self.shared.resume()?;
+        let bytes = payload_bytes(batches);
+        if bytes >= BULK_BYTES {
+            self.drain(&mut journal)?;
+            return self.shared.tree.commit(batches);
+        }
+        let due = self.shared.read_overlay().active_bytes >= TURN_BYTES && self.shared.is_idle();
+        if due || !journal.has_room(bytes) {
+            self.turn(&mut journal)?;
+        }
+        if let Err(error) = journal.append(batches) {
+            return Err(self.shared.tree.give_up(error));
+        }
+        let mut overlay = self.shared.overlay.write().unwrap_or_else(PoisonError::into_inner);
+        overlay.add(batches.iter().flat_map(|batch| batch.iter().cloned()));
+        Ok(())
+    }
+
+    fn scan(&self, query: &Query) -> Result<Scan, StorageError> {
+        // Held throughout: what is read of the tree is as it was before or after the overlay's writes, and reads alike.
+        let overlay = self.shared.read_overlay();
+        let recent = overlay.range(query);
+        if recent.is_empty() { self.shared.tree.scan(query) } else { laid_over(&self.shared.tree, recent, query) }
+    }
+
+    fn was_unclean(&self) -> bool {
+        self.shared.tree.was_unclean()
+    }
+
+    fn rewrite_tail(&self) -> Result<(), StorageError> {
+        self.journal().rewrite().map_err(|error| self.shared.tree.give_up(error))?;
+        self.shared.tree.rewrite_tail()
+    }
+
+    fn close(&self) -> Result<(), StorageError> {
+        self.shared.tree.check()?;
+        match self.shared.resume().and_then(|()| self.drain(&mut self.journal())) {
+            // The journal keeps what does not fit into the tree.
+            Ok(()) | Err(StorageError::Full) => self.shared.tree.close(),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn size_bytes(&self) -> u64 {
+        self.shared.tree.size_bytes() + JOURNAL_BYTES as u64
+    }
+}
+
+impl Drop for JournaledStorage {
+    fn drop(&mut self) {
+        self.shared.work().stop = true;
+        self.shared.changed.notify_all();
+        if let Some(follower) = self.follower.take()
+            && follower.join().is_err()
+        {
+            tracing::error!("the thread that writes checkpoints panicked");
+        }
+    }
+}
+
+impl Shared {
+    fn work(&self) -> MutexGuard<'_, Work> {
+        self.work.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read_overlay(&self) -> std::sync::RwLockReadGuard<'_, Overlay> {
+        self.overlay.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_idle(&self) -> bool {
+        self.work().state == State::Idle
+    }
+
+    /// Lets the thread begin with what leaves the journal.
+    fn begin(&self, generation: u64) {
+        let mut work = self.work();
+        (work.generation, work.state) = (generation, State::Busy);
+        self.changed.notify_all();
+    }
+
+    /// Goes on with what has waited for a commit. What found no space before is tried again, and nothing is taken
+    /// before it succeeds.
+    fn resume(&self) -> Result<(), StorageError> {
+        let mut work = self.work();
+        if work.state != State::Held {
+            return Ok(());
+        }
+        work.state = State::Busy;
+        drop(work);
+        self.changed.notify_all();
+        self.settle()
+    }
+
+    /// Waits until the tree has caught up with what leaves the journal.
+    fn settle(&self) -> Result<(), StorageError> {
+        let mut work = self.work();
+        while work.state == State::Busy && !work.stop {
+            work = self.changed.wait(work).unwrap_or_else(PoisonError::into_inner);
+        }
+        match work.state {
+            State::Idle => Ok(()),
+            State::Held => Err(StorageError::Full),
+            State::Busy | State::Failed => self.tree.check().and(Err(StorageError::Closed)),
+        }
+    }
+
+    /// The thread: brings what leaves the journal into the tree, each time there is something.
+    fn follow(&self) {
+        let mut work = self.work();
+        loop {
+            while work.state != State::Busy && !work.stop {
+                work = self.changed.wait(work).unwrap_or_else(PoisonError::into_inner);
+            }
+            if work.stop {
+                return;
+            }
+            let generation = work.generation;
+            drop(work);
+            let leaving = self.read_overlay().leaving.clone();
+            let state = match self.tree.apply(&leaving, generation) {
+                Ok(()) => {
+                    self.overlay.write().unwrap_or_else(PoisonError::into_inner).leaving = Arc::default();
+                    State::Idle
+                }
+                Err(StorageError::Full) => State::Held,
+                Err(error) => {
+                    tracing::error!(%error, "cannot bring the journal into the data file");
+                    self.tree.give_up(StorageError::Failed(io::Error::other(error.to_string())));
+                    State::Failed
+                }
+            };
+            work = self.work();
+            work.state = state;
+            self.changed.notify_all();
+        }
+    }
+}
+
+impl Overlay {
+    fn add(&mut self, writes: impl IntoIterator<Item = Write>) {
+        for Write { table, key, value } in writes {
+            self.active_bytes += key.len() + value.as_ref().map_or(0, Bytes::len);
+            self.active.insert((table, key), value);
+        }
+    }
+
+    fn leave(&mut self) {
+        self.leaving = Arc::new(std::mem::take(&mut self.active));
+        self.active_bytes = 0;
+    }
+
+    /// What a query would find here, by key.
+    fn range(&self, query: &Query) -> BTreeMap<Bytes, Option<Bytes>> {
+        let start = Bound::Included((query.table, query.start.clone()));
+        let in_range = |key: &Bytes| query.end.is_empty() || key < &query.end;
+        let mut found = BTreeMap::new();
+        for writes in [&*self.leaving, &self.active] {
+            let range = writes.range((start.clone(), Bound::Unbounded));
+            let range = range.take_while(|((table, key), _)| *table == query.table && in_range(key));
+            found.extend(range.map(|((_, key), value)| (key.clone(), value.clone())));
+        }
+        found
+    }
+}
+
+/// What a query finds in the tree with `recent` over it.
+fn laid_over(
+    tree: &RedbStorage,
+    mut recent: BTreeMap<Bytes, Option<Bytes>>,
+    query: &Query,
+) -> Result<Scan, StorageError> {
+    let mut found = Scan::default();
+    let mut bytes = 0;
+    let mut rest = query.clone();
+    loop {
+        let scan = tree.scan(&rest)?;
+        let read_to = if scan.complete { None } else { scan.entries.last().map(|(key, _)| key.clone()) };
+        let later = read_to.as_ref().map_or_else(BTreeMap::new, |last| recent.split_off(&after(last)));
+        let mut entries: BTreeMap<Bytes, Option<Bytes>> =
+            scan.entries.into_iter().map(|(key, value)| (key, Some(value))).collect();
+        entries.extend(std::mem::replace(&mut recent, later));
+        for (key, value) in entries {
+            let Some(value) = value else { continue };
+            if bytes >= query.bytes_max && !found.entries.is_empty() {
+                return Ok(found);
+            }
+            bytes += key.len() + value.len();
+            found.entries.push((key, value));
+        }
+        match read_to {
+            Some(last) => rest.start = after(&last),
+            None => break,
+        }
+    }
+    found.complete = true;
+    Ok(found)
+}
+
+/// The least key above `key`.
+fn after(key: &Bytes) -> Bytes {
+    [key, &[0][..]].concat().into()
+}
+
+#[cfg(test)]
+mod tests;

@@ -105,6 +105,11 @@ impl Journal {
         self.generation
     }
 
+    /// The generation and number of the next record.
+    pub(super) fn place(&self) -> (u64, u32) {
+        (self.generation, self.number)
+    }
+
     /// Goes on in the other half, whose records must all be in the tree.
     pub(super) fn turn(&mut self) {
         self.generation += 1;

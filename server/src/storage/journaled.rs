@@ -4,12 +4,14 @@
 //! full half of the journal into the tree in one transaction. Bulk goes to the tree at once: a journal would only write
 //! it twice.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::Bound;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use bytes::Bytes;
 use redb::StorageBackend;
@@ -21,6 +23,9 @@ use super::{Query, Scan, Storage, StorageError, Table, Write};
 
 /// Bytes of writes after which the journal's half is turned over, if the other is free by then.
 const TURN_BYTES: usize = 512 << 10;
+/// How long nothing may be committed before the half is turned over, however little is in it: whoever copies the data
+/// file, or reads much, is better off without a journal to lay over it.
+const QUIET: Duration = Duration::from_secs(1);
 /// A commit of at least this many bytes goes to the tree at once.
 const BULK_BYTES: usize = 256 << 10;
 
@@ -31,13 +36,14 @@ type Writes = BTreeMap<(Table, Bytes), Option<Bytes>>;
 #[derive(Debug)]
 pub struct JournaledStorage {
     shared: Arc<Shared>,
-    journal: Mutex<Journal>,
     follower: Option<JoinHandle<()>>,
 }
 
 #[derive(Debug)]
 struct Shared {
     tree: RedbStorage,
+    /// Locked before the others.
+    journal: Mutex<Journal>,
     overlay: RwLock<Overlay>,
     work: Mutex<Work>,
     changed: Condvar,
@@ -109,55 +115,29 @@ impl JournaledStorage {
             tree,
             overlay: RwLock::new(overlay),
             work: Mutex::new(Work { generation: journal.generation(), state, stop: false }),
+            journal: Mutex::new(journal),
             changed: Condvar::new(),
         });
         let following = shared.clone();
         let thread = std::thread::Builder::new().name("checkpoints".to_owned());
         let follower = thread.spawn(move || following.follow()).map_err(StorageError::Failed)?;
-        Ok(Self { shared, journal: Mutex::new(journal), follower: Some(follower) })
-    }
-
-    fn journal(&self) -> MutexGuard<'_, Journal> {
-        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Has what is in the journal's half brought into the tree, and goes on in the other. Waits until that is free.
-    fn turn(&self, journal: &mut Journal) -> Result<(), StorageError> {
-        self.shared.settle()?;
-        let mut overlay = self.shared.overlay.write().unwrap_or_else(PoisonError::into_inner);
-        if !overlay.active.is_empty() {
-            overlay.leave();
-            drop(overlay);
-            self.shared.begin(journal.generation());
-        }
-        journal.turn();
-        Ok(())
-    }
-
-    /// Brings everything into the tree.
-    fn drain(&self, journal: &mut Journal) -> Result<(), StorageError> {
-        self.shared.settle()?;
-        if !self.shared.read_overlay().active.is_empty() {
-            self.turn(journal)?;
-            self.shared.settle()?;
-        }
-        Ok(())
+        Ok(Self { shared, follower: Some(follower) })
     }
 }
 
 impl Storage for JournaledStorage {
     fn commit(&self, batches: &[&[Write]]) -> Result<(), StorageError> {
-        let mut journal = self.journal();
+        let mut journal = self.shared.journal();
         self.shared.tree.check()?;
         self.shared.resume()?;
         let bytes = payload_bytes(batches);
         if bytes >= BULK_BYTES {
-            self.drain(&mut journal)?;
+            self.shared.drain(&mut journal)?;
             return self.shared.tree.commit(batches);
         }
         let due = self.shared.read_overlay().active_bytes >= TURN_BYTES && self.shared.is_idle();
         if due || !journal.has_room(bytes) {
-            self.turn(&mut journal)?;
+            self.shared.turn(&mut journal)?;
         }
         if let Err(error) = journal.append(batches) {
             return Err(self.shared.tree.give_up(error));
@@ -179,13 +159,13 @@ impl Storage for JournaledStorage {
     }
 
     fn rewrite_tail(&self) -> Result<(), StorageError> {
-        self.journal().rewrite().map_err(|error| self.shared.tree.give_up(error))?;
+        self.shared.journal().rewrite().map_err(|error| self.shared.tree.give_up(error))?;
         self.shared.tree.rewrite_tail()
     }
 
     fn close(&self) -> Result<(), StorageError> {
         self.shared.tree.check()?;
-        match self.shared.resume().and_then(|()| self.drain(&mut self.journal())) {
+        match self.shared.resume().and_then(|()| self.shared.drain(&mut self.shared.journal())) {
             // The journal keeps what does not fit into the tree.
             Ok(()) | Err(StorageError::Full) => self.shared.tree.close(),
             Err(error) => Err(error),
@@ -212,6 +192,33 @@ impl Drop for JournaledStorage {
 impl Shared {
     fn work(&self) -> MutexGuard<'_, Work> {
         self.work.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn journal(&self) -> MutexGuard<'_, Journal> {
+        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has what is in the journal's half brought into the tree, and goes on in the other. Waits until that is free.
+    fn turn(&self, journal: &mut Journal) -> Result<(), StorageError> {
+        self.settle()?;
+        let mut overlay = self.overlay.write().unwrap_or_else(PoisonError::into_inner);
+        if !overlay.active.is_empty() {
+            overlay.leave();
+            drop(overlay);
+            self.begin(journal.generation());
+        }
+        journal.turn();
+        Ok(())
+    }
+
+    /// Brings everything into the tree.
+    fn drain(&self, journal: &mut Journal) -> Result<(), StorageError> {
+        self.settle()?;
+        if !self.read_overlay().active.is_empty() {
+            self.turn(journal)?;
+            self.settle()?;
+        }
+        Ok(())
     }
 
     fn read_overlay(&self) -> std::sync::RwLockReadGuard<'_, Overlay> {
@@ -258,9 +265,16 @@ impl Shared {
     /// The thread: brings what leaves the journal into the tree, each time there is something.
     fn follow(&self) {
         let mut work = self.work();
+        let mut place = (0, 0);
         loop {
             while work.state != State::Busy && !work.stop {
-                work = self.changed.wait(work).unwrap_or_else(PoisonError::into_inner);
+                let waited = self.changed.wait_timeout(work, QUIET).unwrap_or_else(PoisonError::into_inner);
+                work = waited.0;
+                if waited.1.timed_out() && work.state == State::Idle {
+                    drop(work);
+                    self.turn_if_still_at(&mut place);
+                    work = self.work();
+                }
             }
             if work.stop {
                 return;
@@ -287,6 +301,19 @@ impl Shared {
     }
 }
 
+impl Shared {
+    /// Turns the half over when no record has come since it was at `place`.
+    fn turn_if_still_at(&self, place: &mut (u64, u32)) {
+        // Whoever holds the journal commits.
+        let Ok(mut journal) = self.journal.try_lock() else { return };
+        let now = journal.place();
+        if std::mem::replace(place, now) == now && !self.read_overlay().active.is_empty() {
+            // Nothing leaves the journal now, so this does not wait, and cannot fail.
+            let _ = self.turn(&mut journal);
+        }
+    }
+}
+
 impl Overlay {
     fn add(&mut self, writes: impl IntoIterator<Item = Write>) {
         for Write { table, key, value } in writes {
@@ -300,48 +327,58 @@ impl Overlay {
         self.active_bytes = 0;
     }
 
-    /// What a query would find here, by key.
-    fn range(&self, query: &Query) -> BTreeMap<Bytes, Option<Bytes>> {
+    /// What a query would find here, in key order.
+    fn range(&self, query: &Query) -> Vec<(Bytes, Option<Bytes>)> {
         let start = Bound::Included((query.table, query.start.clone()));
         let in_range = |key: &Bytes| query.end.is_empty() || key < &query.end;
-        let mut found = BTreeMap::new();
-        for writes in [&*self.leaving, &self.active] {
+        let of = |writes: &Writes| {
             let range = writes.range((start.clone(), Bound::Unbounded));
             let range = range.take_while(|((table, key), _)| *table == query.table && in_range(key));
-            found.extend(range.map(|((_, key), value)| (key.clone(), value.clone())));
+            range.map(|((_, key), value)| (key.clone(), value.clone())).collect::<Vec<_>>()
+        };
+        let mut found = of(&self.active);
+        let newer = found.len();
+        found.extend(of(&self.leaving));
+        if newer > 0 && newer < found.len() {
+            // Stable: of two writes of one key the newer stays in front, and stays.
+            found.sort_by(|(one, _), (other, _)| one.cmp(other));
+            found.dedup_by(|(later, _), (earlier, _)| later == earlier);
         }
         found
     }
 }
 
-/// What a query finds in the tree with `recent` over it.
-fn laid_over(
-    tree: &RedbStorage,
-    mut recent: BTreeMap<Bytes, Option<Bytes>>,
-    query: &Query,
-) -> Result<Scan, StorageError> {
+/// What a query finds in the tree with `recent` over it, which is in key order.
+fn laid_over(tree: &RedbStorage, recent: Vec<(Bytes, Option<Bytes>)>, query: &Query) -> Result<Scan, StorageError> {
     let mut found = Scan::default();
     let mut bytes = 0;
     let mut rest = query.clone();
+    let mut recent = recent.into_iter().peekable();
     loop {
         let scan = tree.scan(&rest)?;
-        let read_to = if scan.complete { None } else { scan.entries.last().map(|(key, _)| key.clone()) };
-        let later = read_to.as_ref().map_or_else(BTreeMap::new, |last| recent.split_off(&after(last)));
-        let mut entries: BTreeMap<Bytes, Option<Bytes>> =
-            scan.entries.into_iter().map(|(key, value)| (key, Some(value))).collect();
-        entries.extend(std::mem::replace(&mut recent, later));
-        for (key, value) in entries {
-            let Some(value) = value else { continue };
+        let last = if scan.complete { None } else { scan.entries.last().map(|(key, _)| key.clone()) };
+        let mut stored = scan.entries.into_iter().peekable();
+        loop {
+            let order = match (stored.peek(), recent.peek()) {
+                (Some((stored, _)), Some((recent, _))) => stored.cmp(recent),
+                (Some(_), None) => Ordering::Less,
+                (None, Some((recent, _))) if last.as_ref().is_none_or(|last| recent <= last) => Ordering::Greater,
+                (None, _) => break,
+            };
+            let covered = if order.is_gt() { None } else { stored.next() };
+            let next = if order.is_lt() { covered.map(|(key, value)| (key, Some(value))) } else { recent.next() };
+            let Some((key, Some(value))) = next else { continue };
             if bytes >= query.bytes_max && !found.entries.is_empty() {
                 return Ok(found);
             }
             bytes += key.len() + value.len();
             found.entries.push((key, value));
         }
-        match read_to {
-            Some(last) => rest.start = after(&last),
-            None => break,
+        let Some(last) = last else { break };
+        if bytes >= query.bytes_max && !found.entries.is_empty() {
+            return Ok(found);
         }
+        rest.start = after(&last);
     }
     found.complete = true;
     Ok(found)

@@ -8,6 +8,7 @@
 mod chunk;
 mod encode;
 mod read;
+mod sha256;
 mod trial;
 mod write;
 
@@ -51,7 +52,7 @@ pub struct AutomergeDocument {
 
 impl Document for AutomergeDocument {
     fn genesis_hash(id: &DocumentId) -> ChangeHash {
-        ChangeHash(genesis(id).hash().0)
+        genesis(id).1
     }
 
     fn header(bytes: &Bytes) -> Result<ChangeHeader, Malformed> {
@@ -171,9 +172,11 @@ impl AutomergeDocument {
 
 /// A document that has nothing but its genesis and the change that created it.
 fn first(id: &DocumentId, creation: Option<&Bytes>) -> Box<Automerge> {
-    let creation = creation.map(|chunk| Change::try_from(&chunk[..]).expect("what was encoded here is a change"));
+    let (genesis, _) = genesis(id);
+    let chunks = std::iter::once(&genesis[..]).chain(creation.map(|chunk| &chunk[..]));
+    let changes = chunks.map(|chunk| Change::try_from(chunk).expect("what was encoded here is a change"));
     let mut doc = Box::new(Automerge::new());
-    doc.apply_changes(std::iter::once(genesis(id)).chain(creation)).expect("they apply to an empty document");
+    doc.apply_changes(changes).expect("they apply to an empty document");
     doc
 }
 
@@ -251,8 +254,8 @@ fn target(edit: &Edit, base: impl FnOnce() -> Map<String, Value>) -> Result<Targ
 }
 
 /// The change that a document begins with: empty, without dependencies, at time 0, by an actor that is a hash of the
-/// document's id. Its bytes are put together here because that is cheaper than having Automerge make them.
-fn genesis(id: &DocumentId) -> Change {
+/// document's id. Returns its chunk and hash.
+fn genesis(id: &DocumentId) -> (Vec<u8>, ChangeHash) {
     const LAYOUT: &str = "knot 2026 automerge genesis, layout 1";
     const ACTOR_LEN: u8 = 16;
     let hash = blake3::derive_key(LAYOUT, id.to_string().as_bytes());
@@ -260,5 +263,5 @@ fn genesis(id: &DocumentId) -> Change {
     body.extend(hash.iter().take(ACTOR_LEN.into()));
     let (seq, start_op, time, message, other_actors, columns) = (1, 1, 0, 0, 0, 0);
     body.extend([seq, start_op, time, message, other_actors, columns]);
-    encode::seal(&body).1
+    encode::seal(&body)
 }

@@ -14,6 +14,7 @@ use super::chunk::{
     ACTION, CHUNK_CHANGE, INSERT, KEY_ACTOR, KEY_COUNTER, KEY_TEXT, MAGIC, OBJECT_ACTOR, OBJECT_COUNTER,
     PREDECESSOR_COUNT, VALUE, VALUE_META,
 };
+use super::sha256;
 use crate::documents::{Actor, Authored, CHANGE_BYTES_MAX, CHANGE_OPS_MAX, ChangeHeader, ChangeKind, EditRefused};
 use crate::identity::ChangeHash;
 use crate::time::Wall;
@@ -78,12 +79,12 @@ pub(super) fn creation(
         return Err(EditRefused::TooLarge);
     }
 
-    let (chunk, change) = seal(&body);
+    let (chunk, hash) = seal(&body);
     if chunk.len() > CHANGE_BYTES_MAX {
         return Err(EditRefused::TooLarge);
     }
     let header = ChangeHeader {
-        hash: ChangeHash(change.hash().0),
+        hash,
         deps: vec![genesis],
         actor: actor.clone(),
         seq: SEQ,
@@ -96,23 +97,22 @@ pub(super) fn creation(
     Ok(Authored { chunk: chunk.into(), header })
 }
 
-/// The change chunk with this body, as bytes and as Automerge reads it.
-///
-/// Automerge is asked because its hash is the change's name. That it reads every operation on the way is no loss: what it
-/// could not read must not leave.
-pub(super) fn seal(body: &[u8]) -> (Vec<u8>, Change) {
-    const CHECKSUM_AT: usize = MAGIC.len();
+/// The change chunk with this body, and its hash.
+pub(super) fn seal(body: &[u8]) -> (Vec<u8>, ChangeHash) {
+    const CHECKSUM_BYTES: usize = 4;
+    const HASHED_AT: usize = MAGIC.len() + CHECKSUM_BYTES;
     let mut chunk = Vec::with_capacity(FRAME_BYTES + body.len());
     chunk.extend(MAGIC);
-    chunk.extend([0; 4]);
+    chunk.extend([0; CHECKSUM_BYTES]);
     chunk.push(CHUNK_CHANGE);
     unsigned(&mut chunk, body.len() as u64);
-    chunk.extend(body);
-    let change = Change::try_from(&chunk[..]).expect("a change that was just encoded is well formed");
-    for (byte, hashed) in chunk.iter_mut().skip(CHECKSUM_AT).zip(change.hash().0).take(4) {
+    chunk.extend_from_slice(body);
+    let hash = sha256::digest(chunk.get(HASHED_AT..).unwrap_or_default());
+    for (byte, hashed) in chunk.iter_mut().skip(MAGIC.len()).zip(hash).take(CHECKSUM_BYTES) {
         *byte = hashed;
     }
-    (chunk, change)
+    debug_assert_eq!(Change::try_from(&chunk[..]).ok().map(|change| change.hash().0), Some(hash));
+    (chunk, ChangeHash(hash))
 }
 
 /// Operations in the order of their counters, the first of which is [`START_OP`].

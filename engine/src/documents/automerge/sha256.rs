@@ -74,6 +74,9 @@ fn compress(state: &mut [u32; 8], block: &[u8; BLOCK_BYTES]) {
 
 #[cfg(test)]
 mod tests {
+    use automerge::transaction::CommitOptions;
+    use automerge::{ActorId, Automerge, ReadDoc};
+
     use super::*;
 
     fn hex(message: &[u8]) -> String {
@@ -101,9 +104,9 @@ mod tests {
     fn every_length_of_the_last_block_is_hashed_as_automerge_hashes_it() {
         for length in 0..2 * BLOCK_BYTES {
             let message = "m".repeat(length);
-            let mut doc = automerge::Automerge::new();
-            doc.set_actor(automerge::ActorId::from(&[1; 24][..]));
-            let hash = doc.empty_commit(automerge::transaction::CommitOptions::default().with_message(message));
+            let mut doc = Automerge::new();
+            doc.set_actor(ActorId::from(&[1; 24][..]));
+            let hash = doc.empty_commit(CommitOptions::default().with_message(message));
             let change = doc.get_change_by_hash(&hash).expect("it was just committed");
             assert_eq!(digest(&change.raw_bytes()[8..]), hash.0, "{length}");
         }

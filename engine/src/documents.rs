@@ -103,6 +103,15 @@ pub struct ChangeHeader {
     pub refers_to: Vec<Actor>,
 }
 
+/// A change that was made here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Authored {
+    /// The change as it is stored and sent.
+    pub chunk: Bytes,
+    /// What [`Document::header`] reads from it.
+    pub header: ChangeHeader,
+}
+
 /// Why bytes are not a change that this engine could ever store. The same bytes get the same answer everywhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -270,13 +279,14 @@ pub trait Document: Sized + Send + std::fmt::Debug + 'static {
     ///
     /// # Errors
     /// When the edit cannot be made; the document is as before.
-    fn edit(&mut self, actor: &Actor, edit: &Edit, deleted: bool, wall: Wall) -> Result<Option<Bytes>, EditRefused>;
+    fn edit(&mut self, actor: &Actor, edit: &Edit, deleted: bool, wall: Wall) -> Result<Option<Authored>, EditRefused>;
 
-    /// The document as JSON. Concurrent maps at one place read as their union.
-    fn value(&self) -> Value;
+    /// The document as JSON. Concurrent maps at one place read as their union. Changes nothing but what is in memory, as
+    /// does [`Document::conflicts`].
+    fn value(&mut self) -> Value;
 
     /// Every place that holds more than one value.
-    fn conflicts(&self) -> Vec<Conflict>;
+    fn conflicts(&mut self) -> Vec<Conflict>;
 
     /// Bytes of heap it takes, roughly; bounds the cache.
     fn weight(&self) -> usize;

@@ -12,8 +12,8 @@ use serde_json::{Map, Value};
 
 use super::gate::OPERATION_COUNTER_MAX;
 use super::{
-    Actor, CHANGE_BYTES_MAX, CHANGE_DEPS_MAX, CHANGE_OPS_MAX, ChangeHeader, ChangeKind, Conflict, Document, DocumentId,
-    Edit, EditRefused, Malformed, Quarantine, Trial, json,
+    Actor, Authored, CHANGE_BYTES_MAX, CHANGE_DEPS_MAX, CHANGE_OPS_MAX, ChangeHeader, ChangeKind, Conflict, Document,
+    DocumentId, Edit, EditRefused, Malformed, Quarantine, Trial, json,
 };
 use crate::identity::ChangeHash;
 use crate::time::Wall;
@@ -70,7 +70,7 @@ impl Document for ModelDocument {
     fn apply(&mut self, changes: &[Bytes]) -> Result<(), Quarantine> {
         for bytes in changes {
             let (change, header) = parse(bytes).map_err(|_| Quarantine::Apply)?;
-            self.admit(change, header, bytes.len())?;
+            self.admit(change, &header, bytes.len())?;
         }
         Ok(())
     }
@@ -86,14 +86,14 @@ impl Document for ModelDocument {
             let descends = |(culprit, _): &(ChangeHash, Quarantine)| header.deps.contains(culprit);
             if refused.iter().any(descends) {
                 refused.push((hash, Quarantine::Ancestor));
-            } else if let Err(reason) = self.admit(change, header, bytes.len()) {
+            } else if let Err(reason) = self.admit(change, &header, bytes.len()) {
                 refused.push((hash, reason));
             }
         }
         Ok(Trial { document: self, refused })
     }
 
-    fn edit(&mut self, actor: &Actor, edit: &Edit, deleted: bool, wall: Wall) -> Result<Option<Bytes>, EditRefused> {
+    fn edit(&mut self, actor: &Actor, edit: &Edit, deleted: bool, wall: Wall) -> Result<Option<Authored>, EditRefused> {
         let is_delete = matches!(edit, Edit::Delete);
         let writes = if is_delete { Vec::new() } else { self.writes(edit, deleted)? };
         let changes_something = if is_delete { !deleted } else { deleted || !writes.is_empty() };
@@ -113,15 +113,15 @@ impl Document for ModelDocument {
         {
             return Err(EditRefused::TooLarge);
         }
-        self.admit(change, header, bytes.len()).map_err(|_| EditRefused::TooLarge)?;
-        Ok(Some(bytes))
+        self.admit(change, &header, bytes.len()).map_err(|_| EditRefused::TooLarge)?;
+        Ok(Some(Authored { chunk: bytes, header }))
     }
 
-    fn value(&self) -> Value {
+    fn value(&mut self) -> Value {
         Value::Object(self.present())
     }
 
-    fn conflicts(&self) -> Vec<Conflict> {
+    fn conflicts(&mut self) -> Vec<Conflict> {
         Vec::new()
     }
 
@@ -177,7 +177,7 @@ impl ModelDocument {
     }
 
     /// Applies a change whose dependencies are here; one that is here already changes nothing.
-    fn admit(&mut self, change: Change, header: ChangeHeader, bytes: usize) -> Result<(), Quarantine> {
+    fn admit(&mut self, change: Change, header: &ChangeHeader, bytes: usize) -> Result<(), Quarantine> {
         if self.known.contains(&header.hash) {
             return Ok(());
         }

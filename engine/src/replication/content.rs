@@ -252,7 +252,7 @@ impl<D: Document> Replica<D> {
             Waiter::Edit { id, .. } if self.failed => self.answer_edit(id, Err(EditError::StorageFailed)),
             Waiter::Read { id, .. } if self.failed => self.answer_read(id, Err(ReadError::Unreadable)),
             Waiter::Edit { id, request, wall } => self.perform_edit(key, id, *request, wall, stats),
-            Waiter::Read { id, conflicts } => self.perform_read(key, id, conflicts),
+            Waiter::Read { id, conflicts } => self.perform_read(key, id, conflicts, stats),
         }
         true
     }

@@ -13,7 +13,7 @@ use crate::api::{
     DocumentView, EditError, EditId, EditRequest, Edited, Etag, EtagMatch, Precondition, ReadError, ReadId,
 };
 use crate::documents::gate::{Judgement, judge};
-use crate::documents::{Actor, ChangeHeader, Document, Edit, EditRefused, Quarantine};
+use crate::documents::{Actor, Authored, ChangeHeader, Document, Edit, EditRefused, Quarantine};
 use crate::identity::Boot;
 use crate::stats::Stats;
 use crate::time::Wall;
@@ -58,7 +58,7 @@ impl<D: Document> Replica<D> {
             Edited { etag: etag(&heads), created: false, changed: false, held_by: 0, replicated: replicas == 0 };
         let edited = match made {
             None => unchanged,
-            Some(chunk) => match self.author(key, chunk, stats) {
+            Some(authored) => match self.author(key, authored, stats) {
                 Ok(etag) => Edited { etag, created, changed: true, ..unchanged },
                 Err(error) => {
                     self.answer_edit(id, Err(error));
@@ -70,16 +70,16 @@ impl<D: Document> Replica<D> {
     }
 
     /// Takes a change made here through the gate that peers will put it through, and stages it.
-    fn author(&mut self, key: DocKey, chunk: Bytes, stats: &mut Stats) -> Result<Etag, EditError> {
+    fn author(&mut self, key: DocKey, authored: Authored, stats: &mut Stats) -> Result<Etag, EditError> {
+        let Authored { chunk, header } = authored;
         let Some(open) = self.open.get_mut(&key) else { return Err(EditError::Busy) };
         let Some(log) = &open.log else { return Err(EditError::Busy) };
-        let header = D::header(&chunk).ok().filter(|header| matches!(judge(log, header), Judgement::Admit));
-        let Some(header) = header else {
+        if !matches!(judge(log, &header), Judgement::Admit) {
             // The content now holds a change that no replica would take.
             stats.dropped("own change refused by the gate");
             open.content = Content::Absent;
             return Err(EditRefused::TooLarge.into());
-        };
+        }
         Ok(self.append(key, &header, chunk, None, Origin::Here))
     }
 
@@ -91,16 +91,23 @@ impl<D: Document> Replica<D> {
         }
     }
 
-    pub(super) fn perform_read(&mut self, key: DocKey, id: ReadId, conflicts: bool) {
-        let Some(open) = self.open.get(&key) else { return };
-        let answer = match (open.state(), &open.content) {
+    pub(super) fn perform_read(&mut self, key: DocKey, id: ReadId, conflicts: bool, stats: &mut Stats) {
+        let Some(open) = self.open.get_mut(&key) else { return };
+        let answer = match (&open.record, &mut open.content) {
             (None, _) => Err(ReadError::NotFound),
             (Some(record), _) if record.deleted => Err(ReadError::Gone { etag: etag(&record.heads) }),
-            (Some(record), Content::Ready(document)) => Ok(DocumentView {
-                summary: summary(record),
-                value: document.value(),
-                conflicts: if conflicts { document.conflicts() } else { Vec::new() },
-            }),
+            (Some(record), Content::Ready(document)) => {
+                let read = || (document.value(), if conflicts { document.conflicts() } else { Vec::new() });
+                match catch_unwind(AssertUnwindSafe(read)) {
+                    Ok((value, conflicts)) => Ok(DocumentView { summary: summary(record), value, conflicts }),
+                    Err(_) => {
+                        // As after an edit that panicked; what is stored may still make the document.
+                        stats.dropped("read panicked");
+                        open.content = Content::Absent;
+                        Err(ReadError::Unreadable)
+                    }
+                }
+            }
             (Some(_), Content::Absent | Content::Away(_)) => Err(ReadError::Unreadable),
         };
         match open.batch.filter(|batch| self.batches.is_pending(*batch)) {

@@ -90,7 +90,7 @@ fn converges<D: Document + Clone>(steps: Vec<Step>) -> bool {
     let mut reapplied = D::new(&crate::replica::id());
     reapplied.apply(&all.changes).unwrap();
     assert_eq!(reapplied.value(), all.doc.value());
-    let batch = D::new(&crate::replica::id()).trial(&all.changes).unwrap();
+    let mut batch = D::new(&crate::replica::id()).trial(&all.changes).unwrap();
     assert_eq!(batch.refused, vec![]);
     assert_eq!(batch.document.value(), all.doc.value());
     true

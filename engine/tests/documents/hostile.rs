@@ -121,7 +121,7 @@ fn mutated_changes_never_panic_out_and_never_break_a_document() {
             .filter(|index| replica.log.quarantined(*index).is_none())
             .map(|index| replica.changes[index].clone())
             .collect();
-        let reopened = AutomergeDocument::new(&id()).trial(&live).unwrap();
+        let mut reopened = AutomergeDocument::new(&id()).trial(&live).unwrap();
         assert_eq!(reopened.refused, vec![], "what was admitted one by one is admitted as a whole");
         assert_eq!(reopened.document.value(), replica.doc.value());
     }
@@ -254,7 +254,7 @@ fn the_model_survives_any_bytes() {
         mutate(&mut random, &mut bytes);
         let bytes = Bytes::from(bytes);
         if ModelDocument::header(&bytes).is_ok() {
-            let trial = ModelDocument::new(&id()).trial(&[bytes]).unwrap();
+            let mut trial = ModelDocument::new(&id()).trial(&[bytes]).unwrap();
             trial.document.value();
         }
     }
@@ -282,7 +282,7 @@ fn descendants_of_a_refused_candidate_are_refused_and_the_rest_goes_on() {
 
     let mut doc = AutomergeDocument::new(&id());
     doc.apply(&base).unwrap();
-    let trial = doc.trial(&[poison, child, beside]).unwrap();
+    let mut trial = doc.trial(&[poison, child, beside]).unwrap();
     assert_eq!(trial.refused.len(), 2);
     assert_eq!(trial.refused[0].0, poison_hash);
     assert_eq!(trial.refused[1], (child_hash, Quarantine::Ancestor));
@@ -295,7 +295,7 @@ fn a_culprit_in_a_long_chain_is_found() {
     let mut chain: Vec<_> = (0..20).filter_map(|n| a.put(json!({"k": n}))).collect();
     let honest = a.clone().put(json!({"k": 99})).unwrap();
     chain.push(with_start_op(&honest, 21, u64::from(u32::MAX)));
-    let trial = AutomergeDocument::new(&id()).trial(&chain).unwrap();
+    let mut trial = AutomergeDocument::new(&id()).trial(&chain).unwrap();
     assert_eq!(trial.refused.len(), 1);
     assert_eq!(trial.document.value(), json!({"k": 19}));
 }
@@ -310,8 +310,9 @@ fn two_lives_of_one_actor_converge() {
     clone.put(json!({"k": 3}));
     left.pull(&a);
     right.pull(&clone);
-    left.put(json!({"k": left.doc.value()["k"], "left": 1}));
-    right.put(json!({"k": right.doc.value()["k"], "right": 1}));
+    let (on_left, on_right) = (left.doc.value(), right.doc.value());
+    left.put(json!({"k": on_left["k"], "left": 1}));
+    right.put(json!({"k": on_right["k"], "right": 1}));
     exchange(&mut left, &mut right);
     assert_eq!(left.log.live_heads(), right.log.live_heads());
     assert_eq!(left.log.live_heads().len(), 1, "one of the two lives stands");

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "the lint exempts test functions only, and all of this is test")]
 
 mod convergence;
+mod creating;
 mod editing;
 mod gate;
 mod genesis;

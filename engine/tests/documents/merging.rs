@@ -22,7 +22,7 @@ fn met(a: Value, b: Value) -> (Auto, Auto) {
 
 #[test]
 fn documents_created_at_once_merge() {
-    let (a, _) = met(json!({"x": 1}), json!({"y": 2}));
+    let (mut a, _) = met(json!({"x": 1}), json!({"y": 2}));
     assert_eq!(a.doc.value(), json!({"x": 1, "y": 2}));
     assert_eq!(a.doc.conflicts(), vec![]);
 }
@@ -35,7 +35,8 @@ fn maps_created_at_once_read_as_their_union() {
     );
     assert_eq!(a.doc.value(), json!({"profile": {"name": "Ada", "mail": "a@b", "deep": {"x": 1, "y": 2}}}));
     assert_eq!(a.doc.conflicts(), vec![], "a union is not a conflict");
-    assert_eq!(a.put(a.doc.value()), None);
+    let shown = a.doc.value();
+    assert_eq!(a.put(shown), None);
 
     a.edit(&Edit::MergePatch(json!({"profile": {"name": null, "deep": {"x": 5, "y": 6}}})));
     exchange(&mut a, &mut b);
@@ -77,7 +78,7 @@ fn a_member_of_a_union_is_set_and_deleted_in_all_of_its_maps() {
 
 #[test]
 fn one_of_two_scalars_is_shown_and_both_are_listed() {
-    let (a, b) = met(json!({"a/b": {"c": "left"}, "same": 1}), json!({"a/b": {"c": "right"}, "same": 1}));
+    let (mut a, mut b) = met(json!({"a/b": {"c": "left"}, "same": 1}), json!({"a/b": {"c": "right"}, "same": 1}));
     let conflicts = a.doc.conflicts();
     assert_eq!(conflicts, b.doc.conflicts());
     assert_eq!(conflicts.len(), 1, "equal values do not conflict: {conflicts:?}");

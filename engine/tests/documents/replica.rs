@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use knot_engine::documents::{
-    Actor, Document, DocumentId, Edit, EditRefused, Judgement, Log, Quarantine, Scope, judge,
+    Actor, Authored, Document, DocumentId, Edit, EditRefused, Judgement, Log, Quarantine, Scope, judge,
 };
 use knot_engine::{Boot, NodeId, Wall};
 use serde_json::Value;
@@ -38,14 +38,14 @@ impl<D: Document> Replica<D> {
     /// Makes an edit; the change must pass the inline checks.
     pub(crate) fn try_edit(&mut self, edit: &Edit) -> Result<Option<Bytes>, EditRefused> {
         let deleted = self.log.is_deleted();
-        let made = self.doc.edit(&self.actor, edit, deleted, Wall(1_000))?;
-        if let Some(bytes) = &made {
-            let header = D::header(bytes).unwrap();
-            assert_eq!(judge(&self.log, &header), Judgement::Admit);
-            assert_eq!(self.log.push(&header, None), Vec::<usize>::new());
-            self.changes.push(bytes.clone());
-        }
-        Ok(made)
+        let Some(Authored { chunk, header }) = self.doc.edit(&self.actor, edit, deleted, Wall(1_000))? else {
+            return Ok(None);
+        };
+        assert_eq!(D::header(&chunk).as_ref(), Ok(&header));
+        assert_eq!(judge(&self.log, &header), Judgement::Admit);
+        assert_eq!(self.log.push(&header, None), Vec::<usize>::new());
+        self.changes.push(chunk.clone());
+        Ok(Some(chunk))
     }
 
     pub(crate) fn edit(&mut self, edit: &Edit) -> Option<Bytes> {

@@ -15,21 +15,21 @@ use crate::documents::{Actor, CHANGE_BYTES_MAX, CHANGE_OPS_MAX, ChangeHeader, Ch
 use crate::identity::ChangeHash;
 use crate::time::Wall;
 
-const MAGIC: [u8; 4] = [0x85, 0x6f, 0x4a, 0x83];
-const CHUNK_CHANGE: u8 = 1;
+pub(super) const MAGIC: [u8; 4] = [0x85, 0x6f, 0x4a, 0x83];
+pub(super) const CHUNK_CHANGE: u8 = 1;
 /// Most predecessors that the operations of one change may name, over all of them.
 const CHANGE_PREDECESSORS_MAX: u64 = 4 * CHANGE_OPS_MAX;
 
-const OBJECT_ACTOR: u64 = 0x01;
-const OBJECT_COUNTER: u64 = 0x02;
-const KEY_ACTOR: u64 = 0x11;
-const KEY_COUNTER: u64 = 0x13;
-const KEY_TEXT: u64 = 0x15;
-const INSERT: u64 = 0x34;
-const ACTION: u64 = 0x42;
-const VALUE_META: u64 = 0x56;
-const VALUE: u64 = 0x57;
-const PREDECESSOR_COUNT: u64 = 0x70;
+pub(super) const OBJECT_ACTOR: u64 = 0x01;
+pub(super) const OBJECT_COUNTER: u64 = 0x02;
+pub(super) const KEY_ACTOR: u64 = 0x11;
+pub(super) const KEY_COUNTER: u64 = 0x13;
+pub(super) const KEY_TEXT: u64 = 0x15;
+pub(super) const INSERT: u64 = 0x34;
+pub(super) const ACTION: u64 = 0x42;
+pub(super) const VALUE_META: u64 = 0x56;
+pub(super) const VALUE: u64 = 0x57;
+pub(super) const PREDECESSOR_COUNT: u64 = 0x70;
 const PREDECESSOR_ACTOR: u64 = 0x71;
 const PREDECESSOR_COUNTER: u64 = 0x73;
 const COLUMNS: [u64; 12] = [
@@ -77,11 +77,13 @@ pub(super) fn parse(bytes: &[u8]) -> Result<(Change, ChangeHeader), Malformed> {
     Ok((change, header.fields))
 }
 
-/// The greatest operation counter of a change that Automerge has just made, and which it need not be made to read
-/// again; none when it does not fit the limits of this module.
-pub(super) fn last_op(bytes: &[u8]) -> Option<u64> {
-    let header = read_checked(bytes).ok()?;
-    header.fields.start_op.checked_add(header.columns.ops)
+/// The header of a change that Automerge has just made as `hash`, and which it need not be made to read again.
+///
+/// # Errors
+/// When the change does not fit the limits of this module.
+pub(super) fn own_header(bytes: &[u8], hash: ChangeHash, kind: ChangeKind) -> Result<ChangeHeader, Malformed> {
+    let header = read_checked(bytes)?;
+    Ok(ChangeHeader { hash, ops: header.columns.ops, kind, ..header.fields })
 }
 
 fn read_checked(bytes: &[u8]) -> Result<Header<'_>, Malformed> {

@@ -12,13 +12,18 @@ use automerge::transaction::Transactable;
 use automerge::{ActorId, Automerge, Change, ChangeHash as AutomergeHash, ROOT, ReadDoc};
 use bytes::Bytes;
 
-use super::{AutomergeDocument, chunk, read};
+use super::{AutomergeDocument, chunk, first, read};
 use crate::documents::{Quarantine, Trial};
 use crate::identity::ChangeHash;
 
 /// Tries `candidates` in order. One that is not a well-formed change is refused under an all-zero hash.
 pub(super) fn run(document: AutomergeDocument, candidates: &[Bytes]) -> Result<Trial<AutomergeDocument>, Quarantine> {
-    let mut court = Court { applied_bytes: document.applied_bytes, doc: *document.doc, refused: BTreeMap::new() };
+    let AutomergeDocument { id, doc, creation, applied_bytes } = document;
+    let doc = match doc {
+        Some(doc) => doc,
+        None => catch_unwind(|| first(&id, creation.as_ref())).map_err(|_panic| Quarantine::Panic)?,
+    };
+    let mut court = Court { applied_bytes, doc: *doc, refused: BTreeMap::new() };
     let mut order = Vec::with_capacity(candidates.len());
     let mut waiting = Vec::with_capacity(candidates.len());
     for bytes in candidates {
@@ -38,7 +43,8 @@ pub(super) fn run(document: AutomergeDocument, candidates: &[Bytes]) -> Result<T
     }
     let Court { doc, applied_bytes, mut refused } = court;
     let refused = order.into_iter().filter_map(|hash| refused.remove(&hash).map(|reason| (hash, reason))).collect();
-    Ok(Trial { document: AutomergeDocument { doc: Box::new(doc), applied_bytes }, refused })
+    let document = AutomergeDocument { id, doc: Some(Box::new(doc)), creation: None, applied_bytes };
+    Ok(Trial { document, refused })
 }
 
 /// Applies changes whose dependencies are here or among them.

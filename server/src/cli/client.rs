@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use clap::Args;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, HOST, HeaderName, HeaderValue};
 use hyper::{HeaderMap, Method, Request, StatusCode};
@@ -40,11 +41,29 @@ pub struct ClientArgs {
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// A certificate to trust, PEM, besides the system's and <data_dir>/cert.pem
-    #[arg(long, env = "KNOT_CACERT", value_name = "FILE")]
+    #[arg(long, env = "KNOT_CACERT", value_name = "FILE", value_parser = path_or_nothing())]
     pub cacert: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+impl ClientArgs {
+    /// A variable that is set to nothing is as one that is not set.
+    fn given(&self) -> Self {
+        let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+        Self {
+            server: given(&self.server),
+            token: given(&self.token),
+            cacert: self.cacert.clone().filter(|path| !path.as_os_str().is_empty()),
+            ..self.clone()
+        }
+    }
+}
+
+/// Takes an empty path too, as a variable may have.
+fn path_or_nothing() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
 }
 
 /// Why the server could not be asked, or what it refused.
@@ -69,6 +88,12 @@ pub enum ClientError {
         url: String,
         /// Why.
         source: io::Error,
+    },
+    /// What answers does not speak what the URL says.
+    #[error("what answers at {url} does not speak {}", if url.starts_with("https:") { "TLS" } else { "HTTP" })]
+    WrongScheme {
+        /// The server.
+        url: String,
     },
     /// The server answered with an error.
     #[error("{error}")]
@@ -106,7 +131,7 @@ impl ClientError {
     pub(super) fn exit(&self) -> Exit {
         match self {
             Self::BadUrl(_) | Self::Unsendable(_) | Self::Config(_) => Exit::Usage,
-            Self::Unreachable { .. } | Self::Untrusted { .. } => Exit::Unreachable,
+            Self::Unreachable { .. } | Self::Untrusted { .. } | Self::WrongScheme { .. } => Exit::Unreachable,
             Self::Malformed { .. } | Self::Tls(_) | Self::Token(_) => Exit::Failure,
             Self::Refused { status, .. } => match *status {
                 StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Exit::Denied,
@@ -124,6 +149,11 @@ impl ClientError {
             Self::Untrusted { .. } => {
                 Some("name the server's certificate with --cacert <data_dir>/cert.pem".to_owned())
             }
+            Self::WrongScheme { url } => Some(match url.split_once("://") {
+                Some(("https", rest)) => format!("perhaps it is a server without TLS: try http://{rest}"),
+                Some((_, rest)) => format!("perhaps it is a server with TLS: try https://{rest}"),
+                None => return None,
+            }),
             Self::BadUrl(_)
             | Self::Malformed { .. }
             | Self::Unsendable(_)
@@ -220,6 +250,7 @@ impl Client {
     /// # Errors
     /// When the configuration is needed and wrong, or the token's file is unreadable.
     pub fn from_args(args: &ClientArgs) -> Result<Self, ClientError> {
+        let args = &args.given();
         let local = Local::of(args)?;
         let url = match &args.server {
             Some(url) => url.clone(),
@@ -301,6 +332,9 @@ impl Client {
         let hint = match status {
             StatusCode::UNAUTHORIZED if self.token.is_none() => {
                 Some(format!("give --token, or --data-dir where {ADMIN_TOKEN_FILE} is"))
+            }
+            StatusCode::UNAUTHORIZED => {
+                Some(format!("the token is not this server's; its own is in {ADMIN_TOKEN_FILE} in its data folder"))
             }
             StatusCode::MISDIRECTED_REQUEST => said.get("urls").and_then(Value::as_array).map(|urls| {
                 let urls: Vec<_> = urls.iter().filter_map(Value::as_str).map(printable).collect();
@@ -427,7 +461,17 @@ mod tests {
         assert_eq!(at("http://127.0.0.1:3000/").expect("valid"), (false, "127.0.0.1".to_owned(), 3000));
         assert_eq!(at("https://[::1]:3000").expect("valid"), (true, "::1".to_owned(), 3000));
         assert_eq!(at("https://knot1.internal").expect("valid"), (true, "knot1.internal".to_owned(), 443));
-        for wrong in ["knot1:3000", "ftp://x", "http://", "http://x/api", "http://x?y"] {
+        for wrong in [
+            "knot1:3000",
+            "ftp://x",
+            "http://",
+            "http://x/api",
+            "http://x?y",
+            "http://x:99999",
+            "http://x:0",
+            "http://x:",
+            "http://user@x:1",
+        ] {
             assert!(at(wrong).is_err(), "{wrong} was taken");
         }
     }

@@ -50,6 +50,10 @@ pub(super) enum ClusterCommand {
     },
 }
 
+pub(super) const EXAMPLES: &str = "EXAMPLES:
+  knot cluster members
+  knot cluster status --server http://127.0.0.1:3001
+  knot cluster force-leave knot3";
 const MEMBERS_EXAMPLES: &str = "EXAMPLES:
   knot cluster members
   knot cluster members --status failed --json";

@@ -251,6 +251,52 @@ fn a_failed_server_is_forced_out_and_a_live_one_only_on_insistence() {
 }
 
 #[test]
+fn a_server_that_was_forced_out_is_a_member_again_when_it_comes_back() {
+    let mut servers = three();
+    let (client, name) = (servers[0].client(), servers[2].setup.name.clone());
+    let others = |servers: &[Server]| servers[..2].iter().map(Server::client).collect::<Vec<_>>();
+
+    // It was the only one to hold this when it was given up.
+    servers[..2].iter().for_each(|server| server.signal("STOP"));
+    servers[2].client().put("/api/documents/notes/alone", &json!({"by": "the third"})).expect(201);
+    servers[2].kill();
+    servers[..2].iter().for_each(|server| server.signal("CONT"));
+    wait_for_status(&servers[0], &name, "failed", FAILED_TIMEOUT);
+    force_leave(&client, &json!({"name": name})).expect(200);
+    for server in &servers[..2] {
+        wait_for_status(server, &name, "left", SPREAD_TIMEOUT);
+    }
+    client.put("/api/documents/notes/without", &json!({"by": "the others"})).expect(201);
+    servers[2].restart();
+    wait_until_alive(&servers);
+    wait_until_reads(&servers, "/api/documents/notes/alone", &json!({"by": "the third"}));
+    wait_until_reads(&servers, "/api/documents/notes/without", &json!({"by": "the others"}));
+    wait_until_equal(&servers, SPREAD_TIMEOUT);
+
+    // One that runs denies it.
+    let incarnation = |client: &Client| member(client, &name).unwrap()["incarnation"].clone();
+    let before = incarnation(&client);
+    force_leave(&client, &json!({"name": name, "force": true})).expect(200);
+    for client in others(&servers) {
+        wait_for("it denies that it left", SPREAD_TIMEOUT, || {
+            let row = member(&client, &name)?;
+            (row["status"] == "alive" && row["incarnation"] != before).then_some(())
+        });
+    }
+    servers[2].client().put("/api/documents/notes/back?w=2&timeout=10000", &json!({})).expect(201);
+
+    // One that was stopped in order is still expected back, and can be taken out by its name.
+    assert!(servers[2].stop().success());
+    wait_for_status(&servers[0], &name, "left", LEFT_TIMEOUT);
+    force_leave(&client, &json!({"name": name})).expect(200);
+    force_leave(&client, &json!({"name": name})).expect(200);
+    assert_eq!(member(&client, &name).unwrap()["status"], json!("left"));
+    servers[2].restart();
+    wait_until_alive(&servers);
+    wait_until_equal(&servers, SPREAD_TIMEOUT);
+}
+
+#[test]
 fn a_write_waits_for_as_many_others_as_it_asks_for() {
     let mut servers = three();
     let client = servers[0].client();

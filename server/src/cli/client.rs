@@ -10,6 +10,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, HOST, HeaderName, HeaderValue};
 use hyper::{HeaderMap, Method, Request, StatusCode};
+use rustls::CertificateError;
 use serde_json::Value;
 
 use super::Exit;
@@ -146,9 +147,15 @@ impl ClientError {
         match self {
             Self::Refused { hint, .. } => hint.clone(),
             Self::Unreachable { .. } => Some("is it running? start one with `knot server` or `knot demo`".to_owned()),
-            Self::Untrusted { .. } => {
-                Some("name the server's certificate with --cacert <data_dir>/cert.pem".to_owned())
-            }
+            Self::Untrusted { source, .. } => Some(
+                match source.get_ref().and_then(|inner| inner.downcast_ref()) {
+                    Some(rustls::Error::InvalidCertificate(
+                        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+                    )) => "ask by a name that the certificate is for, or set `url` there and remove its certificate",
+                    _ => "name the server's certificate with --cacert <data_dir>/cert.pem",
+                }
+                .to_owned(),
+            ),
             Self::WrongScheme { url } => Some(match url.split_once("://") {
                 Some(("https", rest)) => format!("perhaps it is a server without TLS: try http://{rest}"),
                 Some((_, rest)) => format!("perhaps it is a server with TLS: try https://{rest}"),

@@ -285,6 +285,19 @@ fn a_value_may_come_from_a_file_or_from_stdin() {
 }
 
 #[test]
+fn a_value_that_no_server_takes_is_not_sent() {
+    let dir = tempfile::tempdir().expect("a folder");
+    std::fs::write(dir.path().join("big.json"), format!("{{\"a\": \"{}\"}}", "x".repeat(20 << 20))).expect("written");
+    let put = ["doc", "put", "users/ann", "@big.json", "--server", "http://127.0.0.1:1"];
+    let output = knot(&put).current_dir(dir.path()).output().expect("knot runs");
+    assert_eq!(code(&output), 1);
+    assert!(err(&output).contains("big.json: longer than 1048576 bytes"), "{}", err(&output));
+    let zeros = std::fs::File::open("/dev/zero").expect("there");
+    let output = knot(&["doc", "put", "users/ann", "-"]).stdin(zeros).output().expect("knot runs");
+    assert!(err(&output).contains("longer than 1048576 bytes"), "{}", err(&output));
+}
+
+#[test]
 fn a_write_that_too_few_hold_in_time_says_so_and_fails() {
     let late = answer("202 Accepted", "", r#"{"etag": "5", "created": true, "changed": true, "held_by": 1}"#);
     let (output, _) = ask(&late, &["doc", "put", "users/ann", "{}", "--replicas", "2"]);

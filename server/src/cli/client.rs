@@ -1,7 +1,8 @@
 //! Asking a server over its HTTP API: which one, with which token, trusting whom.
 
-use std::io;
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,6 +17,7 @@ use serde_json::Value;
 use super::Exit;
 use super::connect::{Answer, Connection, Endpoint};
 use super::output::printable;
+use crate::api::BODY_BYTES_MAX;
 use crate::config::{Config, ConfigError, HostPort, TlsConfig};
 use crate::storage::{ADMIN_TOKEN_FILE, SecretError, read_admin_token};
 use crate::tls::{CERT_FILE, TlsError};
@@ -440,19 +442,33 @@ pub fn with_query(path: &str, parameters: &[(&str, Option<String>)]) -> String {
     full
 }
 
-/// The body that an argument stands for: `@file`, `-` or nothing for stdin, else the text itself.
+/// The body that an argument stands for: `@file`, `-` or nothing for stdin, else the text itself. One that no server
+/// takes is not read to its end: a server that refuses it may close before all of it is sent, and is not heard then.
 pub(super) fn body_of(argument: Option<&str>) -> io::Result<String> {
-    match argument {
-        None | Some("-") => io::read_to_string(io::stdin()),
+    let body = match argument {
+        None | Some("-") => at_most(io::stdin().lock())?,
         Some(text) => match text.strip_prefix('@') {
-            Some(path) => std::fs::read_to_string(Path::new(path)),
-            None => Ok(text.to_owned()),
+            Some(path) => at_most(File::open(path)?)?,
+            None => text.as_bytes().to_vec(),
         },
+    };
+    if body.len() > BODY_BYTES_MAX {
+        let why = format!("longer than {BODY_BYTES_MAX} bytes; split the document into several");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
     }
+    String::from_utf8(body).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "not UTF-8"))
+}
+
+fn at_most(from: impl Read) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    from.take(BODY_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]

@@ -114,6 +114,7 @@ fn every_command_has_help_with_examples() {
         "genkey",
         "ping",
         "completions",
+        "doc",
         "doc get",
         "doc put",
         "doc patch",
@@ -121,6 +122,7 @@ fn every_command_has_help_with_examples() {
         "doc list",
         "doc history",
         "doc watch",
+        "cluster",
         "cluster members",
         "cluster status",
         "cluster leave",
@@ -153,6 +155,7 @@ fn wrong_arguments_exit_with_2_and_say_so_on_stderr() {
         &["doc", "put", "users/ann", "{}", "--timeout", "5"],
         &["nonsense"],
         &["ping", "--server", "localhost:3000"],
+        &["ping", "--server", "http://127.0.0.1:99999"],
         &["demo", "--for", "soon"],
         &["cluster", "force-leave"],
         &[],
@@ -194,7 +197,6 @@ fn a_server_that_is_not_there_exits_with_3() {
 #[test]
 fn refusals_have_their_exit_codes_and_print_error_and_hint() {
     for (status, expected) in [
-        ("401 Unauthorized", 4),
         ("403 Forbidden", 4),
         ("404 Not Found", 5),
         ("410 Gone", 5),
@@ -208,6 +210,13 @@ fn refusals_have_their_exit_codes_and_print_error_and_hint() {
         assert_eq!(err(&output), "error: what is wrong\nhint: what to do\n");
         assert!(out(&output).is_empty());
     }
+    let told = r#"{"error": "no", "hint": "send the header"}"#;
+    let (output, _) = ask(&answer("401 Unauthorized", "", told), &["doc", "get", "users/ann"]);
+    assert_eq!(code(&output), 4);
+    assert!(err(&output).contains("hint: the token is not this server's"), "{}", err(&output));
+    let server = Scripted::answering(&[&answer("401 Unauthorized", "", told)]);
+    let output = run(&["doc", "get", "users/ann", "--server", &server.url]);
+    assert!(err(&output).contains("hint: give --token"), "{}", err(&output));
     let body = r#"{"error": "not here", "urls": ["http://a:1", "http://b:2"]}"#;
     let (output, _) = ask(&answer("421 Misdirected Request", "", body), &["doc", "get", "x/y", "--zone", "gb"]);
     assert!(err(&output).contains("--server: http://a:1 http://b:2"), "{}", err(&output));
@@ -273,6 +282,19 @@ fn a_value_may_come_from_a_file_or_from_stdin() {
         assert_eq!(code(&output), 0, "{}", err(&output));
         assert!(server.requests()[0].ends_with(&format!("{{\"from\": \"{expected}\"}}")));
     }
+}
+
+#[test]
+fn a_value_that_no_server_takes_is_not_sent() {
+    let dir = tempfile::tempdir().expect("a folder");
+    std::fs::write(dir.path().join("big.json"), format!("{{\"a\": \"{}\"}}", "x".repeat(20 << 20))).expect("written");
+    let put = ["doc", "put", "users/ann", "@big.json", "--server", "http://127.0.0.1:1"];
+    let output = knot(&put).current_dir(dir.path()).output().expect("knot runs");
+    assert_eq!(code(&output), 1);
+    assert!(err(&output).contains("big.json: longer than 1048576 bytes"), "{}", err(&output));
+    let zeros = std::fs::File::open("/dev/zero").expect("there");
+    let output = knot(&["doc", "put", "users/ann", "-"]).stdin(zeros).output().expect("knot runs");
+    assert!(err(&output).contains("longer than 1048576 bytes"), "{}", err(&output));
 }
 
 #[test]
@@ -367,10 +389,40 @@ fn a_watch_prints_changes_and_ends_where_it_is_told() {
 
 #[test]
 fn history_is_a_table() {
-    let body = r#"{"data": [{"hash": "aabbccddeeff00", "node": "n1", "seq": 1, "time": 5, "kind": "edit"}]}"#;
+    let body = r#"{"data": [
+        {"hash": "aabbccddeeff00", "node": "n1", "seq": 9, "time": 1795253400123, "kind": "edit"},
+        {"hash": "bb", "node": "n2", "seq": 10, "time": -1, "kind": "delete"},
+        {"hash": "cc", "node": "n2", "seq": 11, "kind": "edit"}
+    ]}"#;
     let (output, request) = ask(&answer("200 OK", "", body), &["doc", "history", "users/ann"]);
     assert!(request.starts_with("GET /api/documents/users/ann/history "), "{request}");
-    assert!(out(&output).contains("aabbccddeeff..."), "{}", out(&output));
+    assert_eq!(
+        out(&output),
+        "TIME                      KIND    NODE  SEQ  HASH\n\
+         2026-11-21T09:30:00.123Z  edit    n1      9  aabbccddeeff...\n\
+         1969-12-31T23:59:59.999Z  delete  n2     10  bb\n\
+         -                         edit    n2     11  cc\n"
+    );
+    let (output, _) = ask(&answer("200 OK", "", body), &["doc", "history", "users/ann", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&out(&output)).expect("JSON");
+    assert_eq!(json["data"][0]["time"], 1_795_253_400_123_i64);
+}
+
+#[test]
+fn a_variable_that_is_set_to_nothing_is_as_one_that_is_not_set() {
+    let dir = tempfile::tempdir().expect("a folder");
+    std::fs::create_dir(dir.path().join("knot-data")).expect("made");
+    std::fs::write(dir.path().join("knot-data/admin.token"), "found").expect("written");
+    let server = Scripted::answering(&[&answer("200 OK", "", "{}")]);
+    let listen = server.url.trim_start_matches("http://");
+    std::fs::write(dir.path().join("knot.toml"), format!("[server]\nlisten = '{listen}'\n")).expect("written");
+    let mut ping = knot(&["ping"]);
+    for name in ["KNOT_SERVER", "KNOT_TOKEN", "KNOT_CACERT", "KNOT_CONFIG"] {
+        ping.env(name, "");
+    }
+    let output = ping.current_dir(dir.path()).output().expect("knot runs");
+    assert_eq!(code(&output), 0, "{}", err(&output));
+    assert!(server.requests()[0].contains("authorization: Bearer found\r\n"));
 }
 
 /// A token found on this machine goes to this machine's server, and to no other unless both were named.
@@ -429,6 +481,22 @@ fn a_self_signed_server_is_trusted_by_its_file_and_never_without() {
     let output = run(&["ping", "--server", &url, "--data-dir", dir.path().to_str().expect("text")]);
     assert_eq!(code(&output), 0, "{}", err(&output));
     assert_eq!(serving.join().expect("it ended"), 2);
+}
+
+#[test]
+fn a_server_without_tls_that_is_asked_with_it_is_told_from_one_that_is_not_trusted() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let authority = listener.local_addr().expect("bound");
+    let serving = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a connection");
+        assert!(stream.read(&mut [0; 4096]).expect("a handshake") > 0);
+        stream.write_all(answer("400 Bad Request", "", "").as_bytes()).expect("answered");
+    });
+    let output = run(&["ping", "--server", &format!("https://{authority}")]);
+    assert_eq!(code(&output), 3);
+    assert!(err(&output).contains("does not speak TLS"), "{}", err(&output));
+    assert!(err(&output).contains(&format!("try http://{authority}")), "{}", err(&output));
+    serving.join().expect("it ended");
 }
 
 #[test]

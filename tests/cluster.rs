@@ -18,6 +18,7 @@ use support::{Client, Cluster, Server, Setup, free_port, say, wait_for};
 
 const ZONES: [&str; 3] = ["au", "gb", "us"];
 const MERGE: &str = "application/merge-patch+json";
+const INCREMENT: &str = "application/vnd.knot.increment+json";
 /// How long the others may take to see a server leave that was asked to stop.
 const LEFT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long they may take to see a crash. It takes 3 s where the host refuses reconnection; this machine is busy.
@@ -251,6 +252,52 @@ fn a_failed_server_is_forced_out_and_a_live_one_only_on_insistence() {
 }
 
 #[test]
+fn a_server_that_was_forced_out_is_a_member_again_when_it_comes_back() {
+    let mut servers = three();
+    let (client, name) = (servers[0].client(), servers[2].setup.name.clone());
+    let others = |servers: &[Server]| servers[..2].iter().map(Server::client).collect::<Vec<_>>();
+
+    // It was the only one to hold this when it was given up.
+    servers[..2].iter().for_each(|server| server.signal("STOP"));
+    servers[2].client().put("/api/documents/notes/alone", &json!({"by": "the third"})).expect(201);
+    servers[2].kill();
+    servers[..2].iter().for_each(|server| server.signal("CONT"));
+    wait_for_status(&servers[0], &name, "failed", FAILED_TIMEOUT);
+    force_leave(&client, &json!({"name": name})).expect(200);
+    for server in &servers[..2] {
+        wait_for_status(server, &name, "left", SPREAD_TIMEOUT);
+    }
+    client.put("/api/documents/notes/without", &json!({"by": "the others"})).expect(201);
+    servers[2].restart();
+    wait_until_alive(&servers);
+    wait_until_reads(&servers, "/api/documents/notes/alone", &json!({"by": "the third"}));
+    wait_until_reads(&servers, "/api/documents/notes/without", &json!({"by": "the others"}));
+    wait_until_equal(&servers, SPREAD_TIMEOUT);
+
+    // One that runs denies it.
+    let incarnation = |client: &Client| member(client, &name).unwrap()["incarnation"].clone();
+    let before = incarnation(&client);
+    force_leave(&client, &json!({"name": name, "force": true})).expect(200);
+    for client in others(&servers) {
+        wait_for("it denies that it left", SPREAD_TIMEOUT, || {
+            let row = member(&client, &name)?;
+            (row["status"] == "alive" && row["incarnation"] != before).then_some(())
+        });
+    }
+    servers[2].client().put("/api/documents/notes/back?w=2&timeout=10000", &json!({})).expect(201);
+
+    // One that was stopped in order is still expected back, and can be taken out by its name.
+    assert!(servers[2].stop().success());
+    wait_for_status(&servers[0], &name, "left", LEFT_TIMEOUT);
+    force_leave(&client, &json!({"name": name})).expect(200);
+    force_leave(&client, &json!({"name": name})).expect(200);
+    assert_eq!(member(&client, &name).unwrap()["status"], json!("left"));
+    servers[2].restart();
+    wait_until_alive(&servers);
+    wait_until_equal(&servers, SPREAD_TIMEOUT);
+}
+
+#[test]
 fn a_write_waits_for_as_many_others_as_it_asks_for() {
     let mut servers = three();
     let client = servers[0].client();
@@ -269,6 +316,63 @@ fn a_write_waits_for_as_many_others_as_it_asks_for() {
     servers[1..].iter_mut().for_each(Server::restart);
     wait_until_reads(&servers, "/api/documents/notes/a", &json!({"n": 5}));
     client.put("/api/documents/notes/a?w=2&timeout=20000", &json!({"n": 6})).expect(200);
+}
+
+/// Adds to `/n` on every server at once.
+fn add_everywhere(servers: &[Server], path: &str, amounts: [i64; 3]) {
+    let starting = std::sync::Barrier::new(servers.len());
+    std::thread::scope(|scope| {
+        for (server, by) in servers.iter().zip(amounts) {
+            let (client, starting) = (server.client(), &starting);
+            scope.spawn(move || {
+                starting.wait();
+                let done = client.patch(path, INCREMENT, &json!({"pointer": "/n", "by": by}));
+                assert!(matches!(done.status, 200 | 201), "{} {}", done.status, done.text());
+            });
+        }
+    });
+}
+
+#[test]
+fn a_counter_that_was_made_once_adds_up() {
+    let servers = three();
+    let client = servers[0].client();
+    let path = "/api/documents/counters/visits";
+    // As docs/http-api.md says to make one; the number before it is none.
+    client.put(path, &json!({"n": 5})).expect(201);
+    client.patch(&format!("{path}?w=2&timeout=10000"), INCREMENT, &json!({"pointer": "/n", "by": 0})).expect(200);
+    add_everywhere(&servers, path, [1, 10, 100]);
+    wait_until_reads(&servers, path, &json!({"n": 116}));
+    // A PUT that leaves the value leaves the counter.
+    client.put(&format!("{path}?w=2&timeout=10000"), &json!({"n": 116, "name": "visits"})).expect(200);
+    add_everywhere(&servers, path, [-1, -10, -100]);
+    wait_until_reads(&servers, path, &json!({"n": 5, "name": "visits"}));
+}
+
+#[test]
+fn counters_that_were_made_apart_are_a_conflict_not_a_sum() {
+    let mut servers = three();
+    let path = "/api/documents/counters/visits";
+    // Each is alone when it adds for the first time.
+    servers.iter_mut().for_each(|server| assert!(server.stop().success()));
+    for (index, by) in [1, 10, 100].into_iter().enumerate() {
+        servers[index].restart();
+        servers[index].client().patch(path, INCREMENT, &json!({"pointer": "/n", "by": by})).expect(201);
+        assert!(servers[index].stop().success());
+    }
+    servers.iter_mut().for_each(Server::spawn);
+    servers.iter_mut().for_each(Server::wait_until_ready);
+    wait_until_alive(&servers);
+    wait_until_equal(&servers, SPREAD_TIMEOUT);
+    let shown = servers[0].client().get(&format!("{path}?conflicts=true")).expect(200).json();
+    let mut values: Vec<i64> =
+        shown["conflicts"][0]["values"].as_array().unwrap().iter().map(|v| v["value"].as_i64().unwrap()).collect();
+    values.sort_unstable();
+    assert_eq!(values, [1, 10, 100]);
+    // Later steps count in each of them.
+    add_everywhere(&servers, path, [1_000, 10_000, 100_000]);
+    let sum = shown["value"]["n"].as_i64().unwrap() + 111_000;
+    wait_until_reads(&servers, path, &json!({ "n": sum }));
 }
 
 #[test]

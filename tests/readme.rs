@@ -1,4 +1,5 @@
-//! The README's tour works as it is pasted: its `sh` blocks run, in order and in one shell, against a real demo.
+//! The README's tour and the examples of the HTTP API work as they are pasted: their `sh` blocks run, in order and in one
+//! shell, against a real demo and a real server.
 
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
@@ -9,7 +10,12 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use support::{Server, Setup};
+
+mod support;
+
 const README: &str = include_str!("../README.md");
+const HTTP_API: &str = include_str!("../docs/http-api.md");
 const DEMO_TIMEOUT: Duration = Duration::from_secs(90);
 const TOUR_TIMEOUT: Duration = Duration::from_secs(120);
 /// Where the README says the demo's servers are.
@@ -32,10 +38,10 @@ impl Drop for Running {
 }
 
 /// The fenced blocks marked `sh`, one after the other.
-fn tour() -> String {
+fn blocks(text: &'static str) -> String {
     let mut script = String::new();
     let mut label = None;
-    for line in README.lines() {
+    for line in text.lines() {
         match (line.strip_prefix("```"), label) {
             (Some(opening), None) => label = Some(opening),
             (Some(_), Some(_)) => label = None,
@@ -82,7 +88,7 @@ fn the_tour_works_as_it_is_pasted() {
     let folder = tempfile::tempdir().unwrap();
     let (_demo, urls) = demo(folder.path());
     assert_eq!(urls.len(), WRITTEN.len(), "{urls:?}");
-    let mut script = tour();
+    let mut script = blocks(README);
     for written in WRITTEN {
         assert!(script.contains(written), "the README names {written}");
     }
@@ -110,4 +116,29 @@ fn the_tour_works_as_it_is_pasted() {
     for shown in ["Perth", "ann@example.org", "knot3", "\"visits\": 2", "Annie", "Ann Lee"] {
         assert!(said.contains(shown), "the tour does not show {shown}:\n{said}");
     }
+}
+
+#[test]
+fn the_examples_of_the_http_api_work_as_they_are_pasted() {
+    let mut server = Server::start(Setup::new("n1", "au"));
+    let folder = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(server.data_dir(), folder.path().join("knot-data")).unwrap();
+    // A shell that runs a script has no aliases unless told, and the feed has no end.
+    let script = blocks(HTTP_API).replace(WRITTEN[0], &server.setup.url()).replace("k -N ", "k --max-time 2 -N ");
+    let examples = Command::new("timeout")
+        .arg(TOUR_TIMEOUT.as_secs().to_string())
+        .args(["bash", "-c", &format!("set -u\nshopt -s expand_aliases\n{script}")])
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    let (said, trace) = (String::from_utf8_lossy(&examples.stdout), String::from_utf8_lossy(&examples.stderr));
+    assert!(examples.status.success(), "{trace}\n{said}");
+    for shown in ["HTTP/1.1 201", "\"seq\":8", "\"kind\":\"delete\"", "snapshot-end", "\"status\":\"leaving\""] {
+        assert!(said.contains(shown), "the examples do not show {shown}:\n{said}\n{trace}");
+    }
+    // The document is there already, and nobody is called n3 or has that id.
+    let refused: Vec<&str> = said.lines().filter(|line| line.contains("\"error\":")).collect();
+    let count = |words: &str| said.matches(words).count();
+    assert_eq!((count("\"error\":"), count("no such member")), (3, 2), "{refused:#?}");
+    assert!(server.wait_for_exit().success(), "the last example retires it");
 }

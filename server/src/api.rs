@@ -35,6 +35,7 @@ use crate::handle::Handle;
 use crate::metrics::{Metrics, Route};
 
 pub(crate) use self::cluster::status_name;
+pub(crate) use self::timestamp::rfc3339;
 
 /// Longest request body, in bytes.
 pub const BODY_BYTES_MAX: usize = 1 << 20;

@@ -162,11 +162,13 @@ enum Command {
         client: ClientArgs,
     },
     /// Read and write documents
+    #[command(after_help = doc::EXAMPLES)]
     Doc {
         #[command(subcommand)]
         command: doc::DocCommand,
     },
     /// See and change who is in the cluster
+    #[command(after_help = cluster::EXAMPLES)]
     Cluster {
         #[command(subcommand)]
         command: cluster::ClusterCommand,

@@ -17,7 +17,7 @@ const DATAGRAM_BUFFER_BYTES: usize = 1 << 20;
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(15);
 /// How often it asks, and gives up after three times.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
-/// How long sent bytes may stay unacknowledged before the stream is given up.
+/// How long another server may leave sent bytes unacknowledged, or take none, before the stream to it is given up.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(20);
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1_024;
@@ -58,10 +58,15 @@ pub trait Network: Clone + Send + Sync + 'static {
     /// Binds a socket for datagrams.
     fn bind(&self, to: SocketAddr) -> impl Future<Output = io::Result<Self::Datagrams>> + Send;
 
-    /// Listens for streams.
+    /// Listens for streams of clients, which may be slow for as long as the server lets them.
     fn listen(&self, on: SocketAddr) -> impl Future<Output = io::Result<Self::Listener>> + Send;
 
-    /// Opens a stream.
+    /// Listens for streams of other servers, whose silence is noticed.
+    fn listen_for_servers(&self, on: SocketAddr) -> impl Future<Output = io::Result<Self::Listener>> + Send {
+        self.listen(on)
+    }
+
+    /// Opens a stream to another server.
     fn connect(&self, to: SocketAddr) -> impl Future<Output = io::Result<Self::Stream>> + Send;
 
     /// Every address of `host:port`, resolved anew.
@@ -74,7 +79,7 @@ pub struct OsNetwork;
 
 impl Network for OsNetwork {
     type Datagrams = Arc<UdpSocket>;
-    type Listener = TcpListener;
+    type Listener = OsListener;
     type Stream = TcpStream;
 
     async fn bind(&self, to: SocketAddr) -> io::Result<Arc<UdpSocket>> {
@@ -88,20 +93,18 @@ impl Network for OsNetwork {
         UdpSocket::from_std(socket.into()).map(Arc::new)
     }
 
-    async fn listen(&self, on: SocketAddr) -> io::Result<TcpListener> {
-        let socket = Socket::new(Domain::for_address(on), Type::STREAM, Some(Protocol::TCP))?;
-        dual_stack(&socket, on)?;
-        socket.set_reuse_address(true)?;
-        socket.set_nonblocking(true)?;
-        socket.bind(&on.into())?;
-        socket.listen(BACKLOG)?;
-        TcpListener::from_std(socket.into())
+    async fn listen(&self, on: SocketAddr) -> io::Result<OsListener> {
+        Ok(OsListener { listener: listener(on)?, tune })
+    }
+
+    async fn listen_for_servers(&self, on: SocketAddr) -> io::Result<OsListener> {
+        Ok(OsListener { listener: listener(on)?, tune: tune_for_servers })
     }
 
     async fn connect(&self, to: SocketAddr) -> io::Result<TcpStream> {
         let socket = if to.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
         let stream = socket.connect(to).await?;
-        tune(&stream)?;
+        tune_for_servers(&stream)?;
         Ok(stream)
     }
 
@@ -121,18 +124,35 @@ impl Datagrams for Arc<UdpSocket> {
     }
 }
 
-impl Listener for TcpListener {
+/// A TCP port of this machine, and what is set on each stream that arrives there.
+#[derive(Debug)]
+pub struct OsListener {
+    listener: TcpListener,
+    tune: fn(&TcpStream) -> io::Result<()>,
+}
+
+impl Listener for OsListener {
     type Stream = TcpStream;
 
     async fn accept(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
-        let (stream, from) = Self::accept(self).await?;
-        tune(&stream)?;
+        let (stream, from) = self.listener.accept().await?;
+        (self.tune)(&stream)?;
         Ok((stream, from))
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
-        Self::local_addr(self)
+        self.listener.local_addr()
     }
+}
+
+fn listener(on: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(on), Type::STREAM, Some(Protocol::TCP))?;
+    dual_stack(&socket, on)?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&on.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
 }
 
 /// `[::]` takes IPv4 as well; any other IPv6 address only itself.
@@ -146,8 +166,35 @@ fn dual_stack(socket: &Socket, to: SocketAddr) -> io::Result<()> {
 fn tune(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL).with_retries(3);
-    let socket = SockRef::from(stream);
-    // Keepalive does not ask while data waits to be acknowledged.
-    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
-    socket.set_tcp_keepalive(&keepalive)
+    SockRef::from(stream).set_tcp_keepalive(&keepalive)
+}
+
+fn tune_for_servers(stream: &TcpStream) -> io::Result<()> {
+    tune(stream)?;
+    // Keepalive does not ask while data waits to be acknowledged. This also ends a stream whose other side acknowledges
+    // but makes no room, which a client that reads slowly does lawfully and a server does not.
+    SockRef::from(stream).set_tcp_user_timeout(Some(UNACKNOWLEDGED))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn accepted(mut listener: OsListener) -> (TcpStream, TcpStream) {
+        let opened = OsNetwork.connect(listener.local_addr().unwrap()).await.unwrap();
+        (listener.accept().await.unwrap().0, opened)
+    }
+
+    #[tokio::test]
+    async fn only_streams_between_servers_are_given_up_for_making_no_room() {
+        let timeout = |stream: &TcpStream| SockRef::from(stream).tcp_user_timeout().unwrap();
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let (client, _) = accepted(OsNetwork.listen(any).await.unwrap()).await;
+        assert_eq!(timeout(&client), None);
+        let (server, opened) = accepted(OsNetwork.listen_for_servers(any).await.unwrap()).await;
+        assert_eq!((timeout(&server), timeout(&opened)), (Some(UNACKNOWLEDGED), Some(UNACKNOWLEDGED)));
+        for stream in [&client, &server, &opened] {
+            assert!(stream.nodelay().unwrap() && SockRef::from(stream).keepalive().unwrap());
+        }
+    }
 }

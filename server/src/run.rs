@@ -214,7 +214,7 @@ async fn bind_cluster<N: Network>(
     let mut failure = std::io::Error::new(std::io::ErrorKind::NotFound, "the name has no address");
     for address in addresses(network, &cluster.bind_addr).await? {
         for _ in 0..if address.port() == 0 { PORT_TRIES } else { 1 } {
-            let listener = match network.listen(address).await {
+            let listener = match network.listen_for_servers(address).await {
                 Ok(listener) => listener,
                 Err(error) => {
                     failure = error;

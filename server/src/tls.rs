@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
-use crate::config::TlsConfig;
+use crate::config::{TlsConfig, first_address};
 use crate::storage::write_private;
 
 /// The self-signed certificate's name in the data folder.
@@ -78,7 +79,8 @@ pub struct ServerTls {
 }
 
 /// Reads the certificate that `tls` names; a self-signed one is made in `data_dir` at the first start, for `names`
-/// (host names and addresses) besides this machine's loopback names.
+/// (host names and addresses; the one that stands for every interface is this machine's own) besides this machine's
+/// loopback names.
 ///
 /// # Errors
 /// When a file is missing, unreadable or no PEM, or the key is not the certificate's.
@@ -138,8 +140,11 @@ fn provider() -> Arc<CryptoProvider> {
 fn make_self_signed(cert_file: &Path, key_file: &Path, names: &[String]) -> Result<(), TlsError> {
     let mut all: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec();
     for name in names {
-        if !all.contains(name) {
-            all.push(name.clone());
+        // What the server tells others to reach it at, where nothing says better.
+        let is_any = name.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified());
+        let name = if is_any { first_address().to_string() } else { name.clone() };
+        if !all.contains(&name) {
+            all.push(name);
         }
     }
     let mut params = rcgen::CertificateParams::new(all)?;
@@ -240,6 +245,13 @@ mod tests {
         }
         assert!(handshake(&server, &trusted, "elsewhere.internal").is_err());
         assert!(handshake(&server, &[], "localhost").is_err_and(|e| e.contains("UnknownIssuer")));
+    }
+
+    #[test]
+    fn a_server_on_every_interface_is_reached_by_its_address() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let server = server_tls(&TlsConfig::SelfSigned, dir.path(), &["0.0.0.0".to_owned()]).expect("made");
+        handshake(&server, std::slice::from_ref(&server.cert_file), &first_address().to_string()).expect("it is named");
     }
 
     #[test]

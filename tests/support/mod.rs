@@ -83,6 +83,8 @@ pub struct Setup {
     pub netns: Option<String>,
     /// Lines of `[server.cluster]`; none for a standalone server.
     pub cluster: Option<Cluster>,
+    /// Lines of `[server.tls]`; none for plain HTTP.
+    pub tls: Option<String>,
     /// Set where several servers share one.
     pub token: Option<String>,
     /// Appended as it is.
@@ -110,6 +112,7 @@ impl Setup {
             port: free_port(),
             netns: None,
             cluster: None,
+            tls: None,
             token: None,
             extra: String::new(),
         }
@@ -129,12 +132,22 @@ impl Setup {
         zones.iter().enumerate().map(setup).collect()
     }
 
+    /// Where its HTTP API is.
+    pub fn url(&self) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}:{}", self.host, self.port)
+    }
+
     fn toml(&self, data_dir: &Path) -> String {
         let Self { name, zone, host, port, .. } = self;
         let mut text = format!(
-            "[server]\nlisten = \"{host}:{port}\"\nurl = \"http://{host}:{port}\"\nname = \"{name}\"\nzone = \"{zone}\"\ndata_dir = {:?}\n",
+            "[server]\nlisten = \"{host}:{port}\"\nurl = \"{}\"\nname = \"{name}\"\nzone = \"{zone}\"\ndata_dir = {:?}\n",
+            self.url(),
             data_dir.to_str().unwrap()
         );
+        if let Some(tls) = &self.tls {
+            let _ = write!(text, "\n[server.tls]\n{tls}\n");
+        }
         if let Some(Cluster { key, address, peers }) = &self.cluster {
             let _ = write!(
                 text,

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::error::{ApiError, Form, MemberError};
-use super::query::{self, MembersQuery};
+use super::query::{self, MembersQuery, NoQuery};
 use super::{Shared, body, timestamp};
 use crate::handle::ServerEngine;
 
@@ -63,12 +63,14 @@ pub(super) async fn members(State(api): State<Shared>, uri: Uri) -> Result<Respo
 
 pub(super) async fn force_leave(
     State(api): State<Shared>,
+    uri: Uri,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
     const FORM: Form = Form::BadBody(
         "send {\"name\": \"n1\"} or {\"id\": \"<32 hexadecimal digits>\"}, and \"force\": true where meant",
     );
+    let NoQuery {} = query::parse(&uri)?;
     let asked: ForceLeave = serde_json::from_value(body::json(&api, &headers, body).await?).map_err(|_| FORM)?;
     let who = match (asked.name, asked.id) {
         (Some(name), None) => Who::Name(name),
@@ -90,7 +92,8 @@ pub(super) async fn force_leave(
     Ok(axum::Json(left).into_response())
 }
 
-pub(super) async fn leave(State(api): State<Shared>) -> Result<Response, ApiError> {
+pub(super) async fn leave(State(api): State<Shared>, uri: Uri) -> Result<Response, ApiError> {
+    let NoQuery {} = query::parse(&uri)?;
     api.handle.leave(true).await?;
     Ok((StatusCode::ACCEPTED, axum::Json(json!({"status": "leaving"}))).into_response())
 }
@@ -100,17 +103,20 @@ enum Who {
     Id(NodeId),
 }
 
+/// The one member that is meant. A name is first looked for among those that have not left: who comes back without its
+/// folder has the name of who left.
 fn find(engine: &ServerEngine, who: &Who) -> Result<(NodeId, String), MemberError> {
-    let mut found = engine.members().filter(|member| match who {
-        Who::Name(name) => member.record.name == *name && member.status != Status::Left,
+    let is_meant = |member: &&Member| match who {
+        Who::Name(name) => member.record.name == *name,
         Who::Id(id) => member.record.node == *id,
-    });
-    let first = found.next().ok_or(MemberError::Unknown)?;
-    let mut others = found.map(|member| member.record.node.to_string()).peekable();
-    if others.peek().is_some() {
-        return Err(MemberError::Ambiguous(std::iter::once(first.record.node.to_string()).chain(others).collect()));
+    };
+    let (left, here): (Vec<&Member>, Vec<&Member>) =
+        engine.members().filter(is_meant).partition(|member| member.status == Status::Left);
+    match if here.is_empty() { &left[..] } else { &here } {
+        [] => Err(MemberError::Unknown),
+        [member] => Ok((member.record.node, member.record.name.clone())),
+        several => Err(MemberError::Ambiguous(several.iter().map(|member| member.record.node.to_string()).collect())),
     }
-    Ok((first.record.node, first.record.name.clone()))
 }
 
 fn row(member: &Member, me: NodeId, now: Instant, wall: Wall) -> Row {

@@ -57,6 +57,8 @@ pub(super) enum Form {
     /// The connection broke, or its framing did, while the body was read.
     BodyBroken,
     NotJson(String),
+    /// Nested beyond what any document may be, so deep that it was not read to its end.
+    TooDeep,
     /// JSON, but not what is asked for.
     BadBody(&'static str),
     PatchType,
@@ -284,6 +286,11 @@ fn form(error: &Form) -> Said {
         Form::NotJson(why) => {
             (StatusCode::BAD_REQUEST, format!("the body is not JSON: {why}"), "check it with a tool such as jq")
         }
+        Form::TooDeep => (
+            StatusCode::BAD_REQUEST,
+            format!("nested deeper than {JSON_DEPTH_MAX} levels"),
+            "move what is inside to documents of its own",
+        ),
         Form::BadBody(form) => {
             (StatusCode::BAD_REQUEST, "the body is JSON, but not of the form that is asked for".to_owned(), *form)
         }
@@ -315,15 +322,15 @@ fn member(error: &MemberError) -> Said {
         MemberError::Ambiguous(ids) => say(
             StatusCode::CONFLICT,
             "several members have this name",
-            format!("send one of their ids instead: {}", ids.join(", ")),
+            format!("send one of their ids instead (--id): {}", ids.join(", ")),
         ),
         MemberError::Alive => {
-            say(StatusCode::CONFLICT, "this member is alive", "stop it first, or send \"force\": true")
+            say(StatusCode::CONFLICT, "this member is alive", "stop it first, or insist with \"force\": true (--force)")
         }
         MemberError::ThisServer => say(
             StatusCode::CONFLICT,
             "this is the server that you are asking",
-            "POST /api/cluster/leave retires it; or ask another server",
+            "POST /api/cluster/leave (knot cluster leave) retires it; or ask another server",
         ),
     }
 }

@@ -65,5 +65,8 @@ pub(super) fn parse<T: DeserializeOwned + Default>(uri: &Uri) -> Result<T, ApiEr
     if uri.query().is_none() {
         return Ok(T::default());
     }
-    Query::try_from_uri(uri).map(|Query(query)| query).map_err(|error| Form::BadQuery(error.body_text()).into())
+    Query::try_from_uri(uri).map(|Query(query)| query).map_err(|error| {
+        let text = error.body_text();
+        Form::BadQuery(text.trim_start_matches("Failed to deserialize query string: ").to_owned()).into()
+    })
 }

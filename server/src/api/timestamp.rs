@@ -4,7 +4,7 @@ use knot_engine::Wall;
 
 /// `2026-11-21T09:30:00.000Z`. Days are counted as in Howard Hinnant's `civil_from_days`
 /// (<https://howardhinnant.github.io/date_algorithms.html>), with years that begin in March.
-pub(super) fn rfc3339(wall: Wall) -> String {
+pub(crate) fn rfc3339(wall: Wall) -> String {
     const DAY_MS: i64 = 86_400_000;
     let days = wall.0.div_euclid(DAY_MS) + 719_468;
     let ms = wall.0.rem_euclid(DAY_MS);

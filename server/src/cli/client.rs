@@ -1,19 +1,23 @@
 //! Asking a server over its HTTP API: which one, with which token, trusting whom.
 
-use std::io;
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
 use clap::Args;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, HOST, HeaderName, HeaderValue};
 use hyper::{HeaderMap, Method, Request, StatusCode};
+use rustls::CertificateError;
 use serde_json::Value;
 
 use super::Exit;
 use super::connect::{Answer, Connection, Endpoint};
 use super::output::printable;
+use crate::api::BODY_BYTES_MAX;
 use crate::config::{Config, ConfigError, HostPort, TlsConfig};
 use crate::storage::{ADMIN_TOKEN_FILE, SecretError, read_admin_token};
 use crate::tls::{CERT_FILE, TlsError};
@@ -40,11 +44,29 @@ pub struct ClientArgs {
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// A certificate to trust, PEM, besides the system's and <data_dir>/cert.pem
-    #[arg(long, env = "KNOT_CACERT", value_name = "FILE")]
+    #[arg(long, env = "KNOT_CACERT", value_name = "FILE", value_parser = path_or_nothing())]
     pub cacert: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+impl ClientArgs {
+    /// A variable that is set to nothing is as one that is not set.
+    fn given(&self) -> Self {
+        let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+        Self {
+            server: given(&self.server),
+            token: given(&self.token),
+            cacert: self.cacert.clone().filter(|path| !path.as_os_str().is_empty()),
+            ..self.clone()
+        }
+    }
+}
+
+/// Takes an empty path too, as a variable may have.
+fn path_or_nothing() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
 }
 
 /// Why the server could not be asked, or what it refused.
@@ -69,6 +91,12 @@ pub enum ClientError {
         url: String,
         /// Why.
         source: io::Error,
+    },
+    /// What answers does not speak what the URL says.
+    #[error("what answers at {url} does not speak {}", if url.starts_with("https:") { "TLS" } else { "HTTP" })]
+    WrongScheme {
+        /// The server.
+        url: String,
     },
     /// The server answered with an error.
     #[error("{error}")]
@@ -106,7 +134,7 @@ impl ClientError {
     pub(super) fn exit(&self) -> Exit {
         match self {
             Self::BadUrl(_) | Self::Unsendable(_) | Self::Config(_) => Exit::Usage,
-            Self::Unreachable { .. } | Self::Untrusted { .. } => Exit::Unreachable,
+            Self::Unreachable { .. } | Self::Untrusted { .. } | Self::WrongScheme { .. } => Exit::Unreachable,
             Self::Malformed { .. } | Self::Tls(_) | Self::Token(_) => Exit::Failure,
             Self::Refused { status, .. } => match *status {
                 StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Exit::Denied,
@@ -121,9 +149,20 @@ impl ClientError {
         match self {
             Self::Refused { hint, .. } => hint.clone(),
             Self::Unreachable { .. } => Some("is it running? start one with `knot server` or `knot demo`".to_owned()),
-            Self::Untrusted { .. } => {
-                Some("name the server's certificate with --cacert <data_dir>/cert.pem".to_owned())
-            }
+            Self::Untrusted { source, .. } => Some(
+                match source.get_ref().and_then(|inner| inner.downcast_ref()) {
+                    Some(rustls::Error::InvalidCertificate(
+                        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+                    )) => "ask by a name that the certificate is for, or set `url` there and remove its certificate",
+                    _ => "name the server's certificate with --cacert <data_dir>/cert.pem",
+                }
+                .to_owned(),
+            ),
+            Self::WrongScheme { url } => Some(match url.split_once("://") {
+                Some(("https", rest)) => format!("perhaps it is a server without TLS: try http://{rest}"),
+                Some((_, rest)) => format!("perhaps it is a server with TLS: try https://{rest}"),
+                None => return None,
+            }),
             Self::BadUrl(_)
             | Self::Malformed { .. }
             | Self::Unsendable(_)
@@ -220,6 +259,7 @@ impl Client {
     /// # Errors
     /// When the configuration is needed and wrong, or the token's file is unreadable.
     pub fn from_args(args: &ClientArgs) -> Result<Self, ClientError> {
+        let args = &args.given();
         let local = Local::of(args)?;
         let url = match &args.server {
             Some(url) => url.clone(),
@@ -301,6 +341,9 @@ impl Client {
         let hint = match status {
             StatusCode::UNAUTHORIZED if self.token.is_none() => {
                 Some(format!("give --token, or --data-dir where {ADMIN_TOKEN_FILE} is"))
+            }
+            StatusCode::UNAUTHORIZED => {
+                Some(format!("the token is not this server's; its own is in {ADMIN_TOKEN_FILE} in its data folder"))
             }
             StatusCode::MISDIRECTED_REQUEST => said.get("urls").and_then(Value::as_array).map(|urls| {
                 let urls: Vec<_> = urls.iter().filter_map(Value::as_str).map(printable).collect();
@@ -399,19 +442,33 @@ pub fn with_query(path: &str, parameters: &[(&str, Option<String>)]) -> String {
     full
 }
 
-/// The body that an argument stands for: `@file`, `-` or nothing for stdin, else the text itself.
+/// The body that an argument stands for: `@file`, `-` or nothing for stdin, else the text itself. One that no server
+/// takes is not read to its end: a server that refuses it may close before all of it is sent, and is not heard then.
 pub(super) fn body_of(argument: Option<&str>) -> io::Result<String> {
-    match argument {
-        None | Some("-") => io::read_to_string(io::stdin()),
+    let body = match argument {
+        None | Some("-") => at_most(io::stdin().lock())?,
         Some(text) => match text.strip_prefix('@') {
-            Some(path) => std::fs::read_to_string(Path::new(path)),
-            None => Ok(text.to_owned()),
+            Some(path) => at_most(File::open(path)?)?,
+            None => text.as_bytes().to_vec(),
         },
+    };
+    if body.len() > BODY_BYTES_MAX {
+        let why = format!("longer than {BODY_BYTES_MAX} bytes; split the document into several");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
     }
+    String::from_utf8(body).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "not UTF-8"))
+}
+
+fn at_most(from: impl Read) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    from.take(BODY_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]
@@ -427,7 +484,17 @@ mod tests {
         assert_eq!(at("http://127.0.0.1:3000/").expect("valid"), (false, "127.0.0.1".to_owned(), 3000));
         assert_eq!(at("https://[::1]:3000").expect("valid"), (true, "::1".to_owned(), 3000));
         assert_eq!(at("https://knot1.internal").expect("valid"), (true, "knot1.internal".to_owned(), 443));
-        for wrong in ["knot1:3000", "ftp://x", "http://", "http://x/api", "http://x?y"] {
+        for wrong in [
+            "knot1:3000",
+            "ftp://x",
+            "http://",
+            "http://x/api",
+            "http://x?y",
+            "http://x:99999",
+            "http://x:0",
+            "http://x:",
+            "http://user@x:1",
+        ] {
             assert!(at(wrong).is_err(), "{wrong} was taken");
         }
     }

@@ -50,6 +50,10 @@ pub(super) enum ClusterCommand {
     },
 }
 
+pub(super) const EXAMPLES: &str = "EXAMPLES:
+  knot cluster members
+  knot cluster status --server http://127.0.0.1:3001
+  knot cluster force-leave knot3";
 const MEMBERS_EXAMPLES: &str = "EXAMPLES:
   knot cluster members
   knot cluster members --status failed --json";
@@ -72,7 +76,14 @@ pub(super) async fn run(command: ClusterCommand) -> Result<(), CliError> {
         ClusterCommand::Leave { client } => {
             let asked = Client::from_args(&client)?;
             let answer = asked.ask(Ask::new(Method::POST, "/api/cluster/leave".to_owned())).await?.body;
-            if client.json { print(answer) } else { print(format_args!("{} is leaving the cluster", asked.url())) }
+            if client.json {
+                print(answer)
+            } else {
+                print(format_args!(
+                    "{} leaves and stops once another server holds all that it has; if none does in 30 s, it stays and its log says so",
+                    asked.url()
+                ))
+            }
         }
         ClusterCommand::ForceLeave { name, id, force, client } => {
             let mut body = match (&name, &id) {

@@ -49,11 +49,17 @@ impl Endpoint {
             return Err(wrong());
         }
         let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(wrong)?;
+        let authority = uri.authority().map_or("", |authority| authority.as_str());
+        let port = match authority.strip_prefix(host).ok_or_else(wrong)? {
+            "" if tls => 443,
+            "" => 80,
+            port => port.strip_prefix(':').and_then(|port| port.parse().ok()).filter(|p| *p != 0).ok_or_else(wrong)?,
+        };
         Ok(Self {
             url: url.trim_end_matches('/').to_owned(),
             tls,
             host: host.trim_matches(['[', ']']).to_owned(),
-            port: uri.port_u16().unwrap_or(if tls { 443 } else { 80 }),
+            port,
         })
     }
 
@@ -102,10 +108,11 @@ impl Connection {
         let name =
             ServerName::try_from(endpoint.host.clone()).map_err(|_| ClientError::BadUrl(endpoint.url.clone()))?;
         let stream = connector.connect(name, stream).await.map_err(|source| {
-            if source.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) {
-                ClientError::Untrusted { url: endpoint.url.clone(), source }
-            } else {
-                endpoint.unreachable(source)
+            let url = endpoint.url.clone();
+            match source.get_ref().and_then(|inner| inner.downcast_ref()) {
+                Some(rustls::Error::InvalidMessage(_)) => ClientError::WrongScheme { url },
+                Some(_) => ClientError::Untrusted { url, source },
+                None => endpoint.unreachable(source),
             }
         })?;
         Self::over(endpoint, stream).await
@@ -134,9 +141,13 @@ impl Connection {
         wait: Duration,
     ) -> Result<Answer, ClientError> {
         let answered = timeout(wait, self.sender.send_request(request)).await;
-        let response = answered
-            .map_err(|_| endpoint.unreachable(io::ErrorKind::TimedOut.into()))?
-            .map_err(|error| endpoint.unreachable(io::Error::other(error)))?;
+        let response =
+            answered.map_err(|_| endpoint.unreachable(io::ErrorKind::TimedOut.into()))?.map_err(|error| match error
+                .is_parse()
+            {
+                true => ClientError::WrongScheme { url: endpoint.url.clone() },
+                false => endpoint.unreachable(io::Error::other(error)),
+            })?;
         let (head, body) = response.into_parts();
         Ok(Answer { head, body, _driver: self.driver })
     }

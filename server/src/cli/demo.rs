@@ -2,17 +2,19 @@
 
 mod servers;
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use hyper::Method;
 use indicatif::ProgressBar;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
-use self::servers::{Demo, Server};
+use self::servers::{Demo, Server, pasted};
 use super::client::{Ask, Client};
+use super::output::print;
 use super::{CliError, ClientError};
 use crate::config::parse_duration;
 use crate::storage::ADMIN_TOKEN_FILE;
@@ -20,7 +22,8 @@ use crate::storage::ADMIN_TOKEN_FILE;
 pub(super) const EXAMPLES: &str = "EXAMPLES:
   knot demo                          three servers until Ctrl-C
   knot demo --for 30s                ends by itself
-  knot demo --nodes 5 --dir ./demo   keeps the data";
+  knot demo --nodes 5 --dir ./demo   keeps the data
+  knot demo --json | head -1         where everything is, for a script";
 
 /// How long the servers may take to start, and then to see each other.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
@@ -45,6 +48,9 @@ pub struct DemoArgs {
     /// Keep the data here
     #[arg(long, value_name = "PATH")]
     pub dir: Option<PathBuf>,
+    /// Print JSON once the servers are up
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Starts the servers, shows a document travel, and waits.
@@ -61,16 +67,24 @@ async fn run(args: &DemoArgs) -> Result<(), CliError> {
     // From here on a signal ends the demo in order, whatever it is at.
     let mut interrupt = signal(SignalKind::interrupt()).map_err(io("wait for Ctrl-C"))?;
     let mut terminate = signal(SignalKind::terminate()).map_err(io("wait for SIGTERM"))?;
+    // The servers are in groups of their own and would outlive the terminal.
+    let mut hangup = signal(SignalKind::hangup()).map_err(io("wait for SIGHUP"))?;
     let mut demo = Demo::prepare(args.dir.as_deref(), usize::from(args.nodes)).map_err(io("prepare the servers"))?;
     let told = async {
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
         }
     };
     let shown = async {
         demo.spawn().map_err(io("start the servers"))?;
-        show(&mut demo).await?;
+        let travelled = show(&mut demo).await?;
+        if args.json {
+            print(describe(&demo, &travelled))?;
+        } else {
+            print(overview(&demo, &travelled, args.lasting))?;
+        }
         stay(&mut demo, args.lasting).await;
         Ok(())
     };
@@ -78,11 +92,17 @@ async fn run(args: &DemoArgs) -> Result<(), CliError> {
         outcome = shown => outcome,
         () = told => Ok(()),
     };
-    eprintln!("stopping {} servers", demo.servers.len());
+    // Whoever listened may be gone with the terminal, and the servers have to be stopped all the same.
+    let _ = writeln!(std::io::stderr(), "stopping {} servers", demo.servers.len());
     demo.stop().await;
     match &args.dir {
         Some(dir) => {
-            eprintln!("the data stays in {}; `knot demo --dir {}` goes on with it", dir.display(), dir.display())
+            let _ = writeln!(
+                std::io::stderr(),
+                "the data stays in {}; `knot demo --dir {}` goes on with it",
+                dir.display(),
+                pasted(dir)
+            );
         }
         None => demo.remove().map_err(io("remove the demo's data"))?,
     }
@@ -94,7 +114,8 @@ fn io(what: &str) -> impl FnOnce(std::io::Error) -> CliError {
     move |source| CliError::Io { what, source }
 }
 
-async fn show(demo: &mut Demo) -> Result<(), CliError> {
+/// Starts the servers and lets a document travel; how long it took to reach each.
+async fn show(demo: &mut Demo) -> Result<Vec<Duration>, CliError> {
     let progress = ProgressBar::new_spinner();
     progress.enable_steady_tick(Duration::from_millis(100));
     progress.set_message(format!("starting {} servers", demo.servers.len()));
@@ -102,16 +123,59 @@ async fn show(demo: &mut Demo) -> Result<(), CliError> {
     progress.set_message("writing a document");
     let travelled = travel(demo).await?;
     progress.finish_and_clear();
-    println!("{} servers are up, each with its own database:\n", demo.servers.len());
+    Ok(travelled)
+}
+
+/// Where everything is and what to try next.
+fn overview(demo: &Demo, travelled: &[Duration], lasting: Option<Duration>) -> String {
+    let mut text = format!("{} servers are up, each with its own database:\n\n", demo.servers.len());
+    let mut line = |line: std::fmt::Arguments<'_>| text.push_str(&format!("{line}\n"));
     for server in &demo.servers {
-        println!("  {:<8} zone {:<4} {}   pid {}", server.name, server.zone, server.url, server.pid());
+        line(format_args!("  {:<8} zone {:<4} {}   pid {}", server.name, server.zone, server.url, server.pid()));
     }
-    println!("\nWrote `demo/hello` on {}:", demo.servers.first().map_or("", |server| &server.name));
+    line(format_args!("\nWrote `demo/hello` on {}:", demo.servers.first().map_or("", |server| &server.name)));
     for (server, took) in demo.servers.iter().zip(travelled) {
-        println!("  {:<8} shows it after {:.1} ms", server.name, took.as_secs_f64() * 1e3);
+        line(format_args!("  {:<8} shows it after {:.1} ms", server.name, took.as_secs_f64() * 1e3));
     }
-    print_commands(demo);
-    Ok(())
+    if let (Some(first), Some(last)) = (demo.servers.first(), demo.servers.last()) {
+        let knot = std::env::current_exe().map_or_else(|_| "knot".to_owned(), |path| pasted(&path));
+        let token_file = first.data_dir.join(ADMIN_TOKEN_FILE);
+        line(format_args!("\nThe admin token is in {}", token_file.display()));
+        line(format_args!("\nTry in another terminal:\n"));
+        // Not an alias: a shell reads what one stands for once more.
+        line(format_args!("  knot() {{ {knot} \"$@\"; }}"));
+        line(format_args!("  export KNOT_SERVER={} KNOT_TOKEN=$(cat {})\n", first.url, pasted(&token_file)));
+        line(format_args!("  knot doc put users/ann '{{\"name\": \"Ann\", \"team\": {{\"city\": \"Perth\"}}}}'"));
+        line(format_args!("  knot doc get users/ann --server {}", last.url));
+        line(format_args!("  knot doc watch users"));
+        line(format_args!("  knot cluster members"));
+        line(format_args!("  kill -9 {}", last.pid()));
+    }
+    match lasting {
+        Some(lasting) => text.push_str(&format!("\nEnds in {lasting:?}, or with Ctrl-C.")),
+        None => text.push_str("\nCtrl-C ends it."),
+    }
+    text
+}
+
+/// The same for programs.
+fn describe(demo: &Demo, travelled: &[Duration]) -> Value {
+    let server = |(server, took): (&Server, &Duration)| {
+        json!({
+            "name": server.name,
+            "zone": server.zone,
+            "url": server.url,
+            "pid": server.pid(),
+            "config": server.config().display().to_string(),
+            "shown_after_ms": took.as_secs_f64() * 1e3,
+        })
+    };
+    let token_file = demo.servers.first().map(|first| first.data_dir.join(ADMIN_TOKEN_FILE).display().to_string());
+    json!({
+        "dir": demo.dir.display().to_string(),
+        "token_file": token_file,
+        "servers": demo.servers.iter().zip(travelled).map(server).collect::<Vec<_>>(),
+    })
 }
 
 /// Waits until every server answers and sees every other one alive.
@@ -173,35 +237,13 @@ async fn arrival(client: &Client, path: &str, text: &str, start: Instant) -> Res
     }
 }
 
-fn print_commands(demo: &Demo) {
-    let (Some(first), Some(last)) = (demo.servers.first(), demo.servers.last()) else { return };
-    let knot = std::env::current_exe().map_or_else(|_| "knot".to_owned(), |path| path.display().to_string());
-    println!("\nThe admin token is in {}", first.data_dir.join(ADMIN_TOKEN_FILE).display());
-    println!("\nTry in another terminal:\n");
-    println!("  alias knot={knot}");
-    println!(
-        "  export KNOT_SERVER={} KNOT_TOKEN=$(cat {})\n",
-        first.url,
-        first.data_dir.join(ADMIN_TOKEN_FILE).display()
-    );
-    println!("  knot doc put users/ann '{{\"name\": \"Ann\", \"team\": {{\"city\": \"Perth\"}}}}'");
-    println!("  knot doc get users/ann --server {}", last.url);
-    println!("  knot doc watch users");
-    println!("  knot cluster members");
-    println!("  kill -9 {}", last.pid());
-}
-
 /// Stays up until the time is over, and says when a server is gone.
 async fn stay(demo: &mut Demo, lasting: Option<Duration>) {
     let end = lasting.map(|lasting| tokio::time::Instant::now() + lasting);
-    match lasting {
-        Some(lasting) => println!("\nEnds in {lasting:?}, or with Ctrl-C."),
-        None => println!("\nCtrl-C ends it."),
-    }
     loop {
         tokio::time::sleep(WATCHDOG).await;
         for message in demo.gone() {
-            println!("{message}");
+            let _ = writeln!(std::io::stderr(), "{message}");
         }
         if end.is_some_and(|end| tokio::time::Instant::now() >= end) {
             return;

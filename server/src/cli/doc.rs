@@ -5,12 +5,14 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use http_body_util::BodyExt;
 use hyper::{Method, StatusCode};
+use knot_engine::Wall;
 use serde_json::{Value, json};
 
 use super::CliError;
 use super::client::{Ask, Client, ClientArgs, Reply, body_of, encode, with_query};
 use super::events::{Event, Reader};
 use super::output::{number, print, print_pretty, print_table, printable, shortened, table, text};
+use crate::api::rfc3339;
 
 /// Documents in one page, the server's limit.
 const PAGE_MAX: usize = 1000;
@@ -120,6 +122,10 @@ pub(super) enum DocCommand {
     },
 }
 
+pub(super) const EXAMPLES: &str = "EXAMPLES:
+  knot doc put users/ann '{\"name\": \"Ann\"}'
+  knot doc get users/ann
+  knot doc list users";
 const GET_EXAMPLES: &str = "EXAMPLES:
   knot doc get users/ann
   knot doc get spaces/one --zone au --conflicts";
@@ -337,7 +343,7 @@ async fn history(document: &Document, args: &ClientArgs) -> Result<(), CliError>
     for row in rows {
         let (node, hash) = (shortened(&text(row, "node"), 12), shortened(&text(row, "hash"), 12));
         shown.add_row(vec![
-            number(text(row, "time")),
+            time(row).into(),
             text(row, "kind").into(),
             node.into(),
             number(text(row, "seq")),
@@ -345,6 +351,11 @@ async fn history(document: &Document, args: &ClientArgs) -> Result<(), CliError>
         ]);
     }
     print_table(shown)
+}
+
+/// When the author's clock says that it was.
+fn time(row: &Value) -> String {
+    row.get("time").and_then(Value::as_i64).map_or_else(|| "-".to_owned(), |ms| rfc3339(Wall(ms)))
 }
 
 async fn watch(path: String, once: bool, args: &ClientArgs) -> Result<(), CliError> {

@@ -5,16 +5,19 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::CliError;
-use crate::config::{Config, SETTINGS};
+use crate::config::{Config, LogFormat, SETTINGS};
 use crate::logging;
 use crate::start::start;
 
 /// The arguments of `knot server`.
 #[derive(Args, Clone, Debug)]
 pub struct ServerArgs {
-    /// The configuration [default: knot.toml in ., ~, ~/.config/knot or /etc/knot]
-    #[arg(long, value_name = "FILE", env = "KNOT_CONFIG")]
+    /// The configuration [env: KNOT_CONFIG] [default: knot.toml in ., ~, ~/.config/knot or /etc/knot]
+    #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Log JSON, whatever the configuration says
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Examples, and every setting with the variable that overrides it.
@@ -28,8 +31,14 @@ pub(super) fn after_help() -> String {
 SETTINGS of knot.toml, the variable that overrides each, and its default:
 ",
     );
+    let mut shown = "";
     for setting in SETTINGS {
-        text.push_str(&format!("  {:<32}{:<31}{}\n", setting.path, setting.variable, setting.help));
+        let (section, key) = setting.path.rsplit_once('.').unwrap_or(("", setting.path));
+        if section != shown {
+            text.push_str(&format!("[{section}]\n"));
+            shown = section;
+        }
+        text.push_str(&format!("  {key:<17} {:<30} {}\n", setting.variable, setting.help));
     }
     text.push_str("\nKNOT_LOG_FILTER says what is logged: info, or knot_server=debug,warn");
     text
@@ -40,7 +49,10 @@ SETTINGS of knot.toml, the variable that overrides each, and its default:
 /// # Errors
 /// When the configuration is wrong, or the server cannot start or has to stop.
 pub fn main(args: &ServerArgs) -> Result<(), CliError> {
-    let loaded = Config::load(args.config.as_deref())?;
+    let mut loaded = Config::load(args.config.as_deref())?;
+    if args.json {
+        loaded.config.log = LogFormat::Json;
+    }
     logging::start(loaded.config.log, std::env::var(logging::FILTER_VARIABLE).ok().as_deref())?;
     match &loaded.source {
         Some(path) => tracing::info!(file = %path.display(), "read the configuration"),

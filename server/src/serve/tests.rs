@@ -1,12 +1,13 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 use super::*;
 use crate::api::ApiState;
 use crate::handle::{Command, Handle};
+use crate::net::{Network, OsNetwork};
 
 /// Long enough for anything that is to happen, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -36,7 +37,7 @@ async fn start(limits: Limits) -> Fixture {
         stopping: stopping.clone(),
         limits: api::Limits { body_timeout: SHORT, ..api::Limits::default() },
     });
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listener = OsNetwork.listen(([127, 0, 0, 1], 0).into()).await.unwrap();
     let address = listener.local_addr().unwrap();
     let served = tokio::spawn(serve(listener, Serving { router, tls: None, metrics, limits }, stopping));
     Fixture { address, commands, stop, served }
@@ -94,6 +95,45 @@ async fn a_connection_that_says_nothing_is_closed() {
     let answer = server.converse(PING).await;
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
     assert!(began.elapsed() >= SHORT, "it was not kept");
+}
+
+/// More than the system buffers of an answer that nobody reads.
+const LARGE_BYTES: usize = 64 << 20;
+
+#[tokio::test]
+async fn a_client_that_reads_nothing_is_cut_and_one_that_reads_slowly_is_not() {
+    let large = async || vec![b'x'; LARGE_BYTES];
+    let router = Router::new().route("/large", axum::routing::get(large));
+    let metrics = Arc::new(Metrics::default());
+    let limits = Limits { write_timeout: 2 * SHORT, ..Limits::default() };
+    let listener = OsNetwork.listen(([127, 0, 0, 1], 0).into()).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (_stop, stopping) = watch::channel(false);
+    tokio::spawn(serve(listener, Serving { router, tls: None, metrics, limits }, stopping));
+    let ask = async || {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"GET /large HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+        (stream, Instant::now())
+    };
+
+    let (mut stalled, began) = ask().await;
+    // The server's end is closed once a write of this one's is answered with a reset.
+    let cut = async {
+        while stalled.write_all(b"x").await.is_ok() {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, cut).await.expect("the server closes");
+    assert!(began.elapsed() >= limits.write_timeout, "cut after {:?}", began.elapsed());
+
+    let (mut slow, began) = ask().await;
+    let (mut piece, mut got) = (vec![0; LARGE_BYTES / 8], 0);
+    while got < LARGE_BYTES {
+        sleep(limits.write_timeout / 3).await;
+        let length = timeout(PATIENCE, slow.read_exact(&mut piece)).await.expect("it goes on").expect("it is not cut");
+        got += length;
+    }
+    assert!(began.elapsed() > limits.write_timeout, "it was not slow");
 }
 
 #[tokio::test]

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use serde_json::json;
+
 use crate::config::FILE_NAME;
 use crate::genkey::generate_key;
 use crate::storage::{ADMIN_TOKEN_FILE, admin_token, write_private};
@@ -24,6 +26,10 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(6);
 const STOP_POLL: Duration = Duration::from_millis(20);
 /// The cluster's key, in a folder that is kept.
 const KEY_FILE: &str = "cluster.key";
+/// Held while a demo runs in a folder.
+const LOCK_FILE: &str = "demo.lock";
+/// Names tried for a folder that is not kept.
+const FOLDERS_TRIED: u32 = 100;
 
 /// One server's process.
 #[derive(Debug)]
@@ -44,31 +50,36 @@ pub(super) struct Server {
 pub(super) struct Demo {
     pub(super) dir: PathBuf,
     pub(super) servers: Vec<Server>,
+    _lock: fs::File,
 }
 
 impl Demo {
     /// Makes the folders, keys and configurations, or goes on with those that are there.
     pub(super) fn prepare(dir: Option<&Path>, nodes: usize) -> io::Result<Self> {
         let dir = match dir {
-            Some(dir) => dir.to_owned(),
-            None => std::env::temp_dir().join(format!("knot-demo-{}", std::process::id())),
+            Some(dir) => {
+                fs::create_dir_all(dir)?;
+                dir.to_owned()
+            }
+            None => fresh_folder()?,
         };
-        fs::create_dir_all(&dir)?;
         let dir = dir.canonicalize()?;
+        let lock = lock(&dir)?;
         let key = key(&dir)?;
         let http = free_ports(HTTP_PORT, nodes)?;
         let cluster = free_ports(CLUSTER_PORT, nodes)?;
-        let peers: Vec<String> = cluster.iter().map(|port| format!("'127.0.0.1:{port}'")).collect();
-        let peers = peers.join(", ");
+        let peers: Vec<String> = cluster.iter().map(|port| format!("127.0.0.1:{port}")).collect();
         let mut servers: Vec<Server> = Vec::new();
         for (at, ((http, cluster), zone)) in http.iter().zip(&cluster).zip(ZONES.iter().cycle()).enumerate() {
             let name = format!("knot{}", at + 1);
             let folder = dir.join(&name);
             let data_dir = folder.join("data");
+            // JSON's strings and lists are TOML's too.
             let config = format!(
-                "[server]\nname = '{name}'\nzone = '{zone}'\nlisten = '127.0.0.1:{http}'\ndata_dir = '{}'\n\n\
-                 [server.cluster]\nbind_addr = '127.0.0.1:{cluster}'\nadvertise_addr = '127.0.0.1:{cluster}'\nkey = '{key}'\npeers = [{peers}]\n",
-                data_dir.display(),
+                "[server]\nname = '{name}'\nzone = '{zone}'\nlisten = '127.0.0.1:{http}'\ndata_dir = {}\n\n\
+                 [server.cluster]\nbind_addr = '127.0.0.1:{cluster}'\nadvertise_addr = '127.0.0.1:{cluster}'\nkey = '{key}'\npeers = {}\n",
+                json!(data_dir.display().to_string()),
+                json!(peers),
             );
             private_folder(&data_dir)?;
             write_private(&folder.join(FILE_NAME), config.as_bytes())?;
@@ -83,7 +94,7 @@ impl Demo {
             let url = format!("http://127.0.0.1:{http}");
             servers.push(Server { name, zone, url, token, data_dir, folder, process: None, told: false });
         }
-        Ok(Self { dir, servers })
+        Ok(Self { dir, servers, _lock: lock })
     }
 
     pub(super) fn spawn(&mut self) -> io::Result<()> {
@@ -91,7 +102,7 @@ impl Demo {
         for server in &mut self.servers {
             let log = fs::File::create(server.folder.join("log"))?;
             let mut command = Command::new(&knot);
-            command.arg("server").arg("--config").arg(server.folder.join(FILE_NAME));
+            command.arg("server").arg("--config").arg(server.config());
             for (name, _) in std::env::vars_os() {
                 if name.to_string_lossy().starts_with("KNOT_") {
                     command.env_remove(name);
@@ -110,8 +121,9 @@ impl Demo {
         for server in &mut self.servers {
             if let Some(status) = server.ended() {
                 let log = fs::read_to_string(server.folder.join("log")).unwrap_or_default();
-                let last = log.lines().last().unwrap_or_default();
-                return Err(format!("{} did not start ({status}): {last}", server.name));
+                // An error in the configuration has several lines.
+                let why = log.rfind("error: ").map_or("", |at| log[at..].trim_end());
+                return Err(format!("{} did not start ({status}): {why}", server.name));
             }
         }
         Ok(())
@@ -123,12 +135,8 @@ impl Demo {
         for server in &mut self.servers {
             let Some(status) = server.ended() else { continue };
             if !std::mem::replace(&mut server.told, true) {
-                let config = server.folder.join(FILE_NAME);
-                let name = &server.name;
-                news.push(format!(
-                    "{name} is gone ({status}); bring it back with: knot server --config {}",
-                    config.display()
-                ));
+                let (name, config) = (&server.name, pasted(&server.config()));
+                news.push(format!("{name} is gone ({status}); bring it back with: knot server --config {config}"));
             }
         }
         news
@@ -156,6 +164,10 @@ impl Demo {
 impl Server {
     pub(super) fn pid(&self) -> u32 {
         self.process.as_ref().map_or(0, Child::id)
+    }
+
+    pub(super) fn config(&self) -> PathBuf {
+        self.folder.join(FILE_NAME)
     }
 
     /// How it ended, if it has; one that never ran has.
@@ -204,6 +216,38 @@ fn key(dir: &Path) -> io::Result<String> {
     }
 }
 
+/// A folder that nobody had before, and nobody else can look into.
+fn fresh_folder() -> io::Result<PathBuf> {
+    let base = std::env::temp_dir();
+    let names = (0..FOLDERS_TRIED).map(|n| base.join(format!("knot-demo-{}-{n}", std::process::id())));
+    for dir in names {
+        match std::os::unix::fs::DirBuilderExt::mode(&mut fs::DirBuilder::new(), 0o700).create(&dir) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            made => return made.map(|()| dir),
+        }
+    }
+    Err(io::Error::other(format!("every name for a folder in {} is taken", base.display())))
+}
+
+/// Two demos in one folder would rewrite each other's configurations.
+fn lock(dir: &Path) -> io::Result<fs::File> {
+    let file = fs::File::create(dir.join(LOCK_FILE))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => {
+            Err(io::Error::other(format!("a demo runs in {} already; name another --dir", dir.display())))
+        }
+        Err(fs::TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// A path as it can be pasted into a shell.
+pub(super) fn pasted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = |c: char| c.is_alphanumeric() || "/._-+,:@%".contains(c);
+    if text.chars().all(is_plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
+}
+
 fn private_folder(path: &Path) -> io::Result<()> {
     std::os::unix::fs::DirBuilderExt::mode(fs::DirBuilder::new().recursive(true), 0o700).create(path)
 }
@@ -219,4 +263,15 @@ fn free_ports(first: u16, count: usize) -> io::Result<Vec<u16>> {
         return Err(io::Error::other(format!("no {count} free ports from {first} on")));
     }
     Ok(ports)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_with_anything_in_it_can_be_pasted() {
+        assert_eq!(pasted(Path::new("/tmp/knot-demo/a.b")), "/tmp/knot-demo/a.b");
+        assert_eq!(pasted(Path::new("/tmp/it's one")), "'/tmp/it'\\''s one'");
+    }
 }

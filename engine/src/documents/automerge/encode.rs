@@ -28,8 +28,9 @@ const AUTHOR: u64 = 0;
 /// What the first element of a list comes after.
 const LIST_HEAD: u64 = 0;
 const NO_PREDECESSORS: u64 = 0;
-/// What a change takes besides its columns.
-const FRAME_BYTES: usize = 128;
+/// What a body takes besides its columns, and a chunk besides its body, at most.
+const PRELUDE_BYTES: usize = 128;
+const CHUNK_HEADER_BYTES: usize = 16;
 
 const MAKE_MAP: u64 = 0;
 const SET: u64 = 1;
@@ -60,7 +61,7 @@ pub(super) fn creation(
     }
     let columns = Columns::of(&operations);
 
-    let mut body = Vec::with_capacity(FRAME_BYTES + columns.data.len());
+    let mut body = Vec::with_capacity(PRELUDE_BYTES + columns.data.len());
     unsigned(&mut body, 1);
     body.extend(genesis.0);
     prefixed(&mut body, &actor.0);
@@ -75,6 +76,7 @@ pub(super) fn creation(
         unsigned(&mut body, length as u64);
     }
     body.extend(columns.data);
+    // What is too long already need not be hashed.
     if body.len() > CHANGE_BYTES_MAX {
         return Err(EditRefused::TooLarge);
     }
@@ -101,7 +103,7 @@ pub(super) fn creation(
 pub(super) fn seal(body: &[u8]) -> (Vec<u8>, ChangeHash) {
     const CHECKSUM_BYTES: usize = 4;
     const HASHED_AT: usize = MAGIC.len() + CHECKSUM_BYTES;
-    let mut chunk = Vec::with_capacity(FRAME_BYTES + body.len());
+    let mut chunk = Vec::with_capacity(CHUNK_HEADER_BYTES + body.len());
     chunk.extend(MAGIC);
     chunk.extend([0; CHECKSUM_BYTES]);
     chunk.push(CHUNK_CHANGE);

@@ -8,7 +8,6 @@
 mod chunk;
 mod encode;
 mod read;
-mod sha256;
 mod trial;
 mod write;
 

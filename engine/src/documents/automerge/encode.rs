@@ -9,12 +9,12 @@ use std::collections::VecDeque;
 
 use automerge::Change;
 use serde_json::{Map, Number, Value};
+use sha2::{Digest, Sha256};
 
 use super::chunk::{
     ACTION, CHUNK_CHANGE, INSERT, KEY_ACTOR, KEY_COUNTER, KEY_TEXT, MAGIC, OBJECT_ACTOR, OBJECT_COUNTER,
     PREDECESSOR_COUNT, VALUE, VALUE_META,
 };
-use super::sha256;
 use crate::documents::{Actor, Authored, CHANGE_BYTES_MAX, CHANGE_OPS_MAX, ChangeHeader, ChangeKind, EditRefused};
 use crate::identity::ChangeHash;
 use crate::time::Wall;
@@ -109,7 +109,7 @@ pub(super) fn seal(body: &[u8]) -> (Vec<u8>, ChangeHash) {
     chunk.push(CHUNK_CHANGE);
     unsigned(&mut chunk, body.len() as u64);
     chunk.extend_from_slice(body);
-    let hash = sha256::digest(chunk.get(HASHED_AT..).unwrap_or_default());
+    let hash: [u8; 32] = Sha256::digest(chunk.get(HASHED_AT..).unwrap_or_default()).into();
     for (byte, hashed) in chunk.iter_mut().skip(MAGIC.len()).zip(hash).take(CHECKSUM_BYTES) {
         *byte = hashed;
     }

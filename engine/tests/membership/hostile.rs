@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use knot_engine::membership::{BUCKETS, Membership, Message, Record, Standing, Status, Update, Via};
+use knot_engine::membership::{
+    BUCKETS, Membership, Message, Record, STARTS_SKIPPED_MAX, Standing, Status, Update, Via,
+};
 use knot_engine::{Address, Boot, Faults, Incarnation, Instant, NodeId, Random};
 use quickcheck::QuickCheck;
 
@@ -24,25 +26,52 @@ fn machine() -> Membership {
     Membership::new(Default::default(), me, Random::new(&[0; 32], "m"), Faults::default(), Instant::ZERO)
 }
 
-const TOP: Incarnation = Incarnation { starts: u32::MAX, refutations: u32::MAX };
-
 fn about(node: u8, boot: u8, incarnation: Incarnation, status: Status) -> Message {
     let standing = Standing { status, ..Standing::ALIVE };
     let update = Update::Brief { node: NodeId([node; 16]), boot: Boot([boot; 16]), incarnation, standing };
     Message::Gossip { updates: vec![update] }
 }
 
+const ME: u8 = 1;
+const PEER: u8 = 2;
+
 #[test]
-fn an_accusation_at_the_top_of_the_order_is_refused_and_any_below_can_be_denied() {
+fn a_start_count_without_room_above_it_is_nobodys() {
     let mut machine = machine();
-    let peer = NodeId([2; 16]);
-    machine.handle_message(peer, Via::Stream, about(1, 1, TOP, Status::Left), Instant::ZERO);
-    assert_eq!(machine.stats().invalid, 1);
-    let high = Incarnation { starts: u32::MAX - 1, refutations: u32::MAX };
-    machine.handle_message(peer, Via::Stream, about(1, 1, high, Status::Left), Instant::ZERO);
-    assert!(machine.me().record.incarnation > high);
-    machine.handle_message(peer, Via::Stream, about(1, 1, TOP, Status::Alive), Instant::ZERO);
-    machine.handle_message(peer, Via::Stream, about(1, 9, TOP, Status::Alive), Instant::ZERO);
+    let top = Incarnation { starts: u32::MAX, refutations: 0 };
+    for status in [Status::Alive, Status::Suspect, Status::Failed, Status::Left] {
+        machine.handle_message(NodeId([PEER; 16]), Via::Stream, about(ME, 1, top, status), Instant::ZERO);
+        machine.handle_message(NodeId([PEER; 16]), Via::Stream, about(ME, 9, top, status), Instant::ZERO);
+    }
+    let digest = Message::SyncDigest { record: record(PEER, top), answer: false, buckets: vec![0; BUCKETS] };
+    machine.handle_message(NodeId([PEER; 16]), Via::Stream, digest, Instant::ZERO);
+    let goodbye = Message::Leave { boot: Boot([PEER; 16]), incarnation: top, retired: true };
+    machine.handle_message(NodeId([PEER; 16]), Via::Stream, goodbye, Instant::ZERO);
+    assert_eq!(machine.stats().invalid, 10);
+    assert_eq!(machine.me().record.incarnation, Incarnation { starts: 1, refutations: 0 });
+}
+
+#[test]
+fn no_claims_drive_a_node_further_than_a_restored_backup_can_be_behind() {
+    let mut machine = machine();
+    let claim = |machine: &mut Membership, starts, refutations| {
+        let incarnation = Incarnation { starts, refutations };
+        for boot in [1, 9] {
+            let message = about(ME, boot, incarnation, Status::Left);
+            machine.handle_message(NodeId([PEER; 16]), Via::Stream, message, Instant::ZERO);
+        }
+    };
+    claim(&mut machine, 900, u32::MAX);
+    assert!(machine.me().record.incarnation.starts == 901, "what a backup can have forgotten is topped");
+    let disowned = machine.stats().disowned;
+    claim(&mut machine, u32::MAX - 1, u32::MAX);
+    assert_eq!(machine.me().record.incarnation.starts, 901);
+    assert_eq!(machine.stats().disowned, disowned + 2);
+    for step in 1..200 {
+        claim(&mut machine, 901 + step * 1_000, u32::MAX);
+        let risen = machine.me().record.incarnation.starts;
+        assert!(risen <= 1 + STARTS_SKIPPED_MAX, "{risen}");
+    }
     assert_eq!(machine.me().status, Status::Alive);
 }
 

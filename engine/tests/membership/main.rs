@@ -6,8 +6,8 @@ mod world;
 use std::time::Duration;
 
 use knot_engine::Faults;
-use knot_engine::membership::{ForceLeaveError, Status};
-use knot_engine::{Address, Boot, Instant};
+use knot_engine::membership::{ForceLeaveError, Message, STARTS_SKIPPED_MAX, Standing, Status, Update, Via};
+use knot_engine::{Address, Boot, Incarnation, Instant};
 
 use crate::world::{Change, World};
 
@@ -214,6 +214,40 @@ fn a_start_below_what_the_cluster_remembers_rises_above_it() {
     world.start(1, &[0]);
     world.nodes[1].starts = 0;
     assert!(world.run_until(secs(10), World::is_agreed).is_some());
+}
+
+#[test]
+fn a_statement_that_its_member_never_made_keeps_it_out_for_a_moment_only() {
+    for (starts, refutations, status) in [
+        (u32::MAX - 1, u32::MAX, Status::Alive),
+        (u32::MAX - 1, 0, Status::Left),
+        (70_000, u32::MAX, Status::Failed),
+        (65_537, u32::MAX, Status::Suspect),
+    ] {
+        let mut world = joined(22, 5, 2);
+        let mut lie = world.record(1);
+        lie.incarnation = Incarnation { starts, refutations };
+        lie.boot = Boot([9; 16]);
+        let standing = Standing { status, accuser: Some(world.nodes[4].id), ..Standing::ALIVE };
+        let liar = world.nodes[4].id;
+        for hearer in 0..4 {
+            let update = Update::Full { record: lie.clone(), standing };
+            let message = Message::Gossip { updates: vec![update] };
+            world.with(hearer, |machine, now| machine.handle_message(liar, Via::Stream, message, now));
+        }
+        let heard = |world: &World, index: usize| world.machine(index).member(&world.nodes[1].id).unwrap().record.boot;
+        let truth = world.nodes[1].boot;
+        let mended = |world: &World| world.is_agreed() && (0..5).all(|index| heard(world, index) == truth);
+        let took = world.run_until(secs(60), mended);
+        assert!(took.is_some_and(|took| took < secs(20)), "{starts}.{refutations} {status:?}: {took:?}");
+        world.run(secs(60));
+        assert!(mended(&world), "{starts}.{refutations} {status:?}: it lasts");
+        assert!(world.machine(1).me().record.incarnation.starts <= 1 + STARTS_SKIPPED_MAX);
+        world.crash(1, false);
+        world.run(secs(5));
+        world.start(1, &[0]);
+        assert!(world.run_until(secs(20), World::is_agreed).is_some(), "{starts}.{refutations} {status:?}: it returns");
+    }
 }
 
 #[test]

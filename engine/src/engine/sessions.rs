@@ -283,11 +283,7 @@ impl<D: Document> Engine<D> {
                 let ticket = ack.then(|| self.spread.expect(id, seq));
                 self.replica.receive(peer, Origin::Push, changes, ticket, now, &mut self.stats);
             }
-            Frame::Held { seq } => {
-                for (edit, edited) in self.spread.waits.held(seq, peer) {
-                    self.emit(Event::Edited(edit, Ok(edited)));
-                }
-            }
+            Frame::Held { seq } => self.on_held(seq, id, peer),
             Frame::Roots(roots) => self.on_roots(peer, roots, now),
             Frame::Compare { .. } | Frame::Want { .. }
                 if self.sessions.queued(id) > self.config.limits.peer_queue_bytes =>

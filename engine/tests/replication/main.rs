@@ -1,0 +1,4 @@
+//! How changes reach peers, told by what one engine sends, stores and answers.
+
+mod hand;
+mod held;

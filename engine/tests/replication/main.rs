@@ -2,3 +2,4 @@
 
 mod hand;
 mod held;
+mod history;

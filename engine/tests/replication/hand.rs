@@ -32,6 +32,8 @@ pub(crate) struct Hand {
     pub(crate) closed: Vec<SessionId>,
     /// Bytes of every load.
     pub(crate) loads: Vec<usize>,
+    /// Outputs so far.
+    pub(crate) outputs: usize,
     sessions: u64,
 }
 
@@ -72,6 +74,7 @@ impl Hand {
             events: Vec::new(),
             closed: Vec::new(),
             loads: Vec::new(),
+            outputs: 0,
             sessions: 0,
         }
     }
@@ -85,6 +88,7 @@ impl Hand {
         }
         for _ in 0..OUTPUTS_MAX {
             let Some(output) = self.engine.poll_output() else { return };
+            self.outputs += 1;
             match output {
                 Output::Persist { batch, writes, .. } if self.stalled => self.waiting.push((batch, writes)),
                 Output::Persist { batch, writes, .. } => self.commit(batch, writes),

@@ -3,3 +3,4 @@
 mod hand;
 mod held;
 mod history;
+mod windows;

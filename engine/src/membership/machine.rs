@@ -14,7 +14,7 @@ use super::table::{Entry, Link, Table, belief_hash, bucket};
 use super::timers::Timers;
 use super::{MEMBERS_MAX, Member, Record, STARTS_MAX, STARTS_SKIPPED_MAX, Status};
 use crate::faults::Faults;
-use crate::identity::{Address, Boot, Incarnation, NodeId};
+use crate::identity::{Address, Boot, NodeId};
 use crate::random::Random;
 use crate::time::Instant;
 
@@ -129,8 +129,8 @@ pub struct Membership {
     pub(super) seq: u32,
     pub(super) probe_count: u64,
     pub(super) failed_cursor: NodeId,
-    /// Other boots of this node that were heard of, and how high.
-    pub(super) doubles: BTreeMap<Boot, Incarnation>,
+    /// Other boots of this node that were heard of, and how often each rose above this one.
+    pub(super) doubles: BTreeMap<Boot, u8>,
     pub(super) stats: Stats,
     actions: VecDeque<Action>,
     pub(super) dirty: bool,

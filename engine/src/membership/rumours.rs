@@ -18,6 +18,8 @@ const HEAD_BYTES: usize = 24;
 const STREAM_GOSSIP_BYTES_MAX: usize = 32 << 10;
 /// Other boots of this node that are remembered.
 const DOUBLES_MAX: usize = 64;
+/// Times that one of them has to rise above this node after the first to be taken for alive.
+const DOUBLE_RISES: u8 = 3;
 /// Between two reminders to one member of what is held against it, and between two comparisons of tables with it.
 const REMIND: Duration = Duration::from_millis(200);
 const SYNC_PAUSE: Duration = Duration::from_secs(2);
@@ -127,7 +129,8 @@ impl Membership {
         }
     }
 
-    /// An earlier boot of this node cannot answer. One that rises above us after we rose above it is alive.
+    /// An earlier boot of this node cannot answer. One that rises above us again and again after we rose above it is alive;
+    /// but what members last heard of a dead one differs, and may come to us in rising order.
     fn hear_of_double(&mut self, from: NodeId, incarnation: Incarnation, boot: Boot, now: Instant) {
         if self.faults.incarnation_not_raised {
             return;
@@ -136,14 +139,15 @@ impl Membership {
             self.disown(from, now);
             return;
         }
-        if self.doubles.get(&boot).is_some_and(|heard| *heard < incarnation) {
+        let risen = self.doubles.get(&boot).map_or(0, |risen| risen + 1);
+        if risen >= DOUBLE_RISES {
             self.phase = Phase::Fenced;
             self.timers.clear();
             self.act(Action::Fenced { boot });
             return;
         }
-        if self.doubles.len() < DOUBLES_MAX {
-            self.doubles.insert(boot, incarnation);
+        if risen > 0 || self.doubles.len() < DOUBLES_MAX {
+            self.doubles.insert(boot, risen);
         }
         self.refute(from, incarnation, now);
     }

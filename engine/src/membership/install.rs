@@ -79,6 +79,7 @@ impl Membership {
             refused: false,
             restored: false,
             restored_from: fact.status,
+            own_word: None,
             disowned: None,
             link: Link { open: open.then_some(now), ..Link::default() },
         }

@@ -202,6 +202,7 @@ impl Membership {
                 refused: false,
                 restored: live,
                 restored_from: status,
+                own_word: None,
                 disowned: None,
                 link: Link::default(),
             });

@@ -42,7 +42,7 @@ impl Membership {
             return;
         }
         let standing = *update.standing();
-        let Some(fact) = self.fact_of(from, update) else {
+        let Some(mut fact) = self.fact_of(from, update) else {
             return;
         };
         let Some(entry) = self.table.get(&fact.record.node) else {
@@ -53,6 +53,11 @@ impl Membership {
         };
         let node = fact.record.node;
         let held_version = entry.version();
+        // What a member says of itself stays as it is until it starts again.
+        if from != node && entry.own_word == Some(fact.record.boot) && fact.record.boot == held_version.1 {
+            let incarnation = fact.record.incarnation;
+            fact.record = Record { incarnation, ..entry.member.record.clone() };
+        }
         let risen = fact.record.incarnation.starts > held_version.0.starts;
         if from != node && risen && entry.disowned.is_some_and(|disowned| fact.version() <= disowned) {
             self.stats.disowned += 1;
@@ -326,7 +331,18 @@ impl Membership {
     /// A member that says less of itself than is held of it may have started from a backup: it is shown what is held, to
     /// rise above it. One that was shown and does not rise disowns it, and its own word stands: a statement that nobody
     /// made would otherwise keep it out until everybody has forgotten that.
+    ///
+    /// Its record of this start is taken as it says it, and from nobody else any more.
     fn check_word(&mut self, from: NodeId, said: (Incarnation, Boot), record: Record, now: Instant) {
+        if let Some(entry) = self.table.get_mut(&from).filter(|entry| entry.version() == said) {
+            entry.own_word = Some(said.1);
+            let fact = Fact { record, ..entry.fact() };
+            if fact != entry.fact() {
+                let standing = *entry.update(false, now).standing();
+                self.install(fact, standing, now);
+            }
+            return;
+        }
         let Some(entry) = self.table.get_mut(&from).filter(|entry| entry.version() > said) else {
             return;
         };
@@ -342,6 +358,7 @@ impl Membership {
         self.install(Fact { record, status: Status::Alive, retired: false }, Standing::ALIVE, now);
         if let Some(entry) = self.table.get_mut(&from) {
             entry.disowned = Some(held);
+            entry.own_word = Some(said.1);
         }
     }
 

@@ -59,6 +59,8 @@ pub(super) struct Entry {
     pub(super) restored: bool,
     /// What the restored status was, for the next restart.
     pub(super) restored_from: Status,
+    /// The start of which it has told its record itself.
+    pub(super) own_word: Option<Boot>,
     /// A statement that was held to be the member's own until it said otherwise.
     pub(super) disowned: Option<(Incarnation, Boot)>,
     pub(super) link: Link,

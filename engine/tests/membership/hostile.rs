@@ -113,6 +113,33 @@ fn what_members_remember_of_a_dead_boot_of_ours_does_not_fence_us() {
     assert!(machine.me().record.incarnation > Incarnation { starts: 5, refutations: 7 });
 }
 
+fn meet(machine: &mut Membership, record: Record) {
+    machine.on_session_opened(record.node, Instant::ZERO);
+    let node = record.node;
+    let digest = Message::SyncDigest { record, answer: false, buckets: vec![0; BUCKETS] };
+    machine.handle_message(node, Via::Stream, digest, Instant::ZERO);
+}
+
+#[test]
+fn what_a_member_says_of_itself_nobody_else_changes() {
+    let first = Incarnation { starts: 1, refutations: 0 };
+    let mut machine = machine();
+    let truth = record(3, first);
+    let lie = |refutations| {
+        let mut lie = record(3, Incarnation { refutations, ..first });
+        (lie.zone, lie.addresses) = ("zzz".to_owned(), vec![Address::from("zzz:1")]);
+        Message::Gossip { updates: vec![Update::Full { record: lie, standing: Standing::ALIVE }] }
+    };
+    machine.handle_message(NodeId([PEER; 16]), Via::Stream, lie(0), Instant::ZERO);
+    meet(&mut machine, truth.clone());
+    let held = |machine: &Membership| machine.member(&truth.node).unwrap().record.clone();
+    assert_eq!(held(&machine), truth, "its own word counts for more than hearsay");
+    machine.handle_message(NodeId([PEER; 16]), Via::Stream, lie(0), Instant::ZERO);
+    assert_eq!(held(&machine), truth);
+    machine.handle_message(NodeId([PEER; 16]), Via::Stream, lie(1), Instant::ZERO);
+    assert_eq!((held(&machine).zone, held(&machine).addresses), (truth.zone.clone(), truth.addresses.clone()));
+}
+
 #[test]
 fn what_breaks_a_limit_is_counted_and_dropped() {
     let mut machine = machine();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use knot_engine::membership::{
-    BUCKETS, Membership, Message, Record, STARTS_SKIPPED_MAX, Standing, Status, Update, Via,
+    Action, BUCKETS, MEMBERS_MAX, Membership, Message, Record, STARTS_SKIPPED_MAX, Standing, Status, Update, Via,
 };
 use knot_engine::{Address, Boot, Faults, Incarnation, Instant, NodeId, Random};
 use quickcheck::QuickCheck;
@@ -138,6 +138,39 @@ fn what_a_member_says_of_itself_nobody_else_changes() {
     assert_eq!(held(&machine), truth);
     machine.handle_message(NodeId([PEER; 16]), Via::Stream, lie(1), Instant::ZERO);
     assert_eq!((held(&machine).zone, held(&machine).addresses), (truth.zone.clone(), truth.addresses.clone()));
+}
+
+fn crowd(numbers: std::ops::Range<u32>) -> Message {
+    let stranger = |number: u32| {
+        let mut stranger = record(0, Incarnation { starts: 1, refutations: 0 });
+        stranger.node =
+            NodeId(u128::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835).to_be_bytes());
+        stranger.name = "crowd".to_owned();
+        Update::Full { record: stranger, standing: Standing::ALIVE }
+    };
+    Message::Sync { mask: 0, answer: false, updates: numbers.map(stranger).collect() }
+}
+
+#[test]
+fn a_hundred_thousand_members_that_are_not_there_keep_none_out_that_is() {
+    let mut machine = machine();
+    meet(&mut machine, record(PEER, Incarnation { starts: 1, refutations: 0 }));
+    let mut namesakes = 0;
+    for part in 0..20 {
+        let numbers = 1 + part * 5_000..1 + (part + 1) * 5_000;
+        machine.handle_message(NodeId([PEER; 16]), Via::Stream, crowd(numbers), Instant::ZERO);
+        while let Some(action) = machine.poll_action() {
+            if let Action::NameTaken { nodes, .. } = action {
+                namesakes = namesakes.max(nodes.len());
+            }
+        }
+    }
+    assert!(namesakes > 1 && namesakes < 100, "one name is told of with {namesakes} members");
+    assert_eq!(machine.members().count(), MEMBERS_MAX + 1);
+    meet(&mut machine, record(3, Incarnation { starts: 1, refutations: 0 }));
+    assert!(machine.member(&NodeId([3; 16])).is_some(), "who is there is a member");
+    assert!(machine.member(&NodeId([PEER; 16])).is_some());
+    assert_eq!(machine.members().count(), MEMBERS_MAX + 1);
 }
 
 #[test]

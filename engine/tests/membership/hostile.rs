@@ -174,6 +174,35 @@ fn a_hundred_thousand_members_that_are_not_there_keep_none_out_that_is() {
 }
 
 #[test]
+fn nobody_is_failed_while_a_large_zone_turns_suspect_at_once() {
+    let mut machine = machine();
+    meet(&mut machine, record(PEER, Incarnation { starts: 1, refutations: 0 }));
+    machine.handle_message(NodeId([PEER; 16]), Via::Stream, crowd(1..1_000), Instant::ZERO);
+    let Message::Sync { updates, .. } = crowd(1..500) else { return };
+    let suspects = updates.into_iter().map(|update| match update {
+        Update::Full { record, .. } => {
+            let standing = Standing { status: Status::Suspect, accuser: Some(NodeId([PEER; 16])), ..Standing::ALIVE };
+            Update::Full { record, standing }
+        }
+        brief @ Update::Brief { .. } => brief,
+    });
+    let message = Message::Sync { mask: 0, answer: false, updates: suspects.collect() };
+    machine.handle_message(NodeId([PEER; 16]), Via::Stream, message, Instant::ZERO);
+    let longest = Duration::from_secs(72);
+    let mut first = None;
+    while let Some((at, _)) = machine.poll_timeout().filter(|_| first.is_none()) {
+        machine.handle_timeout(at);
+        while let Some(action) = machine.poll_action() {
+            if matches!(action, Action::Changed { to: Status::Failed, .. }) {
+                first.get_or_insert(at);
+            }
+        }
+    }
+    let first = first.map(|at| at.since(Instant::ZERO));
+    assert!(first.is_some_and(|first| first > longest + Duration::from_secs(20)), "{first:?}");
+}
+
+#[test]
 fn what_breaks_a_limit_is_counted_and_dropped() {
     let mut machine = machine();
     let peer = NodeId([2; 16]);

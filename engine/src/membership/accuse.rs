@@ -107,7 +107,7 @@ impl Membership {
             return;
         }
         if self.table.get(&node).is_some_and(|entry| entry.restored) {
-            self.declare_failed(node, false, now);
+            self.give_up_restored(node, now);
             return;
         }
         let Some(suspicion) = self.suspicions.get_mut(&node) else {

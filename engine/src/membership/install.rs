@@ -150,6 +150,22 @@ impl Membership {
         }
     }
 
+    /// A member known from before a restart has stayed silent. It counts as failed here, but others are not told: this
+    /// start has never heard it, and may be the one that is cut off.
+    pub(super) fn give_up_restored(&mut self, node: NodeId, now: Instant) {
+        let Some(mut entry) = self.table.remove(&node) else {
+            return;
+        };
+        let from = Some(std::mem::replace(&mut entry.member.status, Status::Failed));
+        entry.member.since = now;
+        let incarnation = entry.member.record.incarnation;
+        self.table.insert(entry);
+        self.stats.failures += 1;
+        self.timers.arm(Timer::Reap(node), now + self.config.failed_retention);
+        self.act(Action::Changed { node, from, to: Status::Failed, incarnation, accuser: None, refused: false });
+        self.knock_soon(now);
+    }
+
     fn knock_soon(&mut self, now: Instant) {
         if !self.timers.is_armed(&Timer::Failed) {
             let first = self.jitter(self.config.failed_probe);

@@ -205,6 +205,27 @@ fn what_is_restored_and_stays_silent_is_failed() {
 }
 
 #[test]
+fn who_starts_without_a_network_accuses_nobody_when_it_has_one() {
+    let mut world = joined(24, 5, 1);
+    let known = world.machine(2).persistent();
+    world.crash(2, true);
+    world.run(secs(60));
+    world.nodes[2].side = 1;
+    world.start(2, &[]);
+    world.with(2, |machine, now| machine.restore(known, now));
+    world.run(secs(60));
+    assert_eq!(world.machine(2).counts().failed, 4);
+    let denials = |world: &World| [0, 1, 3, 4].map(|index| world.machine(index).stats().refutations);
+    let before = denials(&world);
+    world.changes.clear();
+    world.nodes[2].side = 0;
+    assert!(world.run_until(secs(8), World::is_agreed).is_some());
+    world.run(secs(30));
+    assert!(world.changes.iter().all(|change| change.observer == 2 || change.node == 2), "{:?}", world.changes);
+    assert_eq!(denials(&world), before, "nobody had anything to deny");
+}
+
+#[test]
 fn a_start_below_what_the_cluster_remembers_rises_above_it() {
     let mut world = joined(16, 4, 1);
     world.crash(1, false);

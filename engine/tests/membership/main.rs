@@ -123,6 +123,24 @@ fn a_healed_partition_is_one_cluster_again_within_seconds() {
 }
 
 #[test]
+fn a_direction_in_which_nothing_comes_fails_nobody_whom_others_reach() {
+    for (seed, count, zones, mute) in
+        [(25, 5, 1, vec![(0, 1)]), (26, 6, 2, vec![(0, 1), (2, 3)]), (27, 10, 3, vec![(0, 1), (0, 2), (0, 3)])]
+    {
+        let mut world = joined(seed, count, zones);
+        world.mute = mute;
+        world.run(secs(180));
+        assert_eq!(failures(&world), 0, "{count}: {:?}", world.changes);
+        world.mute.clear();
+        assert!(world.run_until(secs(10), World::is_agreed).is_some());
+        let hash = world.machine(0).view_hash();
+        world.run(secs(10));
+        assert!(world.running().iter().all(|index| world.machine(*index).view_hash() == world.machine(0).view_hash()));
+        assert!(hash != 0);
+    }
+}
+
+#[test]
 fn a_goodbye_shows_as_left_everywhere() {
     for retire in [false, true] {
         let mut world = joined(11, 10, 2);

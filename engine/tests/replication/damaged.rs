@@ -42,9 +42,9 @@ fn a_log_that_does_not_decode_is_told_and_tried_once_a_request() {
     let cut = |value: &Bytes| Some(value.slice(..value.len() / 2));
     let newer = |value: &Bytes| Some([&[9], &value[1..]].concat().into());
     let gone = |_: &Bytes| None;
-    let damages: [&dyn Fn(&Bytes) -> Option<Bytes>; 4] = [&rubbish, &cut, &newer, &gone];
-    for (number, damage) in damages.into_iter().enumerate() {
-        let (mut hand, ada, change) = damaged(damage);
+    for (number, (mut hand, ada, change)) in
+        [damaged(rubbish), damaged(cut), damaged(newer), damaged(gone)].into_iter().enumerate()
+    {
         let session = hand.meet(2, "au");
         for _ in 0..3 {
             let read = outputs(&mut hand, |hand| {

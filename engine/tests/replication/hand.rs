@@ -183,10 +183,9 @@ impl Hand {
 
     /// The answer to an edit, if there is one yet.
     pub(crate) fn edited(&self, edit: EditId) -> Option<Edited> {
-        self.events.iter().find_map(|event| match event {
-            Event::Edited(id, answer) if *id == edit => Some(answer.clone().unwrap()),
-            _ => None,
-        })
+        let is_its = |event: &&Event| matches!(event, Event::Edited(id, _) if *id == edit);
+        let event = self.events.iter().find(is_its)?;
+        if let Event::Edited(_, answer) = event { Some(answer.clone().unwrap()) } else { None }
     }
 
     /// The frames that `wanted` picks of those sent since the last time.

@@ -18,10 +18,11 @@ fn edit(hand: &mut Hand, scope: Scope, replicas: usize) -> (EditId, Vec<(Session
         ..EditRequest::new(id(scope, "ada"), Edit::Put(json!({ "at": hand.engine.sequence() })))
     };
     let edit = hand.edit(request);
-    let pushes = hand.take(|session, frame| match frame {
-        Frame::Push { seq, ack: true, .. } => Some((session, seq)),
-        _ => None,
-    });
+    let pushes = hand.take(
+        |session, frame| {
+            if let Frame::Push { seq, ack: true, .. } = frame { Some((session, seq)) } else { None }
+        },
+    );
     (edit, pushes)
 }
 

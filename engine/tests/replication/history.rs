@@ -7,9 +7,8 @@ use serde_json::json;
 use crate::hand::{Disk, Hand, id};
 
 fn told(hand: &Hand) -> Vec<usize> {
-    let entries = |event: &Event| match event {
-        Event::History(_, answer) => Some(answer.as_ref().map_or(0, Vec::len)),
-        _ => None,
+    let entries = |event: &Event| {
+        if let Event::History(_, answer) = event { Some(answer.as_ref().map_or(0, Vec::len)) } else { None }
     };
     hand.events.iter().filter_map(entries).collect()
 }

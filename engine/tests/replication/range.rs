@@ -12,10 +12,12 @@ fn window(hand: &mut Hand, session: SessionId, after: Option<Bytes>) -> (Vec<Doc
     hand.frames.clear();
     let wanted = Wanted::Range { scope: Scope::Global, prefix: Vec::new(), after };
     hand.say(session, &Frame::Want { request: 7, wanted });
-    let windows = hand.take(|_, frame| match frame {
-        Frame::Window { request: 7, changes, next } => Some((changes, next)),
-        _ => None,
-    });
+    let windows =
+        hand.take(
+            |_, frame| {
+                if let Frame::Window { request: 7, changes, next } = frame { Some((changes, next)) } else { None }
+            },
+        );
     windows.into_iter().next().expect("an answer")
 }
 

@@ -14,14 +14,16 @@ fn hand() -> Hand {
     Hand::new(Limits { window_bytes: WINDOW_BYTES, ..Limits::default() })
 }
 
-/// A place in the log where nothing is asked on.
+/// One window, and where the next begins.
 fn window(hand: &mut Hand, session: SessionId, wanted: Wanted) -> (Vec<(DocumentId, Bytes)>, Option<Bytes>) {
     hand.frames.clear();
     hand.say(session, &Frame::Want { request: 7, wanted });
-    let windows = hand.take(|_, frame| match frame {
-        Frame::Window { request: 7, changes, next } => Some((changes, next)),
-        _ => None,
-    });
+    let windows =
+        hand.take(
+            |_, frame| {
+                if let Frame::Window { request: 7, changes, next } = frame { Some((changes, next)) } else { None }
+            },
+        );
     let [(changes, next)] = &windows[..] else { panic!("one answer: {windows:?}") };
     let of_one = |document: &knot_engine::wire::DocumentChanges| {
         let id = document.document.clone();

@@ -123,6 +123,9 @@ impl Hand {
     fn scan(&mut self, query: &Query) -> (Vec<(Bytes, Bytes)>, bool) {
         let (mut found, mut bytes, mut complete) = (Vec::new(), 0, true);
         let end = if query.end.is_empty() { Bytes::from_static(&[0xff; 32]) } else { query.end.clone() };
+        if query.start > end {
+            return (found, complete);
+        }
         for ((_, key), value) in self.disk.range((query.table, query.start.clone())..(query.table, end)) {
             if bytes >= query.bytes_max {
                 complete = false;

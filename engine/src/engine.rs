@@ -17,7 +17,7 @@ use crate::config::{Config, FULL_BACKOFF, MEMBERS_SAVE};
 use crate::documents::{Document, DocumentId};
 use crate::faults::Faults;
 use crate::identity::{Address, Boot, ClusterId, Incarnation, NodeId, SessionId};
-use crate::membership::{Action, Closed, ForceLeaveError, Membership, Record, Via};
+use crate::membership::{Action, Closed, ForceLeaveError, Membership, Record, STARTS_MAX, Via};
 use crate::random::{Random, Seed};
 use crate::replication::batch::Flush;
 use crate::replication::records::NodeRecord;
@@ -83,7 +83,7 @@ impl<D: Document> Engine<D> {
         let node = config.node_key.node_id();
         let mut record = recovered.node.unwrap_or_else(|| first_record(&config));
         let unraised = faults.incarnation_not_raised && record.starts > 0;
-        record.starts = record.starts.saturating_add(u32::from(!unraised));
+        record.starts = record.starts.saturating_add(u32::from(!unraised)).min(STARTS_MAX);
         let me = Record {
             node,
             boot,
@@ -311,6 +311,11 @@ impl<D: Document> Engine<D> {
                 break;
             }
         }
+        let membership = self.membership.stats();
+        self.stats.dropped_so_far("membership message beyond a limit", membership.invalid);
+        self.stats.dropped_so_far("claim that its subject disowns", membership.disowned);
+        self.stats.dropped_so_far("member without room", membership.table_full);
+        self.stats.dropped_so_far("membership action without room", membership.actions_dropped);
         if self.started && self.save_members.is_none() && self.membership.take_dirty() {
             self.save_members = Some(now + MEMBERS_SAVE);
         }

@@ -64,6 +64,11 @@ pub struct Record {
 pub const LABEL_BYTES_MAX: usize = 256;
 /// Most addresses in a record.
 pub const ADDRESSES_MAX: usize = 4;
+/// Highest start count: the last number is nobody's, so that above every count there is one.
+pub const STARTS_MAX: u32 = u32::MAX - 1;
+/// How many starts others may make a node skip while it runs: what a restored backup can have forgotten of them. To be
+/// driven to [`STARTS_MAX`], a node would have to be lied about through 65,000 starts.
+pub const STARTS_SKIPPED_MAX: u32 = 1 << 16;
 /// Most members in the table; a record beyond it is dropped and counted.
 pub const MEMBERS_MAX: usize = 16_384;
 

@@ -14,6 +14,7 @@ mod content;
 mod edit;
 pub(crate) mod index;
 mod job;
+mod lacks;
 mod open;
 pub(crate) mod orphans;
 pub(crate) mod pull;

@@ -50,6 +50,13 @@ impl Stats {
     pub(crate) fn dropped(&mut self, reason: &'static str) {
         *self.drops.entry(reason).or_default() += 1;
     }
+
+    /// Takes over what is counted elsewhere.
+    pub(crate) fn dropped_so_far(&mut self, reason: &'static str, count: u64) {
+        if count > 0 {
+            self.drops.insert(reason, count);
+        }
+    }
 }
 
 impl Traffic {

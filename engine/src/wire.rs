@@ -58,7 +58,12 @@ pub enum Wanted {
         after: Option<Bytes>,
     },
     /// What is missing of these documents, where the asker has the heads given.
-    Documents(Vec<DocumentHeads>),
+    Documents {
+        /// Which.
+        documents: Vec<DocumentHeads>,
+        /// Go on after this: the last answer's `next`.
+        after: Option<Bytes>,
+    },
 }
 
 /// How two sides differ below one prefix, as the one that was asked sees it.
@@ -124,7 +129,7 @@ pub enum Frame {
         request: u32,
         /// The changes.
         changes: Vec<DocumentChanges>,
-        /// Present when there is more; for a range, where to go on.
+        /// Present when there is more: where to go on.
         next: Option<Bytes>,
     },
     /// Hands a cluster's identity to an empty server.
@@ -236,7 +241,10 @@ impl Frame {
             Self::Want { wanted: Wanted::Range { prefix, after, .. }, .. } => {
                 prefix.len() <= PREFIX_BYTES_MAX && after.as_ref().is_none_or(|after| after.len() <= AFTER_BYTES_MAX)
             }
-            Self::Want { wanted: Wanted::Documents(documents), .. } => documents.len() <= WANTED_DOCUMENTS_MAX,
+            Self::Want { wanted: Wanted::Documents { documents, after }, .. } => {
+                documents.len() <= WANTED_DOCUMENTS_MAX
+                    && after.as_ref().is_none_or(|after| after.len() <= CURSOR_BYTES_MAX)
+            }
             Self::Push { changes, .. } | Self::Window { changes, .. } => changes.iter().all(DocumentChanges::is_valid),
             Self::Held { .. } | Self::Roots(_) | Self::Differences { .. } | Self::Adopt { .. } => true,
         }
@@ -256,6 +264,9 @@ impl DocumentChanges {
 
 /// Longest place in the log that a range may go on after.
 const AFTER_BYTES_MAX: usize = 64;
+
+/// Longest place in a list of documents, and in the log of one of them, that an answer may go on after.
+const CURSOR_BYTES_MAX: usize = 512;
 
 /// A datagram's content.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,6 +1,6 @@
 //! Repair: roots are compared all the time; where they stay different, each side pulls what it lacks.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
@@ -257,27 +257,20 @@ impl<D: Document> Engine<D> {
                 let (scope, prefix, after) = (scope.clone(), prefix.clone(), after.clone());
                 Some(Frame::Want { request, wanted: Wanted::Range { scope, prefix, after } })
             }
-            Task::Documents { documents, sent } => {
+            Task::Documents { documents, after } => {
                 let ours = |id: &DocumentId| index.heads(&index.key(id)).unwrap_or_default().to_vec();
-                let with_sent = |id: &DocumentId, mut heads: Vec<ChangeHash>| {
-                    let ends = sent.iter().filter(|(of, _)| of == id).flat_map(|(_, ends)| ends);
-                    heads.extend(ends.filter(|end| !heads.contains(end)).copied().collect::<Vec<_>>());
-                    heads
-                };
                 let lacking = |(id, theirs, ours): &(DocumentId, &Vec<ChangeHash>, Vec<_>)| {
                     let known = theirs.iter().all(|head| ours.contains(head)) || self.replica.knows_all(id, theirs);
                     theirs.is_empty() || !known
                 };
-                let wanted: Vec<DocumentHeads> = documents
+                let documents: Vec<DocumentHeads> = documents
                     .iter()
                     .map(|(id, theirs)| (id.clone(), theirs, ours(id)))
                     .filter(lacking)
-                    .map(|(id, _, ours)| {
-                        let heads = with_sent(&id, ours);
-                        (id, heads)
-                    })
+                    .map(|(id, _, ours)| (id, ours))
                     .collect();
-                (!wanted.is_empty()).then_some(Frame::Want { request, wanted: Wanted::Documents(wanted) })
+                let (is_over, after) = (documents.is_empty(), after.clone());
+                (!is_over).then_some(Frame::Want { request, wanted: Wanted::Documents { documents, after } })
             }
         }
     }
@@ -379,8 +372,7 @@ impl<D: Document> Engine<D> {
         let next = if self.faults.window_truncated { None } else { next };
         pull.fruitful |= !changes.is_empty();
         let ticket = self.spread.ticket();
-        let ends = if next.is_some() { ends::<D>(&changes) } else { Vec::new() };
-        pull.window(request, ticket, next, ends, now);
+        pull.window(request, ticket, next, now);
         self.replica.receive(peer, Origin::Repair, changes, Some(ticket), now, &mut self.stats);
     }
 
@@ -398,27 +390,13 @@ impl<D: Document> Engine<D> {
     pub(super) fn entitled(&mut self, peer: NodeId, wanted: Wanted) -> Option<Wanted> {
         match wanted {
             Wanted::Range { ref scope, .. } => self.is_entitled(peer, &scope.clone()).then_some(wanted),
-            Wanted::Documents(documents) => {
+            Wanted::Documents { documents, after } => {
                 // Named twice, a document is loaded once.
                 let mut documents: Vec<DocumentHeads> =
                     documents.into_iter().collect::<BTreeMap<_, _>>().into_iter().collect();
                 documents.retain(|(id, _)| id.check().is_ok() && self.is_entitled(peer, id.scope()));
-                Some(Wanted::Documents(documents))
+                Some(Wanted::Documents { documents, after })
             }
         }
     }
-}
-
-/// The changes of each document that no other change sent with them follows.
-fn ends<D: Document>(sent: &[DocumentChanges]) -> Vec<DocumentHeads> {
-    let of_one = |document: &DocumentChanges| {
-        let mut ends = BTreeSet::new();
-        // Each follows its dependencies.
-        for header in document.changes.iter().filter_map(|chunk| D::header(chunk).ok()) {
-            ends.retain(|end| !header.deps.contains(end));
-            ends.insert(header.hash);
-        }
-        (document.document.clone(), ends.into_iter().collect())
-    };
-    sent.iter().map(of_one).collect()
 }

@@ -76,6 +76,16 @@ impl Sessions {
         session.peer.as_ref().map(PeerIdentity::node)
     }
 
+    /// A session other than `id` that `peer` opened beside the one to it, and has sent nothing by.
+    fn waiting(&self, peer: NodeId, id: SessionId) -> Option<SessionId> {
+        let open = self.of(peer);
+        let is_peers = |session: &Session| {
+            !session.foreign && session.peer.as_ref().is_some_and(|identity| identity.node() == peer)
+        };
+        let waits = |of: SessionId, session: &Session| of != id && Some(of) != open && is_peers(session);
+        self.sessions.iter().find(|(of, session)| waits(**of, session)).map(|(of, _)| *of)
+    }
+
     /// Whether the session is so young that another may have been opened at the same time.
     fn is_fresh(&self, session: SessionId, now: Instant) -> bool {
         let since = self.sessions.get(&session).and_then(|session| session.since);
@@ -178,19 +188,37 @@ impl<D: Document> Engine<D> {
         self.establish(id, peer, now);
     }
 
-    /// Makes a session the one to its peer. Of two opened at once, the one stays that the lower node opened. Otherwise the
-    /// newer does: the older is dead at the other end, or the newer would not have been opened.
+    /// Makes a session the one to its peer, where there is none yet or the peer has started anew.
+    ///
+    /// Of two that were opened at once, the one stays that the lower node opened. Otherwise who opened the second decides:
+    /// it knows whether the first is gone, or whether it has only found the peer by another name. So the one that this
+    /// node opened is closed, and the one that the peer opened waits for a frame.
     fn establish(&mut self, id: SessionId, peer: NodeId, now: Instant) {
-        if let Some(old) = self.sessions.of(peer) {
-            let lower = self.node.min(peer);
-            let keep_old = self.sessions.is_from(old, lower, self.node)
-                && !self.sessions.is_from(id, lower, self.node)
-                && self.same_boot(old, id)
-                && self.sessions.is_fresh(old, now);
-            if keep_old {
-                self.hang_up(id, "one session is enough");
-                return;
+        let Some(old) = self.sessions.of(peer).filter(|old| self.same_boot(*old, id)) else {
+            self.take_place(id, peer, now);
+            return;
+        };
+        let from_lower = |id| self.sessions.is_from(id, self.node.min(peer), self.node);
+        let at_once = self.sessions.is_fresh(old, now) && from_lower(old) != from_lower(id);
+        let is_mine = self.sessions.is_from(id, self.node, self.node);
+        if at_once && from_lower(old) {
+            self.hang_up(id, "one session is enough");
+        } else if at_once && is_mine {
+            self.take_place(id, peer, now);
+        } else if is_mine {
+            let address = self.sessions.sessions.get(&id).and_then(|session| session.to.clone());
+            self.hang_up(id, "another name of a peer that is connected");
+            if let Some(address) = address {
+                self.membership.on_connect_failed(&address, Closed::Local, now);
             }
+        } else if let Some(other) = self.sessions.waiting(peer, id) {
+            self.hang_up(other, "one session may wait");
+        }
+    }
+
+    /// Makes a session the one to its peer, whatever was.
+    fn take_place(&mut self, id: SessionId, peer: NodeId, now: Instant) {
+        if let Some(old) = self.sessions.of(peer) {
             self.hang_up(old, "a newer session took its place");
         }
         self.sessions.by_peer.insert(peer, id);
@@ -222,7 +250,10 @@ impl<D: Document> Engine<D> {
         if self.sessions.of(peer) == Some(id) {
             self.sessions.by_peer.remove(&peer);
             self.repairs.closed(peer);
-            self.membership.on_session_closed(peer, why, now);
+            match self.sessions.waiting(peer, id) {
+                Some(next) => self.take_place(next, peer, now),
+                None => self.membership.on_session_closed(peer, why, now),
+            }
         }
     }
 
@@ -261,12 +292,15 @@ impl<D: Document> Engine<D> {
             self.stats.dropped("frame before the session was established");
             return;
         };
+        if self.sessions.of(peer) != Some(id) {
+            self.take_place(id, peer, now);
+        }
         self.on_peer_frame(id, peer, frame, now);
     }
 
     /// Closes a session whose peer sent what no engine sends.
     fn misbehaved(&mut self, id: SessionId, now: Instant) {
-        let peer = self.sessions.peer(id);
+        let peer = self.sessions.peer(id).filter(|peer| self.sessions.of(*peer) == Some(id));
         self.hang_up(id, "the peer sent a malformed frame");
         if let Some(peer) = peer {
             self.membership.on_session_closed(peer, Closed::Local, now);
@@ -283,11 +317,7 @@ impl<D: Document> Engine<D> {
                 let ticket = ack.then(|| self.spread.expect(id, seq));
                 self.replica.receive(peer, Origin::Push, changes, ticket, now, &mut self.stats);
             }
-            Frame::Held { seq } => {
-                for (edit, edited) in self.spread.waits.held(seq, peer) {
-                    self.emit(Event::Edited(edit, Ok(edited)));
-                }
-            }
+            Frame::Held { seq } => self.on_held(seq, id, peer),
             Frame::Roots(roots) => self.on_roots(peer, roots, now),
             Frame::Compare { .. } | Frame::Want { .. }
                 if self.sessions.queued(id) > self.config.limits.peer_queue_bytes =>

@@ -1,6 +1,6 @@
 //! Push: each new change goes at once to every member that holds its scope and has a session open.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
@@ -82,12 +82,12 @@ impl<D: Document> Engine<D> {
 
     fn push(&mut self, scope: &Scope, changes: Vec<(DocumentId, Bytes)>, edits: Vec<DurableEdit>, now: Instant) {
         let ack = !edits.is_empty();
-        let mut seqs = Vec::new();
+        let mut frames = BTreeMap::new();
         let peers = self.holders(scope);
         for changes in split(changes) {
             self.spread.seq += 1;
             let seq = self.spread.seq;
-            seqs.push(seq);
+            let mut sent = BTreeSet::new();
             let frame = Frame::Push { seq, ack, changes };
             let bytes = frame.encode();
             for (_, session) in &peers {
@@ -95,21 +95,27 @@ impl<D: Document> Engine<D> {
                     self.stats.dropped("push without room");
                 } else {
                     self.send_encoded(*session, frame.kind(), bytes.clone());
+                    sent.insert(*session);
                 }
             }
+            frames.insert(seq, sent);
         }
         if !ack {
             return;
         }
-        self.spread.waits.add(&seqs, edits, now);
+        let seqs: Vec<u64> = frames.keys().copied().collect();
+        self.spread.waits.add(frames, edits, now);
         if self.faults.held_on_send {
-            for (peer, _) in peers {
-                for seq in &seqs {
-                    for (edit, edited) in self.spread.waits.held(*seq, peer) {
-                        self.emit(Event::Edited(edit, Ok(edited)));
-                    }
-                }
+            for (peer, session) in peers {
+                seqs.iter().for_each(|seq| self.on_held(*seq, session, peer));
             }
+        }
+    }
+
+    /// A peer says that a push is durable there.
+    pub(super) fn on_held(&mut self, seq: u64, session: SessionId, peer: NodeId) {
+        for (edit, edited) in self.spread.waits.held(seq, session, peer) {
+            self.emit(Event::Edited(edit, Ok(edited)));
         }
     }
 

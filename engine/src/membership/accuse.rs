@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Status;
 use super::machine::{Membership, Timer};
 use super::message::Standing;
-use super::suspicion::Suspicion;
+use super::suspicion::{Suspicion, longest};
 use crate::identity::NodeId;
 use crate::time::Instant;
 
@@ -46,6 +46,10 @@ impl Membership {
             return;
         };
         let version = entry.version();
+        if self.suspicions.get(&node).is_some_and(|suspicion| suspicion.version == version) {
+            self.hear_accuser(node, standing, now);
+            return;
+        }
         self.suspicions.insert(node, Suspicion::new(version, now));
         self.tell(node, now);
         self.hear_accuser(node, standing, now);
@@ -103,7 +107,7 @@ impl Membership {
             return;
         }
         if self.table.get(&node).is_some_and(|entry| entry.restored) {
-            self.declare_failed(node, false, now);
+            self.give_up_restored(node, now);
             return;
         }
         let Some(suspicion) = self.suspicions.get_mut(&node) else {
@@ -138,7 +142,7 @@ impl Membership {
     }
 
     fn longest_hold(&self) -> Duration {
-        self.config.suspicion_min * self.config.suspicion_max_factor + self.config.cut_off_hold
+        longest(&self.config, self.live()) + self.config.cut_off_hold
     }
 
     fn is_mass(&self, zone: &str) -> bool {

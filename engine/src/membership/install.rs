@@ -10,12 +10,15 @@ use super::{MEMBERS_MAX, Member, Status};
 use crate::identity::NodeId;
 use crate::time::Instant;
 
+/// Members of one name that are told of.
+const NAMESAKES_MAX: usize = 8;
+
 impl Membership {
     /// Puts `fact` in place of what was believed, and does what follows from it.
     pub(super) fn install(&mut self, fact: Fact, standing: Standing, now: Instant) {
         let node = fact.record.node;
         let old = self.table.remove(&node);
-        if old.is_none() && self.table.len() >= MEMBERS_MAX {
+        if old.is_none() && self.table.len() >= MEMBERS_MAX && !self.make_room(&node) {
             self.stats.table_full += 1;
             return;
         }
@@ -64,6 +67,26 @@ impl Membership {
         }
     }
 
+    /// Who has opened a stream is there, and takes the place of one that is known by hearsay alone.
+    fn make_room(&mut self, newcomer: &NodeId) -> bool {
+        let hearsay = |entry: &Entry| entry.member.last_seen.is_none() && entry.link.open.is_none() && !entry.restored;
+        if !self.strangers.contains(newcomer) {
+            return false;
+        }
+        let Some(node) = self.table.next_after(newcomer, hearsay) else {
+            return false;
+        };
+        if let Some(Entry { member: Member { record, durable, .. }, .. }) = self.table.remove(&node) {
+            self.act(Action::Reaped { record, durable });
+        }
+        self.suspicions.remove(&node);
+        for timer in [Timer::Connect(node), Timer::Suspicion(node), Timer::Reap(node)] {
+            self.timers.disarm(&timer);
+        }
+        self.stats.table_full += 1;
+        true
+    }
+
     fn newcomer(&mut self, fact: &Fact, now: Instant) -> Entry {
         let open = self.strangers.remove(&fact.record.node);
         Entry {
@@ -79,6 +102,8 @@ impl Membership {
             refused: false,
             restored: false,
             restored_from: fact.status,
+            own_word: None,
+            disowned: None,
             link: Link { open: open.then_some(now), ..Link::default() },
         }
     }
@@ -125,6 +150,22 @@ impl Membership {
         }
     }
 
+    /// A member known from before a restart has stayed silent. It counts as failed here, but others are not told: this
+    /// start has never heard it, and may be the one that is cut off.
+    pub(super) fn give_up_restored(&mut self, node: NodeId, now: Instant) {
+        let Some(mut entry) = self.table.remove(&node) else {
+            return;
+        };
+        let from = Some(std::mem::replace(&mut entry.member.status, Status::Failed));
+        entry.member.since = now;
+        let incarnation = entry.member.record.incarnation;
+        self.table.insert(entry);
+        self.stats.failures += 1;
+        self.timers.arm(Timer::Reap(node), now + self.config.failed_retention);
+        self.act(Action::Changed { node, from, to: Status::Failed, incarnation, accuser: None, refused: false });
+        self.knock_soon(now);
+    }
+
     fn knock_soon(&mut self, now: Instant) {
         if !self.timers.is_armed(&Timer::Failed) {
             let first = self.jitter(self.config.failed_probe);
@@ -147,6 +188,8 @@ impl Membership {
             self.timers.disarm(&Timer::Suspicion(node));
             if entry.link.open.is_some() && self.strangers.len() < STRANGERS_MAX {
                 self.strangers.insert(node);
+            } else if entry.link.open.is_some() {
+                self.sessions = self.sessions.saturating_sub(1);
             }
             self.dirty = true;
             self.act(Action::Reaped { record: entry.member.record, durable: entry.member.durable });
@@ -155,7 +198,8 @@ impl Membership {
 
     fn check_name(&mut self, name: &str) {
         let bears = |member: &&Member| member.status <= Status::Suspect && member.record.name == name;
-        let nodes: Vec<_> = self.members().filter(bears).map(|member| member.record.node).collect();
+        let named = self.members().filter(bears).map(|member| member.record.node);
+        let nodes: Vec<_> = named.take(NAMESAKES_MAX).collect();
         if nodes.len() > 1 {
             self.act(Action::NameTaken { name: name.to_owned(), nodes });
         }

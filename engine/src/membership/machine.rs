@@ -12,9 +12,9 @@ use super::seeds::Seeds;
 use super::suspicion::Suspicion;
 use super::table::{Entry, Link, Table, belief_hash, bucket};
 use super::timers::Timers;
-use super::{MEMBERS_MAX, Member, Record, Status};
+use super::{MEMBERS_MAX, Member, Record, STARTS_MAX, STARTS_SKIPPED_MAX, Status};
 use crate::faults::Faults;
-use crate::identity::{Address, Boot, Incarnation, NodeId};
+use crate::identity::{Address, Boot, NodeId};
 use crate::random::Random;
 use crate::time::Instant;
 
@@ -75,6 +75,8 @@ pub struct Stats {
     pub syncs: u64,
     /// Messages dropped because a limit was broken.
     pub invalid: u64,
+    /// Claims about a member, this node among them, that it does not own up to.
+    pub disowned: u64,
     /// Records dropped because the table was full.
     pub table_full: u64,
     /// Actions dropped because the queue was full.
@@ -108,6 +110,8 @@ pub struct Membership {
     pub(super) faults: Faults,
     pub(super) random: Random,
     pub(super) me: Member,
+    /// The highest start count that others can drive this node to while it runs.
+    pub(super) starts_max: u32,
     pub(super) phase: Phase,
     pub(super) table: Table,
     pub(super) timers: Timers<Timer>,
@@ -125,8 +129,8 @@ pub struct Membership {
     pub(super) seq: u32,
     pub(super) probe_count: u64,
     pub(super) failed_cursor: NodeId,
-    /// Other boots of this node that were heard of, and how high.
-    pub(super) doubles: BTreeMap<Boot, Incarnation>,
+    /// Other boots of this node that were heard of, and how often each rose above this one.
+    pub(super) doubles: BTreeMap<Boot, u8>,
     pub(super) stats: Stats,
     actions: VecDeque<Action>,
     pub(super) dirty: bool,
@@ -137,6 +141,7 @@ impl Membership {
     #[must_use]
     pub fn new(config: Config, me: Record, random: Random, faults: Faults, now: Instant) -> Self {
         let mut machine = Self {
+            starts_max: me.incarnation.starts.saturating_add(STARTS_SKIPPED_MAX).min(STARTS_MAX),
             me: Member {
                 record: me,
                 status: Status::Alive,
@@ -197,6 +202,8 @@ impl Membership {
                 refused: false,
                 restored: live,
                 restored_from: status,
+                own_word: None,
+                disowned: None,
                 link: Link::default(),
             });
             match status {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ADDRESSES_MAX, LABEL_BYTES_MAX, Record, Status};
+use super::{ADDRESSES_MAX, LABEL_BYTES_MAX, Record, STARTS_MAX, Status};
 use crate::identity::{Boot, Incarnation, NodeId};
 
 /// Largest encoded message that is sent as a datagram, in bytes, before the engine adds roots to probes.
@@ -158,7 +158,8 @@ impl Message {
             }
             Self::SyncDigest { record, buckets, .. } => record.is_valid() && buckets.len() == BUCKETS,
             Self::Sync { updates, .. } => all(updates, SYNC_UPDATES_MAX),
-            Self::PingReq { .. } | Self::Vouch { .. } | Self::Nack { .. } | Self::Leave { .. } => true,
+            Self::Leave { incarnation, .. } => incarnation.starts <= STARTS_MAX,
+            Self::PingReq { .. } | Self::Vouch { .. } | Self::Nack { .. } => true,
         }
     }
 
@@ -198,22 +199,21 @@ impl Update {
 
     fn is_valid(&self) -> bool {
         let standing = self.standing();
-        // The last start is left to the owner: whatever it is accused of, it can rise above it.
-        let deniable = standing.status == Status::Alive || self.version().0.starts < u32::MAX;
         let coherent = !standing.retired || standing.status == Status::Left;
         let labels = match self {
             Self::Full { record, .. } => record.is_valid(),
-            Self::Brief { .. } => true,
+            Self::Brief { incarnation, .. } => incarnation.starts <= STARTS_MAX,
         };
-        deniable && coherent && labels
+        coherent && labels
     }
 }
 
 impl Record {
-    /// Whether every label and list is within its limit.
+    /// Whether every number, label and list is within its limit.
     #[must_use]
     pub fn is_valid(&self) -> bool {
-        [&self.name, &self.zone, &self.version, &self.url].iter().all(|label| label.len() <= LABEL_BYTES_MAX)
+        self.incarnation.starts <= STARTS_MAX
+            && [&self.name, &self.zone, &self.version, &self.url].iter().all(|label| label.len() <= LABEL_BYTES_MAX)
             && self.addresses.len() <= ADDRESSES_MAX
             && self.addresses.iter().all(|address| address.0.len() <= LABEL_BYTES_MAX)
     }

@@ -18,6 +18,8 @@ const HEAD_BYTES: usize = 24;
 const STREAM_GOSSIP_BYTES_MAX: usize = 32 << 10;
 /// Other boots of this node that are remembered.
 const DOUBLES_MAX: usize = 64;
+/// Times that one of them has to rise above this node after the first to be taken for alive.
+const DOUBLE_RISES: u8 = 3;
 /// Between two reminders to one member of what is held against it, and between two comparisons of tables with it.
 const REMIND: Duration = Duration::from_millis(200);
 const SYNC_PAUSE: Duration = Duration::from_secs(2);
@@ -36,11 +38,11 @@ impl Membership {
             return;
         }
         if update.node() == self.me.record.node {
-            self.hear_of_myself(&update, now);
+            self.hear_of_myself(from, &update, now);
             return;
         }
         let standing = *update.standing();
-        let Some(fact) = self.fact_of(from, update) else {
+        let Some(mut fact) = self.fact_of(from, update) else {
             return;
         };
         let Some(entry) = self.table.get(&fact.record.node) else {
@@ -51,6 +53,16 @@ impl Membership {
         };
         let node = fact.record.node;
         let held_version = entry.version();
+        // What a member says of itself stays as it is until it starts again.
+        if from != node && entry.own_word == Some(fact.record.boot) && fact.record.boot == held_version.1 {
+            let incarnation = fact.record.incarnation;
+            fact.record = Record { incarnation, ..entry.member.record.clone() };
+        }
+        let risen = fact.record.incarnation.starts > held_version.0.starts;
+        if from != node && risen && entry.disowned.is_some_and(|disowned| fact.version() <= disowned) {
+            self.stats.disowned += 1;
+            return;
+        }
         if entry.restored && fact.version() >= held_version {
             self.install(fact, standing, now);
             return;
@@ -103,7 +115,10 @@ impl Membership {
         Duration::from_secs(u64::from(standing.age_s)) >= retention
     }
 
-    fn hear_of_myself(&mut self, update: &Update, now: Instant) {
+    /// What others hold to be this node's own statement has to be topped, whether an earlier start made it before a backup
+    /// was restored, or nobody did: only so does this node's word count again. But nobody is followed out of reach of
+    /// [`STARTS_SKIPPED_MAX`](super::STARTS_SKIPPED_MAX): the start count is kept, and would soon have no room to rise.
+    fn hear_of_myself(&mut self, from: NodeId, update: &Update, now: Instant) {
         if self.phase != Phase::Running {
             return;
         }
@@ -112,35 +127,41 @@ impl Membership {
         if boot == mine.1 {
             let accused = update.standing().status != Status::Alive && incarnation >= mine.0;
             if accused || incarnation > mine.0 {
-                self.refute(incarnation, now);
+                self.refute(from, incarnation, now);
             }
         } else if (incarnation, boot) > mine {
-            self.hear_of_double(incarnation, boot, now);
+            self.hear_of_double(from, incarnation, boot, now);
         }
     }
 
-    /// An earlier boot of this node cannot answer. One that rises above us after we rose above it is alive.
-    fn hear_of_double(&mut self, incarnation: Incarnation, boot: Boot, now: Instant) {
+    /// An earlier boot of this node cannot answer. One that rises above us again and again after we rose above it is alive;
+    /// but what members last heard of a dead one differs, and may come to us in rising order.
+    fn hear_of_double(&mut self, from: NodeId, incarnation: Incarnation, boot: Boot, now: Instant) {
         if self.faults.incarnation_not_raised {
             return;
         }
-        if self.doubles.get(&boot).is_some_and(|heard| *heard < incarnation) {
+        if self.above(incarnation).is_none() {
+            self.disown(from, now);
+            return;
+        }
+        let risen = self.doubles.get(&boot).map_or(0, |risen| risen + 1);
+        if risen >= DOUBLE_RISES {
             self.phase = Phase::Fenced;
             self.timers.clear();
             self.act(Action::Fenced { boot });
             return;
         }
-        if self.doubles.len() < DOUBLES_MAX {
-            self.doubles.insert(boot, incarnation);
+        if risen > 0 || self.doubles.len() < DOUBLES_MAX {
+            self.doubles.insert(boot, risen);
         }
-        self.refute(incarnation, now);
+        self.refute(from, incarnation, now);
     }
 
-    fn refute(&mut self, heard: Incarnation, now: Instant) {
-        let raised = above(heard.max(self.me.record.incarnation));
-        if raised == self.me.record.incarnation {
+    fn refute(&mut self, from: NodeId, heard: Incarnation, now: Instant) {
+        let Some(raised) = self.above(heard.max(self.me.record.incarnation)) else {
+            self.disown(from, now);
             return;
-        }
+        };
         let new_start = raised.starts != self.me.record.incarnation.starts;
         self.me.record.incarnation = raised;
         self.stats.refutations += 1;
@@ -149,6 +170,28 @@ impl Membership {
         self.act(Action::Refuted { incarnation: raised });
         self.gossip.push(self.me.record.node, new_start);
         self.timers.arm_by(Timer::Gossip, now);
+    }
+
+    /// The next incarnation that this node may take; none beyond what others can drive it to.
+    fn above(&self, incarnation: Incarnation) -> Option<Incarnation> {
+        let next = match incarnation.refutations.checked_add(1) {
+            Some(refutations) => Incarnation { refutations, ..incarnation },
+            None => Incarnation { starts: incarnation.starts.checked_add(1)?, refutations: 0 },
+        };
+        (next.starts <= self.starts_max).then_some(next)
+    }
+
+    /// Passes over a claim about this node that it cannot top. Whoever made it hears this node's word, which shows that
+    /// the claim is not its own.
+    fn disown(&mut self, from: NodeId, now: Instant) {
+        self.stats.disowned += 1;
+        let Some(entry) = self.table.get_mut(&from) else {
+            return;
+        };
+        if entry.link.open.is_some() && entry.link.denied.is_none_or(|denied| now.since(denied) >= REMIND) {
+            entry.link.denied = Some(now);
+            self.send_digest(from, false, now);
+        }
     }
 
     /// What is to be told of `node` now.
@@ -272,12 +315,8 @@ impl Membership {
             return;
         }
         let said = (record.incarnation, record.boot);
-        self.apply(from, Update::Full { record, standing: Standing::ALIVE }, now);
-        let outdated =
-            self.table.get(&from).filter(|entry| entry.version() > said).map(|entry| entry.update(true, now));
-        if let Some(update) = outdated {
-            self.send(from, Via::Stream, Message::Gossip { updates: vec![update] });
-        }
+        self.apply(from, Update::Full { record: record.clone(), standing: Standing::ALIVE }, now);
+        self.check_word(from, said, record, now);
         let mut mask = 0;
         for (place, (a, b)) in self.buckets().iter().zip(theirs).enumerate().take(BUCKETS) {
             if a != b {
@@ -286,6 +325,40 @@ impl Membership {
         }
         if answer && mask != 0 {
             self.send_table(from, mask, true, now);
+        }
+    }
+
+    /// A member that says less of itself than is held of it may have started from a backup: it is shown what is held, to
+    /// rise above it. One that was shown and does not rise disowns it, and its own word stands: a statement that nobody
+    /// made would otherwise keep it out until everybody has forgotten that.
+    ///
+    /// Its record of this start is taken as it says it, and from nobody else any more.
+    fn check_word(&mut self, from: NodeId, said: (Incarnation, Boot), record: Record, now: Instant) {
+        if let Some(entry) = self.table.get_mut(&from).filter(|entry| entry.version() == said) {
+            entry.own_word = Some(said.1);
+            let fact = Fact { record, ..entry.fact() };
+            if fact != entry.fact() {
+                let standing = *entry.update(false, now).standing();
+                self.install(fact, standing, now);
+            }
+            return;
+        }
+        let Some(entry) = self.table.get_mut(&from).filter(|entry| entry.version() > said) else {
+            return;
+        };
+        let held = entry.version();
+        // What is only a denial ahead may have overtaken this word.
+        let overtaken = held.0.starts == said.0.starts && held.0.refutations < u32::MAX;
+        if entry.link.shown.replace(held) != Some(held) || overtaken {
+            let updates = vec![entry.update(true, now)];
+            self.send(from, Via::Stream, Message::Gossip { updates });
+            return;
+        }
+        self.stats.disowned += 1;
+        self.install(Fact { record, status: Status::Alive, retired: false }, Standing::ALIVE, now);
+        if let Some(entry) = self.table.get_mut(&from) {
+            entry.disowned = Some(held);
+            entry.own_word = Some(said.1);
         }
     }
 
@@ -319,14 +392,5 @@ impl Membership {
 
     pub(super) fn entry_is_open(&self, node: &NodeId) -> bool {
         self.table.get(node).is_some_and(|entry: &Entry| entry.link.open.is_some())
-    }
-}
-
-/// The next incarnation. At the very top there is none, and whatever is claimed there stands.
-fn above(incarnation: Incarnation) -> Incarnation {
-    match incarnation.refutations.checked_add(1) {
-        Some(refutations) => Incarnation { refutations, ..incarnation },
-        None if incarnation.starts < u32::MAX => Incarnation { starts: incarnation.starts + 1, refutations: 0 },
-        None => incarnation,
     }
 }

@@ -76,6 +76,7 @@ impl Membership {
         }
         let known = self.table.get_mut(&peer).map(|entry| {
             entry.link.refused = false;
+            entry.link.shown = None;
             entry.link.open.replace(now).is_some()
         });
         match known {

@@ -41,6 +41,11 @@ impl Suspicion {
     }
 }
 
+/// How long a suspicion lasts that nobody confirms.
+pub(super) fn longest(config: &Config, live: usize) -> Duration {
+    config.suspicion_min * log10_permille(live.max(10)) / 1000 * config.suspicion_max_factor
+}
+
 /// From the longest wait with no confirmation down to the least, by log(confirmations + 1) / log(wanted + 1).
 fn lasts(config: &Config, live: usize, confirmations: usize) -> Duration {
     let least = config.suspicion_min * log10_permille(live.max(10)) / 1000;

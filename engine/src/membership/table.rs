@@ -59,6 +59,10 @@ pub(super) struct Entry {
     pub(super) restored: bool,
     /// What the restored status was, for the next restart.
     pub(super) restored_from: Status,
+    /// The start of which it has told its record itself.
+    pub(super) own_word: Option<Boot>,
+    /// A statement that was held to be the member's own until it said otherwise.
+    pub(super) disowned: Option<(Incarnation, Boot)>,
     pub(super) link: Link,
 }
 
@@ -83,6 +87,10 @@ pub(super) struct Link {
     pub(super) differs: u8,
     /// When tables were last compared.
     pub(super) synced: Option<Instant>,
+    /// What it was told, by the stream that is open, to be its own latest statement.
+    pub(super) shown: Option<(Incarnation, Boot)>,
+    /// When it was last told that what it says of this node is not this node's word.
+    pub(super) denied: Option<Instant>,
 }
 
 impl Entry {

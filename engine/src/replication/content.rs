@@ -119,7 +119,7 @@ impl<D: Document> Replica<D> {
                 let answer = self.history_of(key, entries);
                 self.answer_history(id, answer);
             }
-            Some(Purpose::Serve(serve)) => self.served(serve, entries, complete),
+            Some(Purpose::Serve(serve)) => self.served(serve, entries, complete, stats),
             None => {}
         }
     }

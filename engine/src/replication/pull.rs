@@ -28,17 +28,12 @@ pub(crate) enum Task {
     /// All that is below this prefix.
     Range { prefix: Vec<u8>, after: Option<Bytes> },
     /// What we lack of these, of which the peer has these heads.
-    Documents {
-        documents: Vec<DocumentHeads>,
-        /// Where what the peer has sent so far ends. It may not know our own heads, and then could not tell what is
-        /// behind them: it would send the first window for ever.
-        sent: Vec<DocumentHeads>,
-    },
+    Documents { documents: Vec<DocumentHeads>, after: Option<Bytes> },
 }
 
 impl Task {
     pub(crate) fn documents(documents: Vec<DocumentHeads>) -> Self {
-        Self::Documents { documents, sent: Vec::new() }
+        Self::Documents { documents, after: None }
     }
 }
 
@@ -159,29 +154,14 @@ impl Pull {
         }
     }
 
-    /// A window has arrived and goes to storage under `ticket`. `ends` are the last changes in it, by document.
-    pub(crate) fn window(
-        &mut self,
-        request: u32,
-        ticket: Ticket,
-        next: Option<Bytes>,
-        ends: Vec<DocumentHeads>,
-        now: Instant,
-    ) {
+    /// A window has arrived and goes to storage under `ticket`.
+    pub(crate) fn window(&mut self, request: u32, ticket: Ticket, next: Option<Bytes>, now: Instant) {
         let Some(task) = self.asked.remove(&request) else { return };
         self.deadline = now + PULL_TIMEOUT;
         let then = match (task, next) {
             (_, None) | (Task::Compare(_), Some(_)) => None,
             (Task::Range { prefix, .. }, Some(after)) => Some(Task::Range { prefix, after: Some(after) }),
-            (Task::Documents { documents, mut sent }, Some(_)) => {
-                for (document, ends) in ends {
-                    match sent.iter_mut().find(|(known, _)| *known == document) {
-                        Some((_, known)) => known.extend(ends),
-                        None => sent.push((document, ends)),
-                    }
-                }
-                Some(Task::Documents { documents, sent })
-            }
+            (Task::Documents { documents, .. }, Some(after)) => Some(Task::Documents { documents, after: Some(after) }),
         };
         self.landing.insert(ticket, then);
     }

@@ -1,16 +1,20 @@
 //! Edits that wait until peers hold them.
+//!
+//! A peer counts once, when it has said of every frame of a push that it holds it, on the session by which that frame was
+//! sent to it. Who was sent nothing has nothing to say: it may not hold the scope, or answer for a push of an earlier
+//! start.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::replica::DurableEdit;
 use crate::api::{EditId, Edited};
-use crate::identity::NodeId;
+use crate::identity::{NodeId, SessionId};
 use crate::time::Instant;
 
 /// Edits that were pushed together, and who holds how much of that push.
 #[derive(Debug)]
 struct Group {
-    frames: Vec<u64>,
+    frames: BTreeMap<u64, Sent>,
     /// Which of them each peer holds.
     held: BTreeMap<NodeId, BTreeSet<u64>>,
     waiting: Vec<Wait>,
@@ -24,6 +28,9 @@ struct Wait {
     deadline: Instant,
 }
 
+/// By which sessions a frame went out.
+type Sent = BTreeSet<SessionId>;
+
 /// All of them.
 #[derive(Debug, Default)]
 pub(crate) struct Waits {
@@ -35,23 +42,26 @@ pub(crate) struct Waits {
 }
 
 impl Waits {
-    /// Waits for peers to hold the frames `seqs`, for as long as each edit says.
-    pub(crate) fn add(&mut self, seqs: &[u64], edits: Vec<DurableEdit>, now: Instant) {
-        let Some(&group) = seqs.first() else { return };
-        self.frames.extend(seqs.iter().map(|seq| (*seq, group)));
+    /// Waits for peers to hold `frames`, each with the sessions that it went out by, for as long as each edit says.
+    pub(crate) fn add(&mut self, frames: BTreeMap<u64, Sent>, edits: Vec<DurableEdit>, now: Instant) {
+        let Some((&group, _)) = frames.first_key_value() else { return };
+        self.frames.extend(frames.keys().map(|seq| (*seq, group)));
         self.count += edits.len();
         let waiting: Vec<Wait> = edits
             .into_iter()
             .map(|edit| Wait { id: edit.id, edited: edit.edited, needed: edit.replicas, deadline: now + edit.timeout })
             .collect();
         self.deadlines.extend(waiting.iter().map(|wait| (wait.deadline, group)));
-        self.groups.insert(group, Group { frames: seqs.to_vec(), held: BTreeMap::new(), waiting });
+        self.groups.insert(group, Group { frames, held: BTreeMap::new(), waiting });
     }
 
-    /// A peer holds a frame; returns the answers that this completes.
-    pub(crate) fn held(&mut self, seq: u64, by: NodeId) -> Vec<(EditId, Edited)> {
+    /// A peer says on `session` that it holds a frame; returns the answers that this completes.
+    pub(crate) fn held(&mut self, seq: u64, session: SessionId, by: NodeId) -> Vec<(EditId, Edited)> {
         let Some(&number) = self.frames.get(&seq) else { return Vec::new() };
         let Some(group) = self.groups.get_mut(&number) else { return Vec::new() };
+        if !group.frames.get(&seq).is_some_and(|sent| sent.contains(&session)) {
+            return Vec::new();
+        }
         group.held.entry(by).or_default().insert(seq);
         let held_by = group.holders();
         let (met, waiting) = group.waiting.drain(..).partition(|wait| wait.needed <= held_by);
@@ -82,7 +92,7 @@ impl Waits {
         }
         let Some(group) = self.groups.get(&number) else { return Vec::new() };
         if group.waiting.is_empty() {
-            for frame in &group.frames {
+            for frame in group.frames.keys() {
                 self.frames.remove(frame);
             }
             self.groups.remove(&number);

@@ -160,6 +160,11 @@ impl StoredChange {
     }
 }
 
+/// The changes of one document from one place in its log up to another.
+pub(crate) fn changes_between(key: &DocKey, from: u32, to: u32, bytes_max: usize) -> Query {
+    Query { table: Table::Changes, start: change_key(key, from), end: change_key(key, to), bytes_max }
+}
+
 /// All changes of one document.
 pub(crate) fn changes_of(key: &DocKey) -> Query {
     Query {

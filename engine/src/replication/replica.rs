@@ -108,6 +108,8 @@ pub(crate) struct Replica<D> {
     pub(super) sequence: u64,
     /// Rises when changes were discarded, so that their actors are never used again.
     pub(super) generation: u32,
+    /// Histories asked for before the start was durable: what was recovered may be in the page cache alone.
+    early: Vec<(ReadId, DocumentId)>,
     pub(super) waiting: usize,
     pub(super) incoming_bytes: usize,
     pub(super) numbers: u64,
@@ -152,6 +154,7 @@ impl<D: Document> Replica<D> {
             effects: VecDeque::new(),
             recent: BTreeMap::new(),
             generation: 0,
+            early: Vec::new(),
             waiting: 0,
             incoming_bytes: 0,
             numbers: 0,
@@ -295,6 +298,11 @@ impl<D: Document> Replica<D> {
         let key = self.index.key(document);
         if let Err(error) = self.admits_read(document) {
             self.answer_history(id, Err(error));
+        } else if !self.started && self.failed {
+            self.answer_history(id, Err(ReadError::Unreadable));
+        } else if !self.started {
+            self.waiting += 1;
+            self.early.push((id, document.clone()));
         } else if self.index.contains(&key) {
             self.waiting += 1;
             self.load(super::records::changes_of(&key), Purpose::History(id, key));
@@ -404,6 +412,14 @@ impl<D: Document> Replica<D> {
             for key in self.open.keys() {
                 self.kick(key, now, stats);
             }
+            self.answer_early();
+        }
+    }
+
+    fn answer_early(&mut self) {
+        for (id, document) in std::mem::take(&mut self.early) {
+            self.waiting -= 1;
+            self.history(id, &document);
         }
     }
 
@@ -469,6 +485,10 @@ impl<D: Document> Replica<D> {
         self.discard(EditError::StorageFailed, &mut reads);
         for (_, id, _) in reads {
             self.answer_read(id, Err(ReadError::Unreadable));
+        }
+        for (id, _) in std::mem::take(&mut self.early) {
+            self.waiting -= 1;
+            self.answer_history(id, Err(ReadError::Unreadable));
         }
         self.effects.push_back(Effect::Event(Event::StorageFailed));
     }

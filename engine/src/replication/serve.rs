@@ -1,11 +1,19 @@
 //! Answering repairs: the changes that a peer asked for, in windows of bounded size.
+//!
+//! Nothing is kept between windows: each says where the next begins, and the peer says it again. Of a range that is a place
+//! in storage. Of documents it is the one that comes next, in the order of their places, and which runs of its log the
+//! peer still lacks, so that a log is gone through once and not for every window ([`lacks`](super::lacks)).
+//!
+//! One answer takes, besides the request, one window and one piece of a log, which are of
+//! [`window_bytes`](crate::Limits::window_bytes) and one more change each, and what [`Scan`] remembers.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
-use super::content::{read_all, rebuild};
-use super::records::{DOC_KEY_BYTES, DocKey, StoredChange, changes_of, prefix_end};
+use super::lacks::{Lacks, Scan};
+use super::records::{DOC_KEY_BYTES, DocKey, DocumentRecord, StoredChange, changes_between, prefix_end};
 use super::replica::{Effect, Purpose, Replica};
 use crate::documents::{COLLECTION_BYTES_MAX, Document, DocumentId, KEY_BYTES_MAX, ZONE_BYTES_MAX};
 use crate::identity::{ChangeHash, SessionId};
@@ -21,13 +29,44 @@ const NAME_BYTES_MAX: usize = ZONE_BYTES_MAX + COLLECTION_BYTES_MAX + KEY_BYTES_
 struct Serve {
     session: SessionId,
     request: u32,
-    /// The document being loaded, and what the peer has of it; none for a range.
-    loading: Option<(DocKey, DocumentId, Vec<ChangeHash>)>,
-    left: VecDeque<(DocKey, DocumentId, Vec<ChangeHash>)>,
+    /// The document whose log is being read; none for a range.
+    current: Option<Current>,
+    left: VecDeque<Asked>,
     changes: Vec<DocumentChanges>,
     bytes: usize,
-    /// There was no room for all that the peer lacks.
-    more: bool,
+    /// There is no room for more.
+    full: bool,
+}
+
+/// A document that the peer asked for.
+#[derive(Debug)]
+struct Asked {
+    key: DocKey,
+    id: DocumentId,
+    /// What the peer has of it.
+    heads: Vec<ChangeHash>,
+    /// What it lacks, where an earlier window has found that out.
+    lacks: Option<Lacks>,
+}
+
+#[derive(Debug)]
+struct Current {
+    key: DocKey,
+    id: DocumentId,
+    step: Step,
+}
+
+#[derive(Debug)]
+enum Step {
+    Scan(Scan),
+    Send(Lacks),
+}
+
+/// Where the next window goes on.
+#[derive(Debug, Serialize, Deserialize)]
+struct Cursor {
+    key: [u8; DOC_KEY_BYTES],
+    lacks: Option<Lacks>,
 }
 
 /// All answers being put together.
@@ -46,6 +85,53 @@ impl Serves {
     }
 }
 
+impl Cursor {
+    fn encode(&self) -> Bytes {
+        // Serialising our own plain types into memory has no way to fail.
+        postcard::to_stdvec(self).unwrap_or_default().into()
+    }
+}
+
+impl Serve {
+    fn new(session: SessionId, request: u32) -> Self {
+        let (left, changes) = (VecDeque::new(), Vec::new());
+        Self { session, request, current: None, left, changes, bytes: 0, full: false }
+    }
+
+    /// Where the next window goes on; none when all is said.
+    fn cursor(&self) -> Option<Cursor> {
+        let current = self.current.as_ref().and_then(|current| match &current.step {
+            Step::Send(lacks) => Some(Cursor { key: current.key.0, lacks: Some(lacks.clone()) }),
+            Step::Scan(_) => None,
+        });
+        current.or_else(|| self.left.front().map(|next| Cursor { key: next.key.0, lacks: next.lacks.clone() }))
+    }
+
+    /// Takes the stored changes that the peer lacks, as far as there is room.
+    fn take(&mut self, entries: &[(Bytes, Bytes)], window_bytes: usize) {
+        let Some(Current { id, step: Step::Send(lacks), .. }) = &mut self.current else { return };
+        for change in entries.iter().filter_map(|(key, value)| StoredChange::read(key, value)) {
+            if !lacks.contains(change.order) {
+                continue;
+            }
+            let begun = self.changes.last().is_some_and(|last| last.document == *id);
+            let bytes = change.chunk.len() + if begun { 0 } else { NAME_BYTES_MAX };
+            // A change that is larger than a window goes alone.
+            if !self.changes.is_empty() && self.bytes + bytes > window_bytes {
+                self.full = true;
+                return;
+            }
+            self.bytes += bytes;
+            lacks.sent(change.order + 1);
+            match self.changes.last_mut().filter(|_| begun) {
+                Some(last) => last.changes.push(change.chunk),
+                None => self.changes.push(DocumentChanges { document: id.clone(), changes: vec![change.chunk] }),
+            }
+        }
+        self.full |= self.bytes >= window_bytes;
+    }
+}
+
 impl<D: Document> Replica<D> {
     /// Begins an answer; [`Effect::Window`] ends it.
     pub(crate) fn serve(&mut self, session: SessionId, request: u32, wanted: Wanted, stats: &mut Stats) {
@@ -55,15 +141,7 @@ impl<D: Document> Replica<D> {
         }
         self.numbers += 1;
         let number = self.numbers;
-        let mut serve = Serve {
-            session,
-            request,
-            loading: None,
-            left: VecDeque::new(),
-            changes: Vec::new(),
-            bytes: 0,
-            more: false,
-        };
+        let mut serve = Serve::new(session, request);
         match wanted {
             Wanted::Range { scope, prefix, after } => {
                 let full = self.index.key_prefix(&scope, &prefix);
@@ -76,71 +154,112 @@ impl<D: Document> Replica<D> {
                 self.serves.under_way.insert(number, serve);
                 self.load(query, Purpose::Serve(number));
             }
-            Wanted::Documents(documents) => {
-                serve.left = documents.into_iter().map(|(id, heads)| (self.index.key(&id), id, heads)).collect();
+            Wanted::Documents { documents, after } => {
+                serve.left = self.asked(documents, after.as_deref());
                 self.serves.under_way.insert(number, serve);
-                self.serve_next(number);
+                self.proceed(number);
             }
         }
     }
 
-    /// Loads the next document of an answer, or sends it.
-    fn serve_next(&mut self, number: u64) {
-        let Some(serve) = self.serves.under_way.get_mut(&number) else { return };
-        while serve.bytes < self.limits.window_bytes
-            && let Some((key, id, theirs)) = serve.left.pop_front()
-        {
-            let ours = self.index.heads(&key).unwrap_or_default();
-            if ours.iter().all(|head| theirs.contains(head)) {
-                continue;
+    /// What is left of a request, in the order of places.
+    fn asked(&self, documents: Vec<(DocumentId, Vec<ChangeHash>)>, after: Option<&[u8]>) -> VecDeque<Asked> {
+        let named = |(id, heads)| Asked { key: self.index.key(&id), id, heads, lacks: None };
+        let mut asked: Vec<Asked> = documents.into_iter().map(named).collect();
+        asked.sort_by_key(|asked| asked.key);
+        // One that does not decode is passed over: the peer is sent more than it lacks.
+        if let Some(cursor) = after.and_then(|after| postcard::from_bytes::<Cursor>(after).ok()) {
+            asked.retain(|asked| asked.key.0 >= cursor.key);
+            if let Some(first) = asked.first_mut().filter(|first| first.key.0 == cursor.key) {
+                first.lacks = cursor.lacks;
             }
-            serve.loading = Some((key, id, theirs));
-            self.load(changes_of(&key), Purpose::Serve(number));
-            return;
         }
-        // The peer asks again, with the heads that it then has.
-        let next = (serve.more || !serve.left.is_empty()).then(Bytes::new);
-        self.finish(number, next);
+        asked.into()
     }
 
-    fn finish(&mut self, number: u64, next: Option<Bytes>) {
+    /// Goes on with an answer until something has to be read, or sends it.
+    fn proceed(&mut self, number: u64) {
+        while let Some(serve) = self.serves.under_way.get_mut(&number) {
+            let bytes_max = self.limits.window_bytes;
+            let read = match &mut serve.current {
+                None if serve.full || serve.left.is_empty() => {
+                    self.finish(number);
+                    return;
+                }
+                None => {
+                    let asked = serve.left.pop_front();
+                    serve.current = asked.and_then(|asked| begin(self.index.record(&asked.key)?, asked));
+                    continue;
+                }
+                Some(Current { key, step: Step::Scan(scan), .. }) => {
+                    scan.wants().map(|(from, to)| changes_between(key, from, to, bytes_max))
+                }
+                Some(Current { step: Step::Send(lacks), .. }) if serve.full && lacks.first().is_some() => {
+                    self.finish(number);
+                    return;
+                }
+                Some(Current { key, step: Step::Send(lacks), .. }) => lacks
+                    .first()
+                    .map(|(from, to)| changes_between(key, from, to, bytes_max.saturating_sub(serve.bytes))),
+            };
+            match read {
+                Some(query) => {
+                    self.load(query, Purpose::Serve(number));
+                    return;
+                }
+                None => serve.current = serve.current.take().and_then(Current::next),
+            }
+        }
+    }
+
+    fn finish(&mut self, number: u64) {
         let Some(serve) = self.serves.under_way.remove(&number) else { return };
+        let next = serve.cursor().map(|cursor| cursor.encode());
         let Serve { session, request, changes, .. } = serve;
         self.effects.push_back(Effect::Window { session, request, changes, next });
     }
 
     /// Storage has answered.
-    pub(super) fn served(&mut self, number: u64, entries: &[(Bytes, Bytes)], complete: bool) {
+    pub(super) fn served(&mut self, number: u64, entries: &[(Bytes, Bytes)], complete: bool, stats: &mut Stats) {
+        let window_bytes = self.limits.window_bytes;
         let Some(serve) = self.serves.under_way.get_mut(&number) else { return };
-        let Some((key, id, theirs)) = serve.loading.take() else {
-            let fitting = fitting(entries, self.limits.window_bytes);
-            let whole = complete && fitting.len() == entries.len();
-            let next = if whole { None } else { fitting.last().map(|(key, _)| key.clone()) };
-            let changes = self.by_document(fitting);
-            if let Some(serve) = self.serves.under_way.get_mut(&number) {
-                serve.changes = changes;
+        match &mut serve.current {
+            None => {
+                self.served_range(number, entries, complete);
+                return;
             }
-            self.finish(number, next);
-            return;
-        };
-        let durable = self.index.record(&key).map_or(0, |record| record.changes as usize);
-        let genesis = D::genesis_hash(&self.genesis(&id));
-        let missing = missing::<D>(genesis, entries.get(..durable).unwrap_or(entries), &theirs);
-        let Some(serve) = self.serves.under_way.get_mut(&number) else { return };
-        let mut changes = Vec::new();
-        for chunk in missing {
-            if serve.bytes > 0 && serve.bytes + chunk.len() > self.limits.window_bytes {
-                serve.more = true;
-                serve.left.clear();
-                break;
+            Some(Current { step: Step::Scan(scan), .. }) => {
+                let whole = complete && scan.wants().is_some_and(|(from, _)| from == 0) && scan.found_nothing();
+                if scan.read::<D>(entries, complete, window_bytes).is_err() {
+                    stats.dropped("document unreadable");
+                    serve.current = None;
+                } else if whole {
+                    // All that it lacks is at hand.
+                    serve.current = serve.current.take().and_then(Current::next);
+                    serve.take(entries, window_bytes);
+                }
             }
-            serve.bytes += chunk.len();
-            changes.push(chunk);
+            Some(Current { step: Step::Send(lacks), .. }) => {
+                let before = lacks.first();
+                serve.take(entries, window_bytes);
+                let lacks = serve.current.as_ref().and_then(Current::lacks);
+                if !serve.full && lacks.and_then(Lacks::first) == before {
+                    stats.dropped("document unreadable");
+                    serve.current = None;
+                }
+                serve.full |= !complete;
+            }
         }
-        if !changes.is_empty() {
-            serve.changes.push(DocumentChanges { document: id, changes });
-        }
-        self.serve_next(number);
+        self.proceed(number);
+    }
+
+    fn served_range(&mut self, number: u64, entries: &[(Bytes, Bytes)], complete: bool) {
+        let fitting = fitting(entries, self.limits.window_bytes);
+        let whole = complete && fitting.len() == entries.len();
+        let next = if whole { None } else { fitting.last().map(|(key, _)| key.clone()) };
+        let changes = self.by_document(fitting);
+        let Some(Serve { session, request, .. }) = self.serves.under_way.remove(&number) else { return };
+        self.effects.push_back(Effect::Window { session, request, changes, next });
     }
 
     /// Groups a scan of the log by document.
@@ -169,6 +288,35 @@ impl<D: Document> Replica<D> {
     }
 }
 
+impl Current {
+    /// What follows when a step has nothing left to read; none when the document is done.
+    fn next(self) -> Option<Self> {
+        match self.step {
+            Step::Scan(scan) => Some(Self { step: Step::Send(scan.into_lacks()), ..self }),
+            Step::Send(_) => None,
+        }
+    }
+
+    fn lacks(&self) -> Option<&Lacks> {
+        match &self.step {
+            Step::Scan(_) => None,
+            Step::Send(lacks) => Some(lacks),
+        }
+    }
+}
+
+/// The first step for a document; none when the peer lacks nothing of it.
+fn begin(record: DocumentRecord, asked: Asked) -> Option<Current> {
+    let Asked { key, id, heads, lacks } = asked;
+    let step = match lacks.filter(|lacks| lacks.is_valid(record.changes)) {
+        Some(lacks) => Step::Send(lacks),
+        None if record.heads.iter().all(|head| heads.contains(head)) => return None,
+        None if heads.is_empty() => Step::Send(Lacks::all(record.changes)),
+        None => Step::Scan(Scan::new(record.changes, heads)),
+    };
+    Some(Current { key, id, step })
+}
+
 /// As many leading entries as one window holds, names counted, and at least one.
 fn fitting(entries: &[(Bytes, Bytes)], bytes_max: usize) -> &[(Bytes, Bytes)] {
     let mut bytes = 0;
@@ -180,11 +328,4 @@ fn fitting(entries: &[(Bytes, Bytes)], bytes_max: usize) -> &[(Bytes, Bytes)] {
         bytes > bytes_max
     });
     entries.get(..end.unwrap_or(entries.len()).max(1)).unwrap_or(entries)
-}
-
-/// The chunks of a log that are not behind `theirs`, each after its dependencies.
-fn missing<D: Document>(genesis: ChangeHash, entries: &[(Bytes, Bytes)], theirs: &[ChangeHash]) -> Vec<Bytes> {
-    let Some((stored, headers)) = read_all::<D>(entries) else { return Vec::new() };
-    let Some(log) = rebuild(&genesis, &stored, headers, false) else { return Vec::new() };
-    log.missing_from(theirs).into_iter().filter_map(|at| stored.get(at)).map(|change| change.chunk.clone()).collect()
 }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use knot_engine::membership::{BUCKETS, Membership, Message, Record, Standing, Status, Update, Via};
+use knot_engine::membership::{
+    Action, BUCKETS, MEMBERS_MAX, Membership, Message, Record, STARTS_SKIPPED_MAX, Standing, Status, Update, Via,
+};
 use knot_engine::{Address, Boot, Faults, Incarnation, Instant, NodeId, Random};
 use quickcheck::QuickCheck;
 
@@ -24,43 +26,180 @@ fn machine() -> Membership {
     Membership::new(Default::default(), me, Random::new(&[0; 32], "m"), Faults::default(), Instant::ZERO)
 }
 
-const TOP: Incarnation = Incarnation { starts: u32::MAX, refutations: u32::MAX };
-
 fn about(node: u8, boot: u8, incarnation: Incarnation, status: Status) -> Message {
     let standing = Standing { status, ..Standing::ALIVE };
     let update = Update::Brief { node: NodeId([node; 16]), boot: Boot([boot; 16]), incarnation, standing };
     Message::Gossip { updates: vec![update] }
 }
 
+const ME: u8 = 1;
+const PEER: u8 = 2;
+
 #[test]
-fn an_accusation_at_the_top_of_the_order_is_refused_and_any_below_can_be_denied() {
+fn a_start_count_without_room_above_it_is_nobodys() {
     let mut machine = machine();
-    let peer = NodeId([2; 16]);
-    machine.handle_message(peer, Via::Stream, about(1, 1, TOP, Status::Left), Instant::ZERO);
-    assert_eq!(machine.stats().invalid, 1);
-    let high = Incarnation { starts: u32::MAX - 1, refutations: u32::MAX };
-    machine.handle_message(peer, Via::Stream, about(1, 1, high, Status::Left), Instant::ZERO);
-    assert!(machine.me().record.incarnation > high);
-    machine.handle_message(peer, Via::Stream, about(1, 1, TOP, Status::Alive), Instant::ZERO);
-    machine.handle_message(peer, Via::Stream, about(1, 9, TOP, Status::Alive), Instant::ZERO);
-    assert_eq!(machine.me().status, Status::Alive);
+    let top = Incarnation { starts: u32::MAX, refutations: 0 };
+    for status in [Status::Alive, Status::Suspect, Status::Failed, Status::Left] {
+        machine.handle_message(NodeId([PEER; 16]), Via::Stream, about(ME, 1, top, status), Instant::ZERO);
+        machine.handle_message(NodeId([PEER; 16]), Via::Stream, about(ME, 9, top, status), Instant::ZERO);
+    }
+    let digest = Message::SyncDigest { record: record(PEER, top), answer: false, buckets: vec![0; BUCKETS] };
+    machine.handle_message(NodeId([PEER; 16]), Via::Stream, digest, Instant::ZERO);
+    let goodbye = Message::Leave { boot: Boot([PEER; 16]), incarnation: top, retired: true };
+    machine.handle_message(NodeId([PEER; 16]), Via::Stream, goodbye, Instant::ZERO);
+    assert_eq!(machine.stats().invalid, 10);
+    assert_eq!(machine.me().record.incarnation, Incarnation { starts: 1, refutations: 0 });
 }
 
 #[test]
-fn a_second_live_boot_of_ours_fences_us_and_a_dead_one_does_not() {
+fn no_claims_drive_a_node_further_than_a_restored_backup_can_be_behind() {
     let mut machine = machine();
-    let peer = NodeId([2; 16]);
-    let at = |starts, refutations| Incarnation { starts, refutations };
-    machine.handle_message(peer, Via::Stream, about(1, 9, at(5, 0), Status::Alive), Instant::ZERO);
-    machine.handle_message(peer, Via::Stream, about(1, 9, at(5, 0), Status::Alive), Instant::ZERO);
-    assert!(machine.me().record.incarnation > at(5, 0));
-    let fenced = |machine: &mut Membership| {
-        std::iter::from_fn(|| machine.poll_action()).any(|action| format!("{action:?}").starts_with("Fenced"))
+    let claim = |machine: &mut Membership, starts, refutations| {
+        let incarnation = Incarnation { starts, refutations };
+        for boot in [1, 9] {
+            let message = about(ME, boot, incarnation, Status::Left);
+            machine.handle_message(NodeId([PEER; 16]), Via::Stream, message, Instant::ZERO);
+        }
     };
-    assert!(!fenced(&mut machine));
-    machine.handle_message(peer, Via::Stream, about(1, 9, at(5, 9), Status::Alive), Instant::ZERO);
-    assert!(fenced(&mut machine));
+    claim(&mut machine, 900, u32::MAX);
+    assert!(machine.me().record.incarnation.starts == 901, "what a backup can have forgotten is topped");
+    let disowned = machine.stats().disowned;
+    claim(&mut machine, u32::MAX - 1, u32::MAX);
+    assert_eq!(machine.me().record.incarnation.starts, 901);
+    assert_eq!(machine.stats().disowned, disowned + 2);
+    for step in 1..200 {
+        claim(&mut machine, 901 + step * 1_000, u32::MAX);
+        let risen = machine.me().record.incarnation.starts;
+        assert!(risen <= 1 + STARTS_SKIPPED_MAX, "{risen}");
+    }
+    assert_eq!(machine.me().status, Status::Alive);
+}
+
+fn is_fenced(machine: &mut Membership) -> bool {
+    std::iter::from_fn(|| machine.poll_action()).any(|action| format!("{action:?}").starts_with("Fenced"))
+}
+
+#[test]
+fn a_second_live_boot_of_ours_fences_us() {
+    let mut machine = machine();
+    let double = |machine: &mut Membership, incarnation| {
+        machine.handle_message(
+            NodeId([PEER; 16]),
+            Via::Stream,
+            about(ME, 9, incarnation, Status::Alive),
+            Instant::ZERO,
+        );
+    };
+    double(&mut machine, Incarnation { starts: 5, refutations: 0 });
+    let mut answers = 0;
+    while !is_fenced(&mut machine) {
+        let risen = machine.me().record.incarnation;
+        double(&mut machine, Incarnation { refutations: risen.refutations + 1, ..risen });
+        answers += 1;
+        assert!(answers < 10, "it is alive");
+    }
     assert_eq!(machine.poll_timeout(), None);
+}
+
+#[test]
+fn what_members_remember_of_a_dead_boot_of_ours_does_not_fence_us() {
+    let mut machine = machine();
+    // Those cut off for a while know less of its denials.
+    for (member, refutations) in [(2, 0), (3, 4), (2, 0), (4, 7), (3, 4), (2, 7)] {
+        let heard = about(ME, 9, Incarnation { starts: 5, refutations }, Status::Failed);
+        machine.handle_message(NodeId([member; 16]), Via::Stream, heard, Instant::ZERO);
+    }
+    assert!(!is_fenced(&mut machine));
+    assert!(machine.me().record.incarnation > Incarnation { starts: 5, refutations: 7 });
+}
+
+fn meet(machine: &mut Membership, record: Record) {
+    machine.on_session_opened(record.node, Instant::ZERO);
+    let node = record.node;
+    let digest = Message::SyncDigest { record, answer: false, buckets: vec![0; BUCKETS] };
+    machine.handle_message(node, Via::Stream, digest, Instant::ZERO);
+}
+
+#[test]
+fn what_a_member_says_of_itself_nobody_else_changes() {
+    let first = Incarnation { starts: 1, refutations: 0 };
+    let mut machine = machine();
+    let truth = record(3, first);
+    let lie = |refutations| {
+        let mut lie = record(3, Incarnation { refutations, ..first });
+        (lie.zone, lie.addresses) = ("zzz".to_owned(), vec![Address::from("zzz:1")]);
+        Message::Gossip { updates: vec![Update::Full { record: lie, standing: Standing::ALIVE }] }
+    };
+    machine.handle_message(NodeId([PEER; 16]), Via::Stream, lie(0), Instant::ZERO);
+    meet(&mut machine, truth.clone());
+    let held = |machine: &Membership| machine.member(&truth.node).unwrap().record.clone();
+    assert_eq!(held(&machine), truth, "its own word counts for more than hearsay");
+    machine.handle_message(NodeId([PEER; 16]), Via::Stream, lie(0), Instant::ZERO);
+    assert_eq!(held(&machine), truth);
+    machine.handle_message(NodeId([PEER; 16]), Via::Stream, lie(1), Instant::ZERO);
+    assert_eq!((held(&machine).zone, held(&machine).addresses), (truth.zone.clone(), truth.addresses.clone()));
+}
+
+fn crowd(numbers: std::ops::Range<u32>) -> Message {
+    let stranger = |number: u32| {
+        let mut stranger = record(0, Incarnation { starts: 1, refutations: 0 });
+        stranger.node =
+            NodeId(u128::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835).to_be_bytes());
+        stranger.name = "crowd".to_owned();
+        Update::Full { record: stranger, standing: Standing::ALIVE }
+    };
+    Message::Sync { mask: 0, answer: false, updates: numbers.map(stranger).collect() }
+}
+
+#[test]
+fn a_hundred_thousand_members_that_are_not_there_keep_none_out_that_is() {
+    let mut machine = machine();
+    meet(&mut machine, record(PEER, Incarnation { starts: 1, refutations: 0 }));
+    let mut namesakes = 0;
+    for part in 0..20 {
+        let numbers = 1 + part * 5_000..1 + (part + 1) * 5_000;
+        machine.handle_message(NodeId([PEER; 16]), Via::Stream, crowd(numbers), Instant::ZERO);
+        while let Some(action) = machine.poll_action() {
+            if let Action::NameTaken { nodes, .. } = action {
+                namesakes = namesakes.max(nodes.len());
+            }
+        }
+    }
+    assert!(namesakes > 1 && namesakes < 100, "one name is told of with {namesakes} members");
+    assert_eq!(machine.members().count(), MEMBERS_MAX + 1);
+    meet(&mut machine, record(3, Incarnation { starts: 1, refutations: 0 }));
+    assert!(machine.member(&NodeId([3; 16])).is_some(), "who is there is a member");
+    assert!(machine.member(&NodeId([PEER; 16])).is_some());
+    assert_eq!(machine.members().count(), MEMBERS_MAX + 1);
+}
+
+#[test]
+fn nobody_is_failed_while_a_large_zone_turns_suspect_at_once() {
+    let mut machine = machine();
+    meet(&mut machine, record(PEER, Incarnation { starts: 1, refutations: 0 }));
+    machine.handle_message(NodeId([PEER; 16]), Via::Stream, crowd(1..1_000), Instant::ZERO);
+    let Message::Sync { updates, .. } = crowd(1..500) else { return };
+    let suspects = updates.into_iter().map(|update| match update {
+        Update::Full { record, .. } => {
+            let standing = Standing { status: Status::Suspect, accuser: Some(NodeId([PEER; 16])), ..Standing::ALIVE };
+            Update::Full { record, standing }
+        }
+        brief @ Update::Brief { .. } => brief,
+    });
+    let message = Message::Sync { mask: 0, answer: false, updates: suspects.collect() };
+    machine.handle_message(NodeId([PEER; 16]), Via::Stream, message, Instant::ZERO);
+    let longest = Duration::from_secs(72);
+    let mut first = None;
+    while let Some((at, _)) = machine.poll_timeout().filter(|_| first.is_none()) {
+        machine.handle_timeout(at);
+        while let Some(action) = machine.poll_action() {
+            if matches!(action, Action::Changed { to: Status::Failed, .. }) {
+                first.get_or_insert(at);
+            }
+        }
+    }
+    let first = first.map(|at| at.since(Instant::ZERO));
+    assert!(first.is_some_and(|first| first > longest + Duration::from_secs(20)), "{first:?}");
 }
 
 #[test]

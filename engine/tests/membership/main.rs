@@ -6,8 +6,8 @@ mod world;
 use std::time::Duration;
 
 use knot_engine::Faults;
-use knot_engine::membership::{ForceLeaveError, Status};
-use knot_engine::{Address, Boot, Instant};
+use knot_engine::membership::{ForceLeaveError, Message, STARTS_SKIPPED_MAX, Standing, Status, Update, Via};
+use knot_engine::{Address, Boot, Incarnation, Instant};
 
 use crate::world::{Change, World};
 
@@ -123,6 +123,24 @@ fn a_healed_partition_is_one_cluster_again_within_seconds() {
 }
 
 #[test]
+fn a_direction_in_which_nothing_comes_fails_nobody_whom_others_reach() {
+    for (seed, count, zones, mute) in
+        [(25, 5, 1, vec![(0, 1)]), (26, 6, 2, vec![(0, 1), (2, 3)]), (27, 10, 3, vec![(0, 1), (0, 2), (0, 3)])]
+    {
+        let mut world = joined(seed, count, zones);
+        world.mute = mute;
+        world.run(secs(180));
+        assert_eq!(failures(&world), 0, "{count}: {:?}", world.changes);
+        world.mute.clear();
+        assert!(world.run_until(secs(10), World::is_agreed).is_some());
+        let hash = world.machine(0).view_hash();
+        world.run(secs(10));
+        assert!(world.running().iter().all(|index| world.machine(*index).view_hash() == world.machine(0).view_hash()));
+        assert!(hash != 0);
+    }
+}
+
+#[test]
 fn a_goodbye_shows_as_left_everywhere() {
     for retire in [false, true] {
         let mut world = joined(11, 10, 2);
@@ -205,6 +223,27 @@ fn what_is_restored_and_stays_silent_is_failed() {
 }
 
 #[test]
+fn who_starts_without_a_network_accuses_nobody_when_it_has_one() {
+    let mut world = joined(24, 5, 1);
+    let known = world.machine(2).persistent();
+    world.crash(2, true);
+    world.run(secs(60));
+    world.nodes[2].side = 1;
+    world.start(2, &[]);
+    world.with(2, |machine, now| machine.restore(known, now));
+    world.run(secs(60));
+    assert_eq!(world.machine(2).counts().failed, 4);
+    let denials = |world: &World| [0, 1, 3, 4].map(|index| world.machine(index).stats().refutations);
+    let before = denials(&world);
+    world.changes.clear();
+    world.nodes[2].side = 0;
+    assert!(world.run_until(secs(8), World::is_agreed).is_some());
+    world.run(secs(30));
+    assert!(world.changes.iter().all(|change| change.observer == 2 || change.node == 2), "{:?}", world.changes);
+    assert_eq!(denials(&world), before, "nobody had anything to deny");
+}
+
+#[test]
 fn a_start_below_what_the_cluster_remembers_rises_above_it() {
     let mut world = joined(16, 4, 1);
     world.crash(1, false);
@@ -214,6 +253,40 @@ fn a_start_below_what_the_cluster_remembers_rises_above_it() {
     world.start(1, &[0]);
     world.nodes[1].starts = 0;
     assert!(world.run_until(secs(10), World::is_agreed).is_some());
+}
+
+#[test]
+fn a_statement_that_its_member_never_made_keeps_it_out_for_a_moment_only() {
+    for (starts, refutations, status) in [
+        (u32::MAX - 1, u32::MAX, Status::Alive),
+        (u32::MAX - 1, 0, Status::Left),
+        (70_000, u32::MAX, Status::Failed),
+        (65_537, u32::MAX, Status::Suspect),
+    ] {
+        let mut world = joined(22, 5, 2);
+        let mut lie = world.record(1);
+        lie.incarnation = Incarnation { starts, refutations };
+        lie.boot = Boot([9; 16]);
+        let standing = Standing { status, accuser: Some(world.nodes[4].id), ..Standing::ALIVE };
+        let liar = world.nodes[4].id;
+        for hearer in 0..4 {
+            let update = Update::Full { record: lie.clone(), standing };
+            let message = Message::Gossip { updates: vec![update] };
+            world.with(hearer, |machine, now| machine.handle_message(liar, Via::Stream, message, now));
+        }
+        let heard = |world: &World, index: usize| world.machine(index).member(&world.nodes[1].id).unwrap().record.boot;
+        let truth = world.nodes[1].boot;
+        let mended = |world: &World| world.is_agreed() && (0..5).all(|index| heard(world, index) == truth);
+        let took = world.run_until(secs(60), mended);
+        assert!(took.is_some_and(|took| took < secs(20)), "{starts}.{refutations} {status:?}: {took:?}");
+        world.run(secs(60));
+        assert!(mended(&world), "{starts}.{refutations} {status:?}: it lasts");
+        assert!(world.machine(1).me().record.incarnation.starts <= 1 + STARTS_SKIPPED_MAX);
+        world.crash(1, false);
+        world.run(secs(5));
+        world.start(1, &[0]);
+        assert!(world.run_until(secs(20), World::is_agreed).is_some(), "{starts}.{refutations} {status:?}: it returns");
+    }
 }
 
 #[test]

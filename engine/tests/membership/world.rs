@@ -46,6 +46,8 @@ pub(crate) struct World {
     pub(crate) moves: usize,
     pub(crate) loss_permille: u64,
     pub(crate) lossy_streams: bool,
+    /// From whom nothing comes to whom.
+    pub(crate) mute: Vec<(usize, usize)>,
     pub(crate) latency: Duration,
     pub(crate) config: Config,
     pub(crate) faults: Faults,
@@ -71,6 +73,7 @@ impl World {
             moves: 0,
             loss_permille: 0,
             lossy_streams: false,
+            mute: Vec::new(),
             latency: Duration::from_millis(1),
             config: Config::default(),
             faults: Faults::default(),
@@ -234,6 +237,10 @@ impl World {
         self.nodes[a].side != self.nodes[b].side || !self.nodes[a].host_up || !self.nodes[b].host_up
     }
 
+    fn is_mute(&self, from: usize, to: usize) -> bool {
+        self.cut(from, to) || self.mute.contains(&(from, to))
+    }
+
     fn lost(&mut self) -> bool {
         self.random.below(1000) < self.loss_permille
     }
@@ -258,7 +265,7 @@ impl World {
                     return;
                 };
                 self.sessions.remove(&(from, to));
-                if let Some(session) = self.sessions.get(&(to, from)).copied().filter(|_| !self.cut(from, to)) {
+                if let Some(session) = self.sessions.get(&(to, from)).copied().filter(|_| !self.is_mute(from, to)) {
                     self.schedule(self.latency, Event::Closed { at: to, peer: from, session, why: Closed::Eof });
                 }
                 self.with(from, |machine, now| machine.on_session_closed(peer, Closed::Local, now));
@@ -314,11 +321,12 @@ impl World {
     fn connect(&mut self, from: usize, address: Address) {
         let to = self.nodes.iter().position(|node| node.address == address);
         let failed = |why| Event::ConnectFailed { from, address: address.clone(), why };
+        let silent = |to: usize| self.is_mute(from, to) || self.is_mute(to, from);
         match to {
-            Some(to) if !self.cut(from, to) && self.nodes[to].machine.is_some() => {
+            Some(to) if !silent(to) && self.nodes[to].machine.is_some() => {
                 self.schedule(self.latency * 2, Event::Connected { from, to });
             }
-            Some(to) if !self.cut(from, to) => self.schedule(self.latency * 2, failed(Closed::Refused)),
+            Some(to) if !silent(to) => self.schedule(self.latency * 2, failed(Closed::Refused)),
             _ => self.schedule(Duration::from_secs(2), failed(Closed::Timeout)),
         }
     }
@@ -331,7 +339,7 @@ impl World {
             Event::Connected { from, to } => {
                 let both = self.nodes[from].machine.is_some() && self.nodes[to].machine.is_some();
                 let open = self.sessions.contains_key(&(from, to)) && self.sessions.contains_key(&(to, from));
-                if !both || self.cut(from, to) || open {
+                if !both || self.is_mute(from, to) || self.is_mute(to, from) || open {
                     return;
                 }
                 self.serial += 1;
@@ -368,7 +376,7 @@ impl World {
         if let Some((until, _)) = stall.filter(|(until, _)| *until > self.now) {
             return Some(until.since(self.now));
         }
-        if !self.cut(from, to) {
+        if !self.is_mute(from, to) {
             self.stalls.remove(&direction);
             return None;
         }
@@ -392,7 +400,7 @@ impl World {
             }
         } else {
             let known = self.machine(to).member(&id).is_some_and(|member| member.record.boot == boot);
-            if self.cut(from, to) || !known {
+            if self.is_mute(from, to) || !known {
                 return;
             }
             self.with(to, |machine, now| machine.on_datagram_verified(id, now));

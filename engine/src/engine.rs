@@ -240,6 +240,10 @@ impl<D: Document> Engine<D> {
     pub fn leave(&mut self, retire: bool, now: Instant) {
         self.left = true;
         self.replica.close();
+        // Whoever waits for peers is told how far it came.
+        for (id, edited) in self.spread.waits.expire(Instant::from_micros(u64::MAX)) {
+            self.emit(Event::Edited(id, Ok(edited)));
+        }
         if self.started {
             self.membership.leave(retire, now);
         } else {

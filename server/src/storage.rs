@@ -91,7 +91,10 @@ pub enum StorageError {
     #[error("the disk failed: {0}")]
     Failed(#[source] io::Error),
     /// What is stored cannot be read as a store.
-    #[error("the stored data is damaged: {0}")]
+    #[error(
+        "the stored data is damaged: {0}; move {FILE_NAME} and {JOURNAL_NAME} out of the data folder and start again: \
+         everything comes back from the other servers, or restore both from a copy"
+    )]
     Corrupt(String),
     /// The store was written by another version of knot.
     #[error("the data has format {found}, and this version of knot knows up to {known}")]

@@ -56,7 +56,7 @@ impl<D: Document> Engine<D> {
         let mut waiting: BTreeMap<Scope, Vec<DurableEdit>> = BTreeMap::new();
         for edit in edits {
             let has_room = self.spread.waits.len() < self.config.limits.replica_waits;
-            if edit.replicas > 0 && edit.edited.changed && has_room {
+            if edit.replicas > 0 && edit.edited.changed && has_room && !self.left {
                 waiting.entry(edit.scope.clone()).or_default().push(edit);
             } else {
                 self.answer(edit);

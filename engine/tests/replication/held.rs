@@ -77,3 +77,26 @@ fn a_peer_that_was_not_sent_the_push_does_not_count() {
     hand.settle();
     assert!(hand.edited(edit).is_some_and(|edited| !edited.replicated && edited.held_by == 0));
 }
+
+#[test]
+fn whoever_waits_is_told_how_far_it_came_when_the_node_leaves() {
+    let mut hand = Hand::new(Limits::default());
+    let (one, _) = (hand.meet(2, "au"), hand.meet(3, "au"));
+    let (waiting, pushes) = edit(&mut hand, Scope::Global, 2);
+    let [(_, seq), _] = pushes[..] else { panic!("{pushes:?}") };
+    hand.say(one, &Frame::Held { seq });
+    hand.stalled = true;
+    let request = EditRequest {
+        replicas: 1,
+        timeout: Duration::from_secs(5),
+        ..EditRequest::new(id(Scope::Global, "eve"), Edit::Put(json!({})))
+    };
+    let unsynced = hand.edit(request);
+    hand.engine.leave(false, hand.now);
+    hand.settle();
+    assert!(hand.edited(waiting).is_some_and(|edited| !edited.replicated && edited.held_by == 1));
+    assert_eq!(hand.edited(unsynced), None, "it is not durable here yet");
+    hand.stalled = false;
+    hand.settle();
+    assert!(hand.edited(unsynced).is_some_and(|edited| !edited.replicated && edited.held_by == 0));
+}

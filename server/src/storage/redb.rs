@@ -334,6 +334,10 @@ impl Folder {
             let path = path.to_owned();
             move |source| StorageError::Unavailable { path, source }
         };
+        if path.exists() && !path.is_dir() {
+            let not_a_folder = io::Error::other("it is a file; name a folder as data_dir");
+            return Err(unavailable(path)(not_a_folder));
+        }
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(unavailable(path))?;
         let lock_path = path.join(LOCK_NAME);
         let lock = OpenOptions::new()

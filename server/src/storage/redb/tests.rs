@@ -124,6 +124,15 @@ fn a_folder_in_use_is_refused_with_its_name_and_the_pid() {
 }
 
 #[test]
+fn a_file_in_place_of_the_folder_is_named() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("data");
+    fs::write(&path, "").expect("written");
+    let error = RedbStorage::open(&path).expect_err("it is a file").to_string();
+    assert!(error.contains(&path.display().to_string()) && error.contains("name a folder"), "{error}");
+}
+
+#[test]
 fn only_the_owner_can_read_the_data() {
     let dir = tempfile::tempdir().expect("a folder");
     let data_dir = dir.path().join("a/b");

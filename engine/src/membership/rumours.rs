@@ -125,9 +125,11 @@ impl Membership {
         let (incarnation, boot) = update.version();
         let mine = (self.me.record.incarnation, self.me.record.boot);
         if boot == mine.1 {
-            let accused = update.standing().status != Status::Alive && incarnation >= mine.0;
-            if accused || incarnation > mine.0 {
+            let accused = update.standing().status != Status::Alive;
+            if incarnation > mine.0 || accused && incarnation == mine.0 {
                 self.refute(from, incarnation, now);
+            } else if accused {
+                self.deny_again(from, now);
             }
         } else if (incarnation, boot) > mine {
             self.hear_of_double(from, incarnation, boot, now);
@@ -170,6 +172,21 @@ impl Membership {
         self.act(Action::Refuted { incarnation: raised });
         self.gossip.push(self.me.record.node, new_start);
         self.timers.arm_by(Timer::Gossip, now);
+    }
+
+    /// Tells a member that still holds what this node has denied. It may have been cut off while the denial went round.
+    fn deny_again(&mut self, from: NodeId, now: Instant) {
+        let Some(denial) = self.update_of(&self.me.record.node, false, now) else {
+            return;
+        };
+        let Some(entry) = self.table.get_mut(&from) else {
+            return;
+        };
+        if entry.link.denied.is_some_and(|denied| now.since(denied) < REMIND) {
+            return;
+        }
+        entry.link.denied = Some(now);
+        self.send_every_way(from, vec![denial]);
     }
 
     /// The next incarnation that this node may take; none beyond what others can drive it to.
@@ -261,7 +278,7 @@ impl Membership {
         }
     }
 
-    /// Tells `node` what is believed of it, by every pipe there is.
+    /// Tells `node` what is believed of it.
     pub(super) fn tell(&mut self, node: NodeId, now: Instant) {
         if !matches!(self.phase, Phase::Running) {
             return;
@@ -271,12 +288,20 @@ impl Membership {
         };
         entry.link.told = Some(now);
         let updates = vec![entry.update(false, now)];
+        self.send_every_way(node, updates);
+    }
+
+    /// By datagram and by stream, of which one may be stuck.
+    fn send_every_way(&mut self, to: NodeId, updates: Vec<Update>) {
+        let Some(entry) = self.table.get(&to) else {
+            return;
+        };
         let (datagrams, stream) = (entry.link.datagrams, entry.link.open.is_some());
         if datagrams {
-            self.send(node, Via::Datagram, Message::Gossip { updates: updates.clone() });
+            self.send(to, Via::Datagram, Message::Gossip { updates: updates.clone() });
         }
         if stream {
-            self.send(node, Via::Stream, Message::Gossip { updates });
+            self.send(to, Via::Stream, Message::Gossip { updates });
         }
     }
 

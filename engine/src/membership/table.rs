@@ -89,7 +89,7 @@ pub(super) struct Link {
     pub(super) synced: Option<Instant>,
     /// What it was told, by the stream that is open, to be its own latest statement.
     pub(super) shown: Option<(Incarnation, Boot)>,
-    /// When it was last told that what it says of this node is not this node's word.
+    /// When it was last told again what this node says of itself, against what it holds.
     pub(super) denied: Option<Instant>,
 }
 

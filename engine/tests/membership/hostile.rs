@@ -268,3 +268,34 @@ fn no_bytes_make_it_panic() {
     assert!(postcard::from_bytes::<Message>(&[5, 0xff, 0xff, 0xff, 0xff, 0x0f]).is_err());
     QuickCheck::new().tests(2_000).quickcheck(survives as fn(Vec<Vec<u8>>) -> bool);
 }
+
+#[test]
+fn a_denial_is_told_again_to_whoever_missed_it() {
+    let mut machine = machine();
+    let peer = NodeId([PEER; 16]);
+    let known = about_full(record(PEER, Incarnation { starts: 1, refutations: 0 }));
+    machine.handle_message(peer, Via::Stream, known, Instant::ZERO);
+    machine.on_session_opened(peer, Instant::ZERO);
+    let accused = about(ME, 1, Incarnation { starts: 1, refutations: 0 }, Status::Suspect);
+    let denials = |machine: &mut Membership, at: Duration| {
+        machine.handle_message(peer, Via::Stream, accused.clone(), Instant::ZERO + at);
+        let mut denials = 0;
+        while let Some(action) = machine.poll_action() {
+            if let Action::Send { to, message: Message::Gossip { updates }, .. } = action {
+                let denied = |update: &Update| format!("{update:?}").contains("refutations: 1");
+                denials += usize::from(to == peer && updates.iter().any(denied));
+            }
+        }
+        denials
+    };
+    denials(&mut machine, Duration::ZERO);
+    assert_eq!(machine.me().record.incarnation.refutations, 1, "it is denied once");
+    assert_eq!(denials(&mut machine, Duration::from_secs(60)), 1, "and told again to who has not heard");
+    assert_eq!(denials(&mut machine, Duration::from_millis(60_100)), 0, "not all the time");
+    assert_eq!(denials(&mut machine, Duration::from_secs(61)), 1);
+    assert_eq!(machine.me().record.incarnation.refutations, 1);
+}
+
+fn about_full(record: Record) -> Message {
+    Message::Gossip { updates: vec![Update::Full { record, standing: Standing::ALIVE }] }
+}

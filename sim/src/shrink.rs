@@ -1,0 +1,189 @@
+//! The smallest scenario that still breaks the same promise.
+//!
+//! What is left out of a scenario moves no other draw, so most of one can go: delta debugging (Zeller and Hildebrandt,
+//! 2002) over faults, then operations, then servers, then numbers, again until nothing more can go.
+
+use knot_engine::Faults;
+
+use crate::campaign::run_scenario;
+use crate::checker::{Invariant, Violation};
+use crate::scenario::{Bounds, DiskSpec, FaultKind, NodeSpec, Scenario};
+
+/// What is left of a scenario.
+#[derive(Clone, Debug)]
+pub struct Shrunk {
+    /// The scenario.
+    pub scenario: Scenario,
+    /// How it breaks.
+    pub violation: Violation,
+    /// Runs that this took.
+    pub replays: usize,
+}
+
+impl Shrunk {
+    /// What happens in it: faults and operations.
+    #[must_use]
+    pub fn events(&self) -> usize {
+        self.scenario.faults.len() + self.scenario.operations.len()
+    }
+}
+
+/// Makes `scenario`, run with `planted` bugs, as small as `replays_max` runs allow; none when it breaks nothing.
+/// `progress` hears of each run: how many there were, and how many events are left.
+#[must_use]
+pub fn shrink(
+    scenario: Scenario,
+    planted: Faults,
+    replays_max: usize,
+    progress: &dyn Fn(usize, usize),
+) -> Option<Shrunk> {
+    let violation = run_scenario(scenario.clone(), planted, None).violations.into_iter().next()?;
+    let best = Shrunk { scenario, violation, replays: 1 };
+    let mut shrinker = Shrinker { invariant: best.violation.invariant, best, planted, replays_max, progress };
+    loop {
+        let before = shrinker.best.scenario.clone();
+        shrinker.drop_what_comes_after();
+        shrinker.drop_entries(|scenario| &mut scenario.faults);
+        shrinker.drop_entries(|scenario| &mut scenario.operations);
+        shrinker.drop_servers();
+        shrinker.simplify();
+        if shrinker.best.scenario == before || shrinker.is_spent() {
+            return Some(shrinker.best);
+        }
+    }
+}
+
+struct Shrinker<'a> {
+    invariant: Invariant,
+    best: Shrunk,
+    planted: Faults,
+    replays_max: usize,
+    progress: &'a dyn Fn(usize, usize),
+}
+
+impl Shrinker<'_> {
+    fn is_spent(&self) -> bool {
+        self.best.replays >= self.replays_max
+    }
+
+    /// Keeps what `change` makes of the best scenario, if that is another one and breaks the same promise.
+    fn attempt(&mut self, change: impl FnOnce(&mut Scenario)) -> bool {
+        let mut scenario = self.best.scenario.clone();
+        change(&mut scenario);
+        if self.is_spent() || scenario == self.best.scenario {
+            return false;
+        }
+        self.best.replays += 1;
+        let violations = run_scenario(scenario.clone(), self.planted, None).violations;
+        let found = violations.into_iter().next().filter(|violation| violation.invariant == self.invariant);
+        let fails = found.is_some();
+        if let Some(violation) = found {
+            self.best.violation = violation;
+            self.best.scenario = scenario;
+        }
+        (self.progress)(self.best.replays, self.best.events());
+        fails
+    }
+
+    /// What comes after the violation has no part in it.
+    fn drop_what_comes_after(&mut self) {
+        let at_us = self.best.violation.at_us;
+        self.attempt(|scenario| {
+            scenario.operations.retain(|operation| operation.at_us <= at_us);
+            scenario.faults.retain(|fault| fault.at_ms * 1_000 <= at_us);
+        });
+        // As if all had been quiet from the last event on.
+        self.attempt(|scenario| {
+            let operations = scenario.operations.iter().map(|operation| operation.at_us / 1_000 + 1);
+            let faults = scenario.faults.iter().map(|fault| fault.ends_at_ms().unwrap_or(fault.at_ms) + 1);
+            scenario.quiet_at_ms = operations.chain(faults).max().unwrap_or_default();
+        });
+    }
+
+    /// Leaves out entries of a list: halves of it, then smaller and smaller pieces.
+    fn drop_entries<T>(&mut self, list: impl Fn(&mut Scenario) -> &mut Vec<T>) {
+        let mut piece = list(&mut self.best.scenario).len();
+        while piece > 0 && !self.is_spent() {
+            let mut start = 0;
+            while start < list(&mut self.best.scenario).len() {
+                let end = (start + piece).min(list(&mut self.best.scenario).len());
+                let fails = self.attempt(|scenario| drop(list(scenario).drain(start..end)));
+                start = if fails { start } else { end };
+            }
+            piece = if piece == 1 { 0 } else { piece.div_ceil(2) };
+        }
+    }
+
+    /// Leaves out servers, with all that names them.
+    fn drop_servers(&mut self) {
+        for node in (0..self.best.scenario.nodes.len()).rev() {
+            if self.best.scenario.nodes.len() > 2 {
+                self.attempt(|scenario| without_server(scenario, node));
+            }
+        }
+    }
+
+    /// Makes everything that is left as usual as it can be.
+    fn simplify(&mut self) {
+        self.attempt(|scenario| {
+            scenario.network.loss_per_mille = 0;
+            scenario.network.duplicate_per_mille = 0;
+            scenario.network.reorder_per_mille = 0;
+        });
+        self.attempt(|scenario| scenario.bounds = Bounds::default());
+        self.attempt(|scenario| scenario.disk = DiskSpec::default());
+        self.attempt(|scenario| {
+            let start = |node: &mut NodeSpec| (node.start_at_ms, node.own_seed) = (0, false);
+            scenario.nodes.iter_mut().for_each(start);
+        });
+        self.attempt(|scenario| scenario.operations.iter_mut().for_each(|operation| operation.replicas = 0));
+        for index in 0..self.best.scenario.faults.len() {
+            let halve = |scenario: &mut Scenario| {
+                let fault = &mut scenario.faults[index];
+                fault.for_ms = fault.for_ms.map(|lasting| lasting / 2);
+            };
+            while self.best.scenario.faults[index].for_ms.is_some_and(|lasting| lasting > 1) && self.attempt(halve) {}
+        }
+    }
+}
+
+fn without_server(scenario: &mut Scenario, gone: usize) {
+    let zones: Vec<String> = scenario.zones().into_iter().map(str::to_owned).collect();
+    scenario.nodes.remove(gone);
+    scenario.operations.retain(|operation| operation.node != gone);
+    let renumber = |node: &mut usize| *node -= usize::from(*node > gone);
+    scenario.operations.iter_mut().for_each(|operation| renumber(&mut operation.node));
+    scenario.faults.retain_mut(|fault| match &mut fault.kind {
+        FaultKind::Partition { left, right, .. } => {
+            for side in [left, right] {
+                side.retain(|node| *node != gone);
+                side.iter_mut().for_each(renumber);
+            }
+            true
+        }
+        FaultKind::Crash { node, .. }
+        | FaultKind::Stop { node, .. }
+        | FaultKind::Restore { node, .. }
+        | FaultKind::Pause { node }
+        | FaultKind::Lag { node, .. }
+        | FaultKind::FsyncFails { node, .. }
+        | FaultKind::DiskFull { node }
+        | FaultKind::SlowDisk { node, .. }
+        | FaultKind::Reset { node } => {
+            let stays = *node != gone;
+            renumber(node);
+            stays
+        }
+        FaultKind::Loss { .. } | FaultKind::Duplicate { .. } | FaultKind::Reorder { .. } => true,
+    });
+    // Zones are numbered by name: one that is gone leaves the latencies too.
+    for zone in (0..zones.len()).rev() {
+        if !scenario.nodes.iter().any(|node| node.zone == zones[zone]) {
+            scenario.network.far_us.remove(zone);
+            for lesser in scenario.network.far_us.iter_mut().skip(zone) {
+                lesser.remove(zone);
+            }
+            scenario.operations.retain(|operation| operation.target.zone.as_ref() != Some(&zones[zone]));
+        }
+    }
+}

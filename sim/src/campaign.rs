@@ -20,7 +20,12 @@ pub const FAILURES_MAX: usize = 10;
 /// Runs one seed.
 #[must_use]
 pub fn run_seed(seed: u64, shape: &Shape, planted: Faults, sink: Option<Sink>) -> Report {
-    let scenario = Scenario::generate(seed, shape);
+    run_scenario(Scenario::generate(seed, shape), planted, sink)
+}
+
+/// Runs a scenario.
+#[must_use]
+pub fn run_scenario(scenario: Scenario, planted: Faults, sink: Option<Sink>) -> Report {
     match scenario.document {
         DocumentKind::Model => World::<ModelDocument>::new(scenario, planted, sink).run(),
         DocumentKind::Automerge => World::<AutomergeDocument>::new(scenario, planted, sink).run(),
@@ -30,7 +35,17 @@ pub fn run_seed(seed: u64, shape: &Shape, planted: Faults, sink: Option<Sink>) -
 /// The one line that runs a seed again.
 #[must_use]
 pub fn replay_line(seed: u64, shape: &Shape) -> String {
-    let mut line = format!("knot-sim run --seed {seed}");
+    format!("knot-sim run --seed {seed}{} --log", options(shape))
+}
+
+/// The one line that makes a failing seed small.
+#[must_use]
+pub fn shrink_line(seed: u64, shape: &Shape) -> String {
+    format!("knot-sim shrink --seed {seed}{}", options(shape))
+}
+
+fn options(shape: &Shape) -> String {
+    let mut line = String::new();
     let profile = match shape.profile {
         Profile::Mixed => None,
         Profile::Swarm => Some("swarm"),
@@ -51,7 +66,6 @@ pub fn replay_line(seed: u64, shape: &Shape) -> String {
             line.push_str(&format!(" {option} {value}"));
         }
     }
-    line.push_str(" --log");
     line
 }
 

@@ -2,15 +2,17 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
 use knot_engine::Faults;
-use knot_sim::campaign::{self, Summary, replay_line, run_seed};
+use knot_sim::campaign::{self, Summary, replay_line, run_scenario, run_seed, shrink_line};
 use knot_sim::planted::{Detection, PLANTED, detect};
 use knot_sim::report::Report;
 use knot_sim::scenario::{DocumentKind, Length, Profile, Scenario, Shape};
+use knot_sim::shrink::shrink;
 
 /// Simulates knot clusters under faults and checks what they promise.
 #[derive(Debug, Parser)]
@@ -27,7 +29,9 @@ Examples:
   knot-sim run --seeds 0..50 --document automerge --nodes 10
   knot-sim planted                           how many seeds each planted bug takes
   knot-sim trace --seed 17                   the hash of all that happens in a run
-  knot-sim scenario --seed 17                what a seed stands for, as JSON
+  knot-sim scenario --seed 17 > a.toml       what a seed stands for, as a file
+  knot-sim run --scenario a.toml --log       what such a file stands for
+  knot-sim shrink --seed 17 > a.toml         the least of it that fails the same way
 
 Exit codes: 0 all promises held, 1 one did not, 2 the command line is wrong.";
 
@@ -40,8 +44,10 @@ enum Command {
     Planted(PlantedArgs),
     /// Print the hash of all that happens in a run.
     Trace(One),
-    /// Print a seed's scenario as JSON.
+    /// Print a seed's scenario as TOML.
     Scenario(One),
+    /// Find the smallest scenario that fails as a seed or a file does, and print it as TOML.
+    Shrink(ShrinkArgs),
 }
 
 #[derive(Clone, Copy, Debug, Args)]
@@ -79,6 +85,9 @@ struct Run {
     /// One seed.
     #[arg(long)]
     seed: Option<u64>,
+    /// A scenario from a file.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["seed", "seeds"])]
+    scenario: Option<PathBuf>,
     #[command(flatten)]
     shape: ShapeArgs,
     /// How many runs at once; as many as there are processors otherwise.
@@ -87,8 +96,8 @@ struct Run {
     /// Print JSON.
     #[arg(long)]
     json: bool,
-    /// Print every event; for one seed.
-    #[arg(long, requires = "seed")]
+    /// Print every event; for one seed or file.
+    #[arg(long)]
     log: bool,
     /// Plant a bug, by its flag's name.
     #[arg(long, value_parser = planted_by_name)]
@@ -118,6 +127,24 @@ struct One {
     seed: u64,
     #[command(flatten)]
     shape: ShapeArgs,
+}
+
+#[derive(Debug, Args)]
+struct ShrinkArgs {
+    /// Which seed.
+    #[arg(long, required_unless_present = "scenario")]
+    seed: Option<u64>,
+    /// A scenario from a file.
+    #[arg(long, value_name = "FILE", conflicts_with = "seed")]
+    scenario: Option<PathBuf>,
+    #[command(flatten)]
+    shape: ShapeArgs,
+    /// Plant a bug, by its flag's name.
+    #[arg(long, value_parser = planted_by_name)]
+    plant: Option<Faults>,
+    /// Stop after this many runs.
+    #[arg(long, default_value_t = 200)]
+    replays: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -154,20 +181,43 @@ fn planted_by_name(name: &str) -> Result<Faults, String> {
 }
 
 fn main() -> ExitCode {
-    let well = match Cli::parse().command {
-        Command::Run(run) => run_seeds(&run),
+    match perform(Cli::parse().command) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(message) => {
+            eprintln!("error: {message}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Whether all is well; an error is a wrong command line.
+fn perform(command: Command) -> Result<bool, String> {
+    Ok(match command {
+        Command::Run(run) => run_seeds(&run)?,
         Command::Planted(args) => run_planted(&args),
+        Command::Shrink(args) => run_shrink(&args)?,
         Command::Trace(one) => {
             let report = run_seed(one.seed, &one.shape.shape(), Faults::default(), None);
             println!("{}", report.trace);
             report.violations.is_empty()
         }
         Command::Scenario(one) => {
-            print_json(&Scenario::generate(one.seed, &one.shape.shape()));
+            print_scenario(&Scenario::generate(one.seed, &one.shape.shape()))?;
             true
         }
-    };
-    if well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    })
+}
+
+fn read_scenario(path: &Path) -> Result<Scenario, String> {
+    let text = std::fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    Scenario::from_toml(&text).map_err(|error| format!("{} is no scenario: {error}", path.display()))
+}
+
+fn print_scenario(scenario: &Scenario) -> Result<(), String> {
+    let text = scenario.to_toml().map_err(|error| format!("cannot write the scenario as TOML: {error}"))?;
+    print!("{text}");
+    Ok(())
 }
 
 fn print_json(value: &impl serde::Serialize) {
@@ -177,11 +227,17 @@ fn print_json(value: &impl serde::Serialize) {
     }
 }
 
-fn run_seeds(run: &Run) -> bool {
+fn run_seeds(run: &Run) -> Result<bool, String> {
     let shape = run.shape.shape();
     let planted = run.plant.unwrap_or_default();
+    if let Some(path) = &run.scenario {
+        return Ok(run_one(run, read_scenario(path)?, planted));
+    }
     if let Some(seed) = run.seed {
-        return run_one(run, seed, &shape, planted);
+        return Ok(run_one(run, Scenario::generate(seed, &shape), planted));
+    }
+    if run.log {
+        return Err("--log is for one run: add --seed N or --scenario FILE".to_owned());
     }
     let jobs = run.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let seeds = run.seeds.0.clone();
@@ -197,12 +253,12 @@ fn run_seeds(run: &Run) -> bool {
     } else {
         print_summary(&summary, &shape);
     }
-    summary.failures.is_empty()
+    Ok(summary.failures.is_empty())
 }
 
-fn run_one(run: &Run, seed: u64, shape: &Shape, planted: Faults) -> bool {
+fn run_one(run: &Run, scenario: Scenario, planted: Faults) -> bool {
     let sink = run.log.then(|| -> knot_sim::Sink { Box::new(|line| println!("{line}")) });
-    let report = run_seed(seed, shape, planted, sink);
+    let report = run_scenario(scenario, planted, sink);
     if run.json {
         print_json(&report);
     } else {
@@ -239,6 +295,7 @@ fn print_summary(summary: &Summary, shape: &Shape) {
             println!("  {violation}");
         }
         println!("  replay: {}", replay_line(report.seed, shape));
+        println!("  shrink: {}", shrink_line(report.seed, shape));
     }
     let counts = &summary.counts;
     let [middle, most] = summary.settled_s;
@@ -262,6 +319,26 @@ fn print_summary(summary: &Summary, shape: &Shape) {
     for (reason, count) in &counts.drops {
         println!("dropped    {count:>8}  {reason}");
     }
+}
+
+fn run_shrink(args: &ShrinkArgs) -> Result<bool, String> {
+    let scenario = match (&args.scenario, args.seed) {
+        (Some(path), _) => read_scenario(path)?,
+        (None, seed) => Scenario::generate(seed.unwrap_or_default(), &args.shape.shape()),
+    };
+    let progress = |replays: usize, events: usize| {
+        if replays.is_multiple_of(20) {
+            eprintln!("{replays} runs, {events} events left");
+        }
+    };
+    let Some(shrunk) = shrink(scenario, args.plant.unwrap_or_default(), args.replays, &progress) else {
+        eprintln!("nothing fails in it");
+        return Ok(false);
+    };
+    eprintln!("{} events on {} servers after {} runs", shrunk.events(), shrunk.scenario.nodes.len(), shrunk.replays);
+    println!("# {}", shrunk.violation.to_string().replace('\n', "\n# "));
+    print_scenario(&shrunk.scenario)?;
+    Ok(true)
 }
 
 fn run_planted(args: &PlantedArgs) -> bool {

@@ -3,19 +3,23 @@
 //! Topology, operations at their times, faults at their times. Each fault carries its own end, and each draw of the run
 //! comes from a stream of its own, so taking one entry out leaves the rest as it was.
 
+mod file;
 mod generate;
 
+use knot_engine::Limits;
 use knot_engine::documents::{DocumentId, Scope};
 use serde::{Deserialize, Serialize};
 
+pub use self::file::ScenarioError;
 pub(crate) use self::generate::zones;
 pub use self::generate::{Length, Profile, Shape};
 
 /// Which [`Document`](knot_engine::documents::Document) is replicated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum DocumentKind {
     /// A last-writer map: cheap, for runs that are about the protocol.
+    #[default]
     Model,
     /// Automerge, as the server runs it.
     Automerge,
@@ -34,46 +38,59 @@ impl DocumentKind {
 
 /// One run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Scenario {
     /// Where every draw comes from.
+    #[serde(default)]
     pub seed: u64,
     /// What is replicated.
+    #[serde(default)]
     pub document: DocumentKind,
-    /// The servers.
-    pub nodes: Vec<NodeSpec>,
-    /// The network when nothing is wrong with it.
-    pub network: NetworkSpec,
-    /// The disks when nothing is wrong with them.
-    pub disk: DiskSpec,
-    /// How much each server may keep and send.
-    pub bounds: Bounds,
-    /// What clients ask for, in time order.
-    pub operations: Vec<Operation>,
-    /// What goes wrong.
-    pub faults: Vec<Fault>,
     /// From here on nothing goes wrong and nobody writes, in milliseconds.
     pub quiet_at_ms: u64,
+    /// The network when nothing is wrong with it.
+    #[serde(default)]
+    pub network: NetworkSpec,
+    /// The disks when nothing is wrong with them.
+    #[serde(default)]
+    pub disk: DiskSpec,
+    /// How much each server may keep and send.
+    #[serde(default)]
+    pub bounds: Bounds,
+    /// The servers.
+    pub nodes: Vec<NodeSpec>,
+    /// What goes wrong.
+    #[serde(default)]
+    pub faults: Vec<Fault>,
+    /// What clients ask for, in time order.
+    #[serde(default)]
+    pub operations: Vec<Operation>,
 }
 
 /// One server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct NodeSpec {
     /// Its name.
     pub name: String,
     /// Its zone.
     pub zone: String,
     /// When it first starts.
+    #[serde(default)]
     pub start_at_ms: u64,
     /// Whether its own name is among the seeds it is given, as in a configuration that all servers share.
+    #[serde(default)]
     pub own_seed: bool,
 }
 
 /// What packets go through.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct NetworkSpec {
     /// One way within a zone, in microseconds.
     pub near_us: u64,
-    /// One way between zones, in microseconds, by the greater zone number, then the lesser.
+    /// One way between zones, in microseconds, by the greater zone number, then the lesser; zones are numbered in the
+    /// order of their names. A file may leave out what is as usual.
     pub far_us: Vec<Vec<u64>>,
     /// Up to this much more, in per cent of the latency.
     pub jitter_percent: u64,
@@ -85,8 +102,22 @@ pub struct NetworkSpec {
     pub reorder_per_mille: u64,
 }
 
+impl Default for NetworkSpec {
+    fn default() -> Self {
+        Self {
+            near_us: 300,
+            far_us: Vec::new(),
+            jitter_percent: 5,
+            loss_per_mille: 0,
+            duplicate_per_mille: 0,
+            reorder_per_mille: 0,
+        }
+    }
+}
+
 /// What a commit takes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct DiskSpec {
     /// Least time of a commit, in microseconds.
     pub commit_min_us: u64,
@@ -94,8 +125,15 @@ pub struct DiskSpec {
     pub commit_max_us: u64,
 }
 
+impl Default for DiskSpec {
+    fn default() -> Self {
+        Self { commit_min_us: 60, commit_max_us: 300 }
+    }
+}
+
 /// Bounds of a server that are made small in some runs, so that what happens at them happens often.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Bounds {
     /// Bytes of changes in one answer to a repair.
     pub window_bytes: usize,
@@ -107,8 +145,21 @@ pub struct Bounds {
     pub orphans: usize,
 }
 
+impl Default for Bounds {
+    fn default() -> Self {
+        let own = Limits::default();
+        Self {
+            window_bytes: own.window_bytes,
+            document_cache_bytes: own.document_cache_bytes,
+            log_cache_bytes: own.log_cache_bytes,
+            orphans: own.orphans,
+        }
+    }
+}
+
 /// What a client asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Operation {
     /// Names the write for ever: it is in the value that is written and in the change's time.
     pub id: u32,
@@ -116,18 +167,21 @@ pub struct Operation {
     pub at_us: u64,
     /// Of which server.
     pub node: usize,
-    /// About which document.
-    pub target: Target,
     /// What.
     pub action: Action,
     /// How many peers must hold it before the answer.
+    #[serde(default)]
     pub replicas: usize,
+    /// About which document.
+    pub target: Target,
 }
 
 /// A document's name as data.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Target {
     /// The zone that alone holds it; none for a global one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zone: Option<String>,
     /// Its collection.
     pub collection: String,
@@ -201,6 +255,7 @@ pub struct Fault {
     /// When it begins, in milliseconds.
     pub at_ms: u64,
     /// How long it lasts; none for a server that never comes back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub for_ms: Option<u64>,
     /// What.
     #[serde(flatten)]

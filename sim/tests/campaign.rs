@@ -3,9 +3,10 @@
 use std::process::{Command, Output};
 
 use knot_engine::Faults;
-use knot_sim::campaign::{self, Summary, replay_line, run_seed};
+use knot_sim::campaign::{self, Summary, replay_line, run_scenario, run_seed};
 use knot_sim::planted::{PLANTED, detect};
 use knot_sim::scenario::{DocumentKind, Profile, Scenario, Shape};
+use knot_sim::shrink::shrink;
 
 /// Every planted bug is found within this many seeds.
 const SEEDS_TO_DETECTION_MAX: u64 = 100;
@@ -99,4 +100,54 @@ fn a_scenario_is_plain_data() {
     let text = serde_json::to_string(&scenario).expect("it serialises");
     let again: Scenario = serde_json::from_str(&text).expect("it reads back");
     assert_eq!(scenario, again);
+}
+
+#[test]
+fn every_bug_that_was_found_stays_mended() {
+    let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
+    let mut files = 0;
+    for entry in std::fs::read_dir(corpus).expect("the corpus is there") {
+        let path = entry.expect("readable").path();
+        let text = std::fs::read_to_string(&path).expect("readable");
+        let scenario = Scenario::from_toml(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let report = run_scenario(scenario, Faults::default(), None);
+        assert!(report.violations.is_empty(), "{}: {:#?}", path.display(), report.violations);
+        files += 1;
+    }
+    assert!(files > 0);
+}
+
+#[test]
+fn a_failure_shrinks_to_what_it_needs() {
+    let shape = Shape { nodes: Some(4), ..Shape::default() };
+    for name in ["tombstone_dropped", "push_before_persist"] {
+        let planted = PLANTED.iter().find(|planted| planted.name == name).expect("it is planted");
+        let faults = planted.faults();
+        let broken = |seed: &u64| !run_seed(*seed, &shape, faults, None).violations.is_empty();
+        let seed = (0..SEEDS_TO_DETECTION_MAX).find(broken).expect("it is found");
+        let shrunk = shrink(Scenario::generate(seed, &shape), faults, 200, &|_, _| {}).expect("it fails");
+        assert!(shrunk.events() <= 10, "{name}: {} events after {} runs", shrunk.events(), shrunk.replays);
+        let again = run_scenario(shrunk.scenario.clone(), faults, None).violations;
+        assert_eq!(again.first().map(|violation| violation.invariant), Some(shrunk.violation.invariant));
+        assert!(run_scenario(shrunk.scenario, Faults::default(), None).violations.is_empty());
+    }
+}
+
+#[test]
+fn a_scenario_goes_to_a_file_and_back() {
+    let dir = std::env::temp_dir().join(format!("knot-sim-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).expect("a folder");
+    let file = dir.join("scenario.toml");
+    let written = knot_sim(&["scenario", "--seed", "5", "--nodes", "3"]);
+    std::fs::write(&file, &written.stdout).expect("written");
+    let path = file.to_str().expect("UTF-8");
+    let (from_file, from_seed) =
+        (knot_sim(&["run", "--scenario", path]), knot_sim(&["run", "--seed", "5", "--nodes", "3"]));
+    assert!(from_file.status.success(), "{from_file:?}");
+    assert_eq!(from_file.stdout, from_seed.stdout);
+    std::fs::write(&file, "quiet_at_ms = 1\nnodes = []\n").expect("written");
+    let refused = knot_sim(&["run", "--scenario", path]);
+    assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("2 to 64"), "{refused:?}");
+    std::fs::remove_dir_all(dir).expect("removed");
 }

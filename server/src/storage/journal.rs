@@ -9,13 +9,12 @@
 //! secret of the tree's, so that nothing that users store can pass for a record. Each is synced before the next is
 //! written: only the last can be torn, and one that does not verify before another that does is damage.
 
-use std::io;
 use std::ops::Range;
 
 use bytes::Bytes;
 use redb::StorageBackend;
 
-use super::backend::{Watched, is_no_space};
+use super::backend::{Watched, full_or_failed};
 use super::{StorageError, Table, Write};
 
 /// What file systems and disks write whole, or close to it.
@@ -144,14 +143,6 @@ impl Journal {
         self.number += 1;
         Ok(())
     }
-
-    /// Writes everything once more, and syncs.
-    ///
-    /// # Errors
-    /// When the disk fails.
-    pub(super) fn rewrite(&self) -> Result<(), StorageError> {
-        self.backend.rewrite().map_err(StorageError::Failed)
-    }
 }
 
 /// Bytes that `batches` take in a record.
@@ -219,10 +210,6 @@ fn make(backend: &Watched) -> Result<(), StorageError> {
         .and_then(|()| backend.write(HALF_BYTES as u64, &zeros));
     made.map_err(full_or_failed)?;
     backend.sync_data().map_err(StorageError::Failed)
-}
-
-fn full_or_failed(error: io::Error) -> StorageError {
-    if is_no_space(&error) { StorageError::Full } else { StorageError::Failed(error) }
 }
 
 fn checksum(key: &JournalKey, covered: &[u8]) -> [u8; CHECKSUM_BYTES] {

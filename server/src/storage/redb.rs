@@ -90,6 +90,10 @@ impl RedbStorage {
 
     fn start(backend: Arc<dyn StorageBackend>, unclean: bool, folder: Option<Folder>) -> Result<Self, StorageError> {
         let backend = Watched::new(backend);
+        if unclean {
+            // Before redb builds on what it reads.
+            backend.rewrite()?;
+        }
         let database = open_database(&backend)?;
         Ok(Self {
             backend,
@@ -100,6 +104,11 @@ impl RedbStorage {
             unclean,
             folder,
         })
+    }
+
+    /// Whether the run before this one ended without [`Storage::close`].
+    pub(super) fn was_unclean(&self) -> bool {
+        self.unclean
     }
 
     /// Opens the file of the journal, beside the data.
@@ -280,19 +289,6 @@ impl Storage for RedbStorage {
             scan.complete = true;
             Ok(scan)
         })
-    }
-
-    fn was_unclean(&self) -> bool {
-        self.unclean
-    }
-
-    fn rewrite_tail(&self) -> Result<(), StorageError> {
-        self.check()?;
-        // Held alone, so that no commit of another thread is overwritten by what was read before it.
-        let database = self.database.write().unwrap_or_else(PoisonError::into_inner);
-        let result = self.backend.rewrite();
-        drop(database);
-        result.map_err(|error| if is_no_space(&error) { StorageError::Full } else { self.fail(error) })
     }
 
     fn close(&self) -> Result<(), StorageError> {

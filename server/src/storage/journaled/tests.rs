@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use knot_engine::{Random, Seed};
 
@@ -122,7 +123,6 @@ fn nothing_acknowledged_is_lost_wherever_the_power_is_cut() {
                 Ok(store) => store,
                 Err(error) => panic!("seed {seed}: {error}"),
             };
-            store.rewrite_tail().expect("rewritten");
             assert!(contents(&store, 1 << 12).expect("readable") == model, "seed {seed}");
             let fuse = usize::try_from(random.below(120)).expect("small");
             let disk = if random.below(2) == 0 { &disks.tree } else { &disks.journal };
@@ -185,17 +185,19 @@ fn a_clean_stop_leaves_all_of_it_in_the_tree() {
     let store = JournaledStorage::open(dir.path()).expect("made");
     store.commit(&[&[put(Table::Meta, "a", "1")]]).expect("committed");
     assert!(store.size_bytes() > JOURNAL_BYTES as u64);
+    let mode = fs::metadata(dir.path().join(JOURNAL_NAME)).expect("it is there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
     store.close().expect("closed");
     assert!(matches!(store.commit(&[]), Err(StorageError::Closed)));
     drop(store);
     fs::remove_file(dir.path().join(JOURNAL_NAME)).expect("it was there");
     let store = JournaledStorage::open(dir.path()).expect("opened");
-    assert!(!store.was_unclean());
+    assert!(!store.shared.tree.was_unclean());
     assert_eq!(all(&store, Table::Meta), "a=1");
     store.commit(&[&[put(Table::Meta, "b", "2")]]).expect("committed");
     drop(store);
     let store = JournaledStorage::open(dir.path()).expect("opened");
-    assert!(store.was_unclean());
+    assert!(store.shared.tree.was_unclean());
     assert_eq!(all(&store, Table::Meta), "a=1 b=2");
 }
 
@@ -316,4 +318,81 @@ fn a_journal_that_was_cut_short_is_refused_if_it_held_anything() {
     fs::write(&journal, &whole[..whole.len() - 1]).expect("cut");
     let error = JournaledStorage::open(dir.path()).expect_err("it was cut").to_string();
     assert!(error.contains("cut short"), "{error}");
+}
+
+/// What the disks do in one life of a store.
+fn trouble(disks: &Disks, random: &mut Random) {
+    for disk in [&disks.tree, &disks.journal] {
+        let fuse = |random: &mut Random, below: u64| usize::try_from(random.below(below)).expect("small");
+        disk.set(|state| {
+            state.full = false;
+            state.fuse = (random.below(3) == 0).then(|| fuse(random, 120));
+            state.sync_fuse = (random.below(4) == 0).then(|| fuse(random, 40));
+        });
+    }
+}
+
+#[test]
+fn lives_of_all_kinds_lose_nothing_acknowledged_and_keep_nothing_refused() {
+    for seed in 0..40_u8 {
+        let mut random = Random::new(&Seed::from([seed; 32]), "lives");
+        let mut disks = Disks::default();
+        // What may be found: until something is acknowledged, an unsynced end may come and go.
+        let mut possible = vec![Model::new()];
+        for life in 0..12 {
+            let at = format!("seed {seed}, life {life}");
+            let early = random.below(4) == 0;
+            if early {
+                trouble(&disks, &mut random);
+            }
+            'life: {
+                let store = match disks.open() {
+                    Ok(store) => store,
+                    Err(StorageError::Failed(_)) if early => break 'life,
+                    Err(error) => panic!("{at}: {error}"),
+                };
+                let mut found = match contents(&store, 1 << 12) {
+                    Ok(found) => found,
+                    Err(StorageError::Failed(_)) if early => break 'life,
+                    Err(error) => panic!("{at}: {error}"),
+                };
+                assert!(possible.contains(&found), "{at}: {} entries", found.len());
+                if !early {
+                    trouble(&disks, &mut random);
+                }
+                for _ in 0..random.below(200) {
+                    if random.below(20) == 0 {
+                        let full = random.below(2) == 0;
+                        disks.tree.set(|state| state.full = full);
+                    }
+                    let full = random.below(20) == 0;
+                    disks.journal.set(|state| state.full = full);
+                    let writes = some_writes(&mut random);
+                    let mut after = found.clone();
+                    apply(&mut after, &writes);
+                    match store.commit(&[&writes]) {
+                        Ok(()) => (possible, found) = (vec![after.clone()], after),
+                        Err(StorageError::Full) => {}
+                        Err(_) => {
+                            possible.push(after);
+                            break 'life;
+                        }
+                    }
+                    if random.below(20) == 0 {
+                        match contents(&store, 1 << 12) {
+                            Ok(read) => assert!(read == found, "{at}"),
+                            Err(error) => assert!(error.is_fatal() || disks.tree.is_full(), "{at}: {error}"),
+                        }
+                    }
+                }
+                if random.below(4) == 0 && store.close().is_ok() {
+                    possible = vec![found];
+                }
+            }
+            disks = if random.below(2) == 0 { disks.after_torn_power_cut(&mut random) } else { disks };
+            for disk in [&disks.tree, &disks.journal] {
+                disk.set(|state| (state.fuse, state.sync_fuse, state.full) = (None, None, false));
+            }
+        }
+    }
 }

@@ -14,7 +14,7 @@ use super::StorageError;
 /// Bytes read and written back at a time.
 const REWRITE_BYTES: usize = 256 << 10;
 
-/// What failed first.
+/// What failed.
 #[derive(Debug)]
 pub(super) enum Fault {
     /// A write or a growth that had no space.
@@ -24,7 +24,7 @@ pub(super) enum Fault {
 }
 
 /// A backend that several databases use one after another: redb gives up on a database after any failure, so it is
-/// opened again over the same backend. Remembers the first fault until it is taken.
+/// opened again over the same backend. Remembers the worst fault until it is taken.
 #[derive(Clone, Debug)]
 pub(super) struct Watched {
     inner: Arc<dyn StorageBackend>,
@@ -70,11 +70,14 @@ impl Watched {
         Ok(())
     }
 
+    // redb carries on after a write that it tries ahead of time and that finds no space, so a failure may follow.
     fn note(&self, result: io::Result<()>, syncing: bool) -> io::Result<()> {
         let Err(error) = result else { return Ok(()) };
-        let fault = if !syncing && is_no_space(&error) { Fault::Full } else { Fault::Failed(copy(&error)) };
-        let mut first = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
-        first.get_or_insert(fault);
+        if syncing || !is_no_space(&error) {
+            *self.fault() = Some(Fault::Failed(copy(&error)));
+        } else {
+            self.fault().get_or_insert(Fault::Full);
+        }
         Err(error)
     }
 }

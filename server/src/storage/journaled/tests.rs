@@ -1,6 +1,8 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 
 use knot_engine::{Random, Seed};
 
@@ -395,4 +397,53 @@ fn lives_of_all_kinds_lose_nothing_acknowledged_and_keep_nothing_refused() {
             }
         }
     }
+}
+
+#[test]
+fn scans_beside_checkpoints_and_a_full_disk_miss_nothing() {
+    let disks = Disks::default();
+    let store = disks.open().expect("made");
+    let value = "x".repeat(3_000);
+    let keys: Vec<Write> = (0..2_000).map(|n| put(Table::Meta, &format!("{n:04}"), &value)).collect();
+    for some in keys.chunks(20) {
+        store.commit(&[some]).expect("committed");
+    }
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for bytes_max in [1 << 12, 1 << 16] {
+            let (store, done) = (&store, &done);
+            scope.spawn(move || {
+                while !done.load(Relaxed) {
+                    assert_eq!(contents(store, bytes_max).expect("readable").len(), 2_000);
+                }
+            });
+        }
+        let mut random = Random::new(&Seed::from([7; 32]), "beside");
+        for round in 0..600 {
+            if round % 50 == 20 {
+                disks.tree.set(|state| state.full_for = 1);
+            }
+            let at = usize::try_from(random.below(1_900)).expect("small");
+            let many = if round % 7 == 0 { 100 } else { 20 };
+            match store.commit(&[&keys[at..at + many]]) {
+                Ok(()) | Err(StorageError::Full) => {}
+                Err(error) => {
+                    done.store(true, Relaxed);
+                    panic!("round {round}: {error}");
+                }
+            }
+        }
+        done.store(true, Relaxed);
+    });
+}
+
+#[test]
+fn a_tree_that_makes_no_sense_ends_the_store() {
+    let disks = Disks::default();
+    let store = disks.open().expect("made");
+    disks.tree.set(|state| state.syncs_panic = true);
+    let value = "x".repeat(10_000);
+    let error = (0..1_000).find_map(|n| store.commit(&[&[put(Table::Meta, &format!("{n:03}"), &value)]]).err());
+    assert!(error.expect("the journal was turned over").is_fatal());
+    disks.tree.set(|state| state.syncs_panic = false);
 }

@@ -96,6 +96,22 @@ fn what_only_the_page_cache_holds_is_on_the_disk_once_it_is_open() {
 }
 
 #[test]
+fn a_failed_sync_is_told_from_a_lack_of_space_before_it() {
+    let disk = Arc::<Disk>::default();
+    let store = on_disk(&disk);
+    let value = "x".repeat(1 << 20);
+    let many: Vec<Write> = (0..12).map(|n| put(Table::Changes, &format!("{n:02}"), &value)).collect();
+    store.commit(&[&many]).expect("the file has grown");
+    store.commit(&[&[put(Table::Meta, "a", "1")]]).expect("committed");
+    // redb writes ahead of time what does not fit into its memory, and carries on where that fails.
+    disk.set(|state| state.full_for = 1);
+    store.commit(&[&many]).expect("there was space in time");
+    disk.set(|state| state.syncs_fail = true);
+    let error = store.commit(&[&[put(Table::Meta, "b", "1")]]).expect_err("the sync failed");
+    assert!(matches!(error, StorageError::Failed(_)), "{error}");
+}
+
+#[test]
 fn a_store_is_unclean_unless_it_was_closed() {
     let dir = tempfile::tempdir().expect("a folder");
     let store = RedbStorage::open(dir.path()).expect("made");

@@ -134,6 +134,9 @@ impl Storage for JournaledStorage {
         self.shared.tree.check()?;
         self.shared.resume()?;
         let bytes = payload_bytes(batches);
+        if bytes == 0 {
+            return Ok(());
+        }
         if bytes >= BULK_BYTES {
             self.shared.drain(&mut journal)?;
             return self.shared.tree.commit(batches);

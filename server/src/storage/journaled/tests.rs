@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -438,6 +438,37 @@ fn scans_beside_checkpoints_and_a_full_disk_miss_nothing() {
 }
 
 #[test]
+fn commits_of_nothing_do_not_pass_for_damage() {
+    let disks = Disks::default();
+    let store = disks.open().expect("made");
+    store.commit(&[&[put(Table::Meta, "a", "1")]]).expect("committed");
+    store.shared.drain(&mut store.shared.journal()).expect("in the tree");
+    for _ in 0..1_100 {
+        store.commit(&[&[]]).expect("nothing to do");
+    }
+    assert_eq!(all(&disks.after_power_cut().open().expect("it is whole"), Table::Meta), "a=1");
+}
+
+#[test]
+fn a_generation_that_lost_its_end_is_damage_when_another_follows() {
+    let disks = Disks::default();
+    let store = disks.open().expect("made");
+    let value = "x".repeat(200_000);
+    let mut journal = store.shared.journal();
+    journal.turn();
+    for key in ["a", "b"] {
+        journal.append(&[&[put(Table::Meta, key, &value)]]).expect("written");
+    }
+    journal.turn();
+    journal.append(&[&[put(Table::Meta, "c", &value)]]).expect("written");
+    drop(journal);
+    let damaged = disks.after_power_cut();
+    damaged.journal.rot(JOURNAL_BYTES / 2 + 50 * 4_096 + 100);
+    let error = damaged.open().expect_err("a record is missing");
+    assert!(matches!(error, StorageError::Corrupt(_)), "{error}");
+}
+
+#[test]
 fn a_tree_that_makes_no_sense_ends_the_store() {
     let disks = Disks::default();
     let store = disks.open().expect("made");
@@ -446,4 +477,13 @@ fn a_tree_that_makes_no_sense_ends_the_store() {
     let error = (0..1_000).find_map(|n| store.commit(&[&[put(Table::Meta, &format!("{n:03}"), &value)]]).err());
     assert!(error.expect("the journal was turned over").is_fatal());
     disks.tree.set(|state| state.syncs_panic = false);
+}
+
+#[test]
+fn a_journal_that_was_never_written_gets_its_blocks() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let journal = dir.path().join(JOURNAL_NAME);
+    fs::File::create(&journal).and_then(|file| file.set_len(JOURNAL_BYTES as u64)).expect("no space for more");
+    JournaledStorage::open(dir.path()).expect("made");
+    assert!(fs::metadata(&journal).expect("it is there").blocks() * 512 >= JOURNAL_BYTES as u64);
 }

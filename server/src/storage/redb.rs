@@ -91,6 +91,7 @@ impl RedbStorage {
     fn start(backend: Arc<dyn StorageBackend>, unclean: bool, folder: Option<Folder>) -> Result<Self, StorageError> {
         let backend = Watched::new(backend);
         if unclean {
+            tracing::info!("the last run did not end cleanly: the data is written once more");
             // Before redb builds on what it reads.
             backend.rewrite()?;
         }

@@ -140,7 +140,13 @@ impl Journal {
         let blocks = self.record.len().div_ceil(BLOCK_BYTES);
         self.record.resize(blocks * BLOCK_BYTES, 0);
         let offset = (self.half * HALF_BLOCKS + self.block) * BLOCK_BYTES;
-        self.backend.write(offset as u64, &self.record).map_err(full_or_failed)?;
+        // The header's block last, so that what finds no space half way is no record, whatever was there before.
+        let (first, rest) = self.record.split_at(BLOCK_BYTES);
+        let written = match rest {
+            [] => Ok(()),
+            rest => self.backend.write((offset + BLOCK_BYTES) as u64, rest),
+        };
+        written.and_then(|()| self.backend.write(offset as u64, first)).map_err(full_or_failed)?;
         self.backend.sync_data().map_err(StorageError::Failed)?;
         self.block += blocks;
         self.number = self.number.wrapping_add(1);

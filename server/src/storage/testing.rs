@@ -181,7 +181,14 @@ impl StorageBackend for Disk {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.no_space()?;
+        if let Err(full) = self.no_space() {
+            // Space may end in the middle of a write.
+            if let Some((first, [_, ..])) = data.split_at_checked(BLOCK_BYTES) {
+                self.cache.write(offset, first)?;
+                self.set(|state| state.dirty.push((offset, first.to_vec())));
+            }
+            return Err(full);
+        }
         // What was under way when the power went may have reached the disk in part.
         let powered = self.power();
         self.cache.write(offset, data)?;

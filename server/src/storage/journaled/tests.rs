@@ -487,3 +487,20 @@ fn a_journal_that_was_never_written_gets_its_blocks() {
     JournaledStorage::open(dir.path()).expect("made");
     assert!(fs::metadata(&journal).expect("it is there").blocks() * 512 >= JOURNAL_BYTES as u64);
 }
+
+#[test]
+fn what_found_no_space_half_way_never_comes_back() {
+    let disks = Disks::default();
+    let store = disks.open().expect("made");
+    disks.journal.set(|state| state.full = true);
+    // Its end is what is on the disk already.
+    let zeros = put(Table::Meta, "a", &"\0".repeat(BULK_BYTES / 2));
+    let error = store.commit(&[&[zeros]]).expect_err("there is no space");
+    assert!(matches!(error, StorageError::Full), "{error}");
+    let newer: Vec<Write> = ["a", "b"].iter().map(|key| put(Table::Meta, key, &"x".repeat(BULK_BYTES))).collect();
+    store.commit(&[&newer]).expect("past the journal");
+    let stored = all(&store, Table::Meta);
+    drop(store);
+    disks.journal.set(|state| state.full = false);
+    assert!(all(&disks.open().expect("opened"), Table::Meta) == stored);
+}

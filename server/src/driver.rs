@@ -365,8 +365,8 @@ impl<N: Network> Driver<N> {
                     tracing::debug!(session = session.0, why, "closing a stream");
                     self.streams.remove(&session);
                 }
-                Output::Persist { batch, epoch, rewrite_tail, writes } => {
-                    if !self.committer.commit(Batch { id: batch, epoch, rewrite_tail, writes }) {
+                Output::Persist { batch, epoch, writes, .. } => {
+                    if !self.committer.commit(Batch { id: batch, epoch, writes }) {
                         let now = self.now();
                         self.engine.handle_storage(StorageEvent::Failed(batch), now);
                     }

@@ -254,7 +254,8 @@ fn advertise(cluster: &ClusterConfig, bound: SocketAddr) -> Address {
 
 /// Reads what a start needs: the node's own records, and one record a document.
 fn recover(storage: &dyn Storage) -> Result<Recovered, RunError> {
-    let mut recovered = Recovered::new(storage.was_unclean());
+    // An open store holds nothing that is not durable.
+    let mut recovered = Recovered::new(false);
     for table in [Table::Meta, Table::Documents] {
         let mut start = Bytes::new();
         loop {

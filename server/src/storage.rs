@@ -27,7 +27,7 @@ pub use self::secrets::{
     ADMIN_TOKEN_FILE, NODE_KEY_FILE, SecretError, admin_token, node_key, read_admin_token, write_private,
 };
 
-/// An ordered key-value store with durable batches.
+/// An ordered key-value store with durable batches. Whatever can be read of it is durable, from the moment it is open.
 pub trait Storage: Send + Sync + 'static {
     /// Applies every batch, in order, in one transaction with one sync. On `Ok` all of it is durable.
     ///
@@ -41,17 +41,6 @@ pub trait Storage: Send + Sync + 'static {
     /// # Errors
     /// When the store cannot be read.
     fn scan(&self, query: &Query) -> Result<Scan, StorageError>;
-
-    /// Whether the run before this one ended without [`Storage::close`].
-    fn was_unclean(&self) -> bool;
-
-    /// Writes everything that is stored once more, and syncs. After an unclean stop the page cache may hold pages that
-    /// a failed sync never brought to the disk: they read back well, and a later sync would not write them (Rebello et
-    /// al., "Can Applications Recover from fsync Failures?", ATC 2020). Called before anything is acknowledged or sent.
-    ///
-    /// # Errors
-    /// As for [`Storage::commit`].
-    fn rewrite_tail(&self) -> Result<(), StorageError>;
 
     /// Ends the run cleanly. Every later call fails.
     ///

@@ -115,14 +115,6 @@ impl Storage for Memory {
         Ok(scan)
     }
 
-    fn was_unclean(&self) -> bool {
-        false
-    }
-
-    fn rewrite_tail(&self) -> Result<(), StorageError> {
-        Ok(())
-    }
-
     fn close(&self) -> Result<(), StorageError> {
         Ok(())
     }

@@ -18,7 +18,6 @@ const GROUP_MAX: usize = 1_024;
 pub(super) struct Batch {
     pub(super) id: BatchId,
     pub(super) epoch: u32,
-    pub(super) rewrite_tail: bool,
     pub(super) writes: Vec<Write>,
 }
 
@@ -102,9 +101,6 @@ impl Writer {
     }
 
     fn commit(&self, group: &[Batch]) -> Result<(), StorageError> {
-        if group.iter().any(|batch| batch.rewrite_tail) {
-            self.storage.rewrite_tail()?;
-        }
         let writes: Vec<&[Write]> = group.iter().map(|batch| batch.writes.as_slice()).collect();
         self.storage.commit(&writes)
     }

@@ -4,15 +4,17 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redb::StorageBackend;
 use rustix::io::Errno;
 
+use super::StorageError;
+
 /// Bytes read and written back at a time.
 const REWRITE_BYTES: usize = 256 << 10;
 
-/// What failed first.
+/// What failed.
 #[derive(Debug)]
 pub(super) enum Fault {
     /// A write or a growth that had no space.
@@ -22,7 +24,7 @@ pub(super) enum Fault {
 }
 
 /// A backend that several databases use one after another: redb gives up on a database after any failure, so it is
-/// opened again over the same backend. Remembers the first fault until it is taken.
+/// opened again over the same backend. Remembers the worst fault until it is taken.
 #[derive(Clone, Debug)]
 pub(super) struct Watched {
     inner: Arc<dyn StorageBackend>,
@@ -34,14 +36,25 @@ impl Watched {
         Self { inner, fault: Arc::default() }
     }
 
-    /// What failed since the last call.
+    /// What failed since it was last taken.
     pub(super) fn take_fault(&self) -> Option<Fault> {
-        self.fault.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.fault().take()
     }
 
-    /// Writes every byte back over itself, and syncs. Zeros are left alone: every page of redb's begins with its kind,
-    /// so they hold none, and most are holes that would start to take space.
-    pub(super) fn rewrite(&self) -> io::Result<()> {
+    pub(super) fn fault(&self) -> MutexGuard<'_, Option<Fault>> {
+        self.fault.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes every byte back over itself, and syncs. After an unclean stop the page cache may hold what a failed sync
+    /// never brought to the disk: it reads back well, and a later sync would not write it (Rebello et al., "Can
+    /// Applications Recover from fsync Failures?", ATC 2020). Zeros are left alone: every page of redb's begins with its
+    /// kind, so they hold none, and most are holes that would start to take space.
+    pub(super) fn rewrite(&self) -> Result<(), StorageError> {
+        self.write_back().map_err(full_or_failed)?;
+        self.inner.sync_data().map_err(StorageError::Failed)
+    }
+
+    fn write_back(&self) -> io::Result<()> {
         let end = self.inner.len()?;
         let mut buffer = vec![0; REWRITE_BYTES];
         let mut offset = 0;
@@ -54,14 +67,17 @@ impl Watched {
             }
             offset += chunk.len() as u64;
         }
-        self.inner.sync_data()
+        Ok(())
     }
 
+    // redb carries on after a write that it tries ahead of time and that finds no space, so a failure may follow.
     fn note(&self, result: io::Result<()>, syncing: bool) -> io::Result<()> {
         let Err(error) = result else { return Ok(()) };
-        let fault = if !syncing && is_no_space(&error) { Fault::Full } else { Fault::Failed(copy(&error)) };
-        let mut first = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
-        first.get_or_insert(fault);
+        if syncing || !is_no_space(&error) {
+            *self.fault() = Some(Fault::Failed(copy(&error)));
+        } else {
+            self.fault().get_or_insert(Fault::Full);
+        }
         Err(error)
     }
 }
@@ -124,6 +140,10 @@ impl StorageBackend for DataFile {
 pub(super) fn is_no_space(error: &io::Error) -> bool {
     let code = error.raw_os_error();
     code == Some(Errno::NOSPC.raw_os_error()) || code == Some(Errno::DQUOT.raw_os_error())
+}
+
+pub(super) fn full_or_failed(error: io::Error) -> StorageError {
+    if is_no_space(&error) { StorageError::Full } else { StorageError::Failed(error) }
 }
 
 pub(super) fn copy(error: &io::Error) -> io::Error {

@@ -7,15 +7,15 @@
 //!
 //! A record begins at a block, so that no write touches a block that another record needs. Its checksum is keyed with a
 //! secret of the tree's, so that nothing that users store can pass for a record. Each is synced before the next is
-//! written: only the last can be torn, and one that does not verify before another that does is damage.
+//! written, and they are numbered throughout a run: only the last can be torn, and one that is missing before another is
+//! damage.
 
-use std::io;
 use std::ops::Range;
 
 use bytes::Bytes;
 use redb::StorageBackend;
 
-use super::backend::{Watched, is_no_space};
+use super::backend::{Watched, full_or_failed};
 use super::{StorageError, Table, Write};
 
 /// What file systems and disks write whole, or close to it.
@@ -48,7 +48,7 @@ pub(super) struct Journal {
     half: usize,
     /// The next free block of the half.
     block: usize,
-    /// The next record's number in its generation.
+    /// The next record's number in this run.
     number: u32,
     record: Vec<u8>,
 }
@@ -68,14 +68,16 @@ impl Journal {
         let halves: Vec<Half> = bytes.chunks_exact(HALF_BYTES).map(|half| Half::read(half, &key)).collect();
         let newest = halves.iter().map(|half| half.generation).max().unwrap_or_default();
         let lost = |half: &Half| half.stray > applied && (half.stray == half.generation || half.stray > newest);
-        if halves.iter().any(lost) {
-            return Err(corrupt("a record in the middle of the journal does not verify"));
-        }
         let mut live: Vec<(&Half, &[u8])> = halves.iter().zip(bytes.chunks_exact(HALF_BYTES)).collect();
         live.retain(|(half, _)| half.generation > applied);
         live.sort_by_key(|(half, _)| half.generation);
         if live.iter().zip(applied + 1..).any(|((half, _), expected)| half.generation != expected) {
             return Err(corrupt("the journal does not go on where the data ends; both files belong together"));
+        }
+        // Nothing is appended before what another run left is in the tree, so all that is live is of one run.
+        let whole = live.is_sorted_by(|(half, _), (next, _)| half.next == next.first);
+        if !whole || halves.iter().any(lost) {
+            return Err(corrupt("a record in the middle of the journal does not verify"));
         }
         let mut writes = Vec::new();
         for (half, bytes) in &live {
@@ -83,10 +85,11 @@ impl Journal {
                 decode(payload, &mut writes).ok_or_else(|| corrupt("a record of the journal does not decode"))?;
             }
         }
-        if len < JOURNAL_BYTES {
-            if !live.is_empty() {
-                return Err(corrupt("the journal has been cut short"));
-            }
+        if len < JOURNAL_BYTES && !live.is_empty() {
+            return Err(corrupt("the journal has been cut short"));
+        }
+        // Where no record ever was, making it may have ended before its blocks were allocated.
+        if len < JOURNAL_BYTES || newest == 0 {
             make(&backend)?;
         }
         let half = halves.iter().position(|half| half.generation == newest).unwrap_or_default();
@@ -115,7 +118,6 @@ impl Journal {
         self.generation += 1;
         self.half = 1 - self.half;
         self.block = 0;
-        self.number = 0;
     }
 
     /// Writes one record, for which there must be room, and syncs it.
@@ -138,19 +140,17 @@ impl Journal {
         let blocks = self.record.len().div_ceil(BLOCK_BYTES);
         self.record.resize(blocks * BLOCK_BYTES, 0);
         let offset = (self.half * HALF_BLOCKS + self.block) * BLOCK_BYTES;
-        self.backend.write(offset as u64, &self.record).map_err(full_or_failed)?;
+        // The header's block last, so that what finds no space half way is no record, whatever was there before.
+        let (first, rest) = self.record.split_at(BLOCK_BYTES);
+        let written = match rest {
+            [] => Ok(()),
+            rest => self.backend.write((offset + BLOCK_BYTES) as u64, rest),
+        };
+        written.and_then(|()| self.backend.write(offset as u64, first)).map_err(full_or_failed)?;
         self.backend.sync_data().map_err(StorageError::Failed)?;
         self.block += blocks;
-        self.number += 1;
+        self.number = self.number.wrapping_add(1);
         Ok(())
-    }
-
-    /// Writes everything once more, and syncs.
-    ///
-    /// # Errors
-    /// When the disk fails.
-    pub(super) fn rewrite(&self) -> Result<(), StorageError> {
-        self.backend.rewrite().map_err(StorageError::Failed)
     }
 }
 
@@ -165,6 +165,9 @@ pub(super) fn payload_bytes(batches: &[&[Write]]) -> usize {
 struct Half {
     /// Of its leading records; 0 when there is none.
     generation: u64,
+    /// The number of the first of them, and the one that is to follow the last.
+    first: u32,
+    next: u32,
     /// Where their payloads are in the half.
     payloads: Vec<Range<usize>>,
     /// The newest generation of records that verify behind one that does not; 0 when there is none.
@@ -177,10 +180,12 @@ impl Half {
         let mut half = Self::default();
         let mut block = 0;
         while let Some(record) = record_at(block)
-            && record.number as usize == half.payloads.len()
-            && (block == 0 || record.generation == half.generation)
+            && (block == 0 || (record.generation, record.number) == (half.generation, half.next))
         {
-            half.generation = record.generation;
+            if block == 0 {
+                (half.generation, half.first) = (record.generation, record.number);
+            }
+            half.next = record.number.wrapping_add(1);
             let start = block * BLOCK_BYTES + HEADER_BYTES;
             half.payloads.push(start..start + record.payload_bytes);
             block += (HEADER_BYTES + record.payload_bytes).div_ceil(BLOCK_BYTES);
@@ -219,10 +224,6 @@ fn make(backend: &Watched) -> Result<(), StorageError> {
         .and_then(|()| backend.write(HALF_BYTES as u64, &zeros));
     made.map_err(full_or_failed)?;
     backend.sync_data().map_err(StorageError::Failed)
-}
-
-fn full_or_failed(error: io::Error) -> StorageError {
-    if is_no_space(&error) { StorageError::Full } else { StorageError::Failed(error) }
 }
 
 fn checksum(key: &JournalKey, covered: &[u8]) -> [u8; CHECKSUM_BYTES] {

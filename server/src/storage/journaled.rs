@@ -105,6 +105,9 @@ impl JournaledStorage {
     }
 
     fn start(tree: RedbStorage, journal: Watched) -> Result<Self, StorageError> {
+        if tree.was_unclean() {
+            journal.rewrite()?;
+        }
         let (key, applied) = tree.journal_state()?;
         let (journal, left) = Journal::open(journal, key, applied)?;
         let state = if left.is_empty() { State::Idle } else { State::Held };
@@ -131,6 +134,9 @@ impl Storage for JournaledStorage {
         self.shared.tree.check()?;
         self.shared.resume()?;
         let bytes = payload_bytes(batches);
+        if bytes == 0 {
+            return Ok(());
+        }
         if bytes >= BULK_BYTES {
             self.shared.drain(&mut journal)?;
             return self.shared.tree.commit(batches);
@@ -152,15 +158,6 @@ impl Storage for JournaledStorage {
         let overlay = self.shared.read_overlay();
         let recent = overlay.range(query);
         if recent.is_empty() { self.shared.tree.scan(query) } else { laid_over(&self.shared.tree, recent, query) }
-    }
-
-    fn was_unclean(&self) -> bool {
-        self.shared.tree.was_unclean()
-    }
-
-    fn rewrite_tail(&self) -> Result<(), StorageError> {
-        self.shared.journal().rewrite().map_err(|error| self.shared.tree.give_up(error))?;
-        self.shared.tree.rewrite_tail()
     }
 
     fn close(&self) -> Result<(), StorageError> {

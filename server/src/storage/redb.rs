@@ -90,6 +90,11 @@ impl RedbStorage {
 
     fn start(backend: Arc<dyn StorageBackend>, unclean: bool, folder: Option<Folder>) -> Result<Self, StorageError> {
         let backend = Watched::new(backend);
+        if unclean {
+            tracing::info!("the last run did not end cleanly: the data is written once more");
+            // Before redb builds on what it reads.
+            backend.rewrite()?;
+        }
         let database = open_database(&backend)?;
         Ok(Self {
             backend,
@@ -100,6 +105,11 @@ impl RedbStorage {
             unclean,
             folder,
         })
+    }
+
+    /// Whether the run before this one ended without [`Storage::close`].
+    pub(super) fn was_unclean(&self) -> bool {
+        self.unclean
     }
 
     /// Opens the file of the journal, beside the data.
@@ -179,33 +189,26 @@ impl RedbStorage {
                 self.reopen()?;
                 continue;
             };
-            let result = work(open);
-            drop(database);
-            let error = match result {
-                Ok(done) => return Ok(done),
-                Err(error) => error,
+            let error = match catch_unwind(AssertUnwindSafe(|| work(open))) {
+                Ok(Ok(done)) => return Ok(done),
+                Ok(Err(error)) => error,
+                Err(_) => return Err(senseless()),
             };
-            let fault = self.backend.take_fault();
-            let bystander = fault.is_none() && matches!(error, redb::Error::PreviousIo);
-            if fault.is_some() || bystander {
-                *self.database.write().unwrap_or_else(PoisonError::into_inner) = None;
+            // Left for whoever else met it: it is forgotten when the database is opened again, which cannot be yet.
+            let bystander = matches!(error, redb::Error::PreviousIo);
+            match &*self.backend.fault() {
+                Some(Fault::Failed(error)) => return Err(self.fail(copy(error))),
+                None if !bystander => return Err(plain(error)),
+                Some(Fault::Full) | None => {}
             }
+            drop(database);
+            *self.database.write().unwrap_or_else(PoisonError::into_inner) = None;
             if !bystander {
-                return Err(self.classify(fault, error));
+                self.full.store(true, Ordering::Release);
+                return Err(StorageError::Full);
             }
         }
         Err(StorageError::Full)
-    }
-
-    fn classify(&self, fault: Option<Fault>, error: redb::Error) -> StorageError {
-        match fault {
-            Some(Fault::Full) => {
-                self.full.store(true, Ordering::Release);
-                StorageError::Full
-            }
-            Some(Fault::Failed(error)) => self.fail(error),
-            None => plain(error),
-        }
     }
 
     /// Remembers a failure that nothing mends, so that everything after it fails as well.
@@ -218,6 +221,9 @@ impl RedbStorage {
         let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
         self.check()?;
         if database.is_none() {
+            if let Some(Fault::Failed(error)) = self.backend.take_fault() {
+                return Err(self.fail(error));
+            }
             match open_database(&self.backend) {
                 Ok(opened) => *database = Some(opened),
                 Err(StorageError::Failed(error)) => return Err(self.fail(error)),
@@ -282,23 +288,13 @@ impl Storage for RedbStorage {
         })
     }
 
-    fn was_unclean(&self) -> bool {
-        self.unclean
-    }
-
-    fn rewrite_tail(&self) -> Result<(), StorageError> {
-        self.check()?;
-        // Held alone, so that no commit of another thread is overwritten by what was read before it.
-        let database = self.database.write().unwrap_or_else(PoisonError::into_inner);
-        let result = self.backend.rewrite();
-        drop(database);
-        result.map_err(|error| if is_no_space(&error) { StorageError::Full } else { self.fail(error) })
-    }
-
     fn close(&self) -> Result<(), StorageError> {
         let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
         self.check()?;
         self.closed.get_or_init(|| ());
+        if let Some(Fault::Failed(error)) = self.backend.take_fault() {
+            return Err(self.fail(error));
+        }
         *database = None;
         drop(database);
         // Dropping the database writes and syncs, and reports nothing.
@@ -453,8 +449,13 @@ fn open_database(backend: &Watched) -> Result<Database, StorageError> {
             Some(Fault::Failed(error)) => StorageError::Failed(error),
             None => plain(error),
         }),
-        Err(_) => Err(StorageError::Corrupt("redb cannot make sense of the file".to_owned())),
+        Err(_) => Err(senseless()),
     }
+}
+
+/// What redb panics over.
+fn senseless() -> StorageError {
+    StorageError::Corrupt("redb cannot make sense of the file".to_owned())
 }
 
 /// Applies writes to one table, in their order.

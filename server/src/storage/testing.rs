@@ -52,7 +52,13 @@ pub(super) struct DiskState {
     stable: Vec<u8>,
     dirty: Vec<(u64, Vec<u8>)>,
     pub(super) full: bool,
+    /// Writes that find no space before others do.
+    pub(super) full_for: usize,
     pub(super) syncs_fail: bool,
+    /// Syncs that succeed before one fails, and what it was to bring to the disk stays in the page cache only.
+    pub(super) sync_fuse: Option<usize>,
+    /// A sync panics, as redb does where it cannot make sense of what it reads.
+    pub(super) syncs_panic: bool,
     syncs: usize,
     /// Writes and syncs that succeed before the power is cut.
     pub(super) fuse: Option<usize>,
@@ -68,15 +74,12 @@ impl Disk {
         change(&mut self.state());
     }
 
-    pub(super) fn syncs(&self) -> usize {
-        self.state().syncs
+    pub(super) fn is_full(&self) -> bool {
+        self.state().full
     }
 
-    /// Whether the disk itself holds what the page cache shows.
-    pub(super) fn is_stable(&self) -> bool {
-        let mut bytes = vec![0; usize::try_from(self.cache.len().expect("memory")).expect("it fits")];
-        self.cache.read(0, &mut bytes).expect("memory");
-        bytes == self.state().stable
+    pub(super) fn syncs(&self) -> usize {
+        self.state().syncs
     }
 
     /// The disk as a power cut would leave it.
@@ -88,12 +91,17 @@ impl Disk {
     pub(super) fn after_torn_power_cut(&self, mut survives: impl FnMut() -> bool) -> Arc<Self> {
         let state = self.state();
         let mut stable = state.stable.clone();
+        if survives() {
+            stable.resize(usize::try_from(self.cache.len().expect("memory")).expect("it fits"), 0);
+        }
         for (offset, data) in &state.dirty {
             let offset = usize::try_from(*offset).expect("it fits");
             for (at, block) in data.chunks(BLOCK_BYTES).enumerate() {
                 let start = offset + at * BLOCK_BYTES;
-                if survives() {
-                    stable[start..start + block.len()].copy_from_slice(block);
+                if survives()
+                    && let Some(stored) = stable.get_mut(start..start + block.len())
+                {
+                    stored.copy_from_slice(block);
                 }
             }
         }
@@ -126,7 +134,10 @@ impl Disk {
     }
 
     fn no_space(&self) -> io::Result<()> {
-        if self.state().full { Err(Errno::NOSPC.into()) } else { Ok(()) }
+        let mut state = self.state();
+        let full = state.full || state.full_for > 0;
+        state.full_for = state.full_for.saturating_sub(1);
+        if full { Err(Errno::NOSPC.into()) } else { Ok(()) }
     }
 }
 
@@ -142,30 +153,42 @@ impl StorageBackend for Disk {
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.power()?;
         self.no_space()?;
-        self.cache.set_len(len)?;
-        self.set(|state| state.stable.resize(usize::try_from(len).expect("it fits"), 0));
-        Ok(())
+        self.cache.set_len(len)
     }
 
     fn sync_data(&self) -> io::Result<()> {
         self.power()?;
         let takes = self.state().sync_takes;
+        let panics = self.state().syncs_panic;
+        assert!(!panics, "as the test wants it");
         std::thread::sleep(takes);
         let mut state = self.state();
         state.syncs += 1;
         let dirty = std::mem::take(&mut state.dirty);
-        if state.syncs_fail {
+        state.stable.resize(usize::try_from(self.cache.len()?).expect("it fits"), 0);
+        let blown = state.sync_fuse == Some(0);
+        state.sync_fuse = state.sync_fuse.and_then(|left| left.checked_sub(1));
+        if state.syncs_fail || blown {
             return Err(Errno::IO.into());
         }
         for (offset, data) in dirty {
             let start = usize::try_from(offset).expect("it fits");
-            state.stable[start..start + data.len()].copy_from_slice(&data);
+            if let Some(stored) = state.stable.get_mut(start..start + data.len()) {
+                stored.copy_from_slice(&data);
+            }
         }
         Ok(())
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.no_space()?;
+        if let Err(full) = self.no_space() {
+            // Space may end in the middle of a write.
+            if let Some((first, [_, ..])) = data.split_at_checked(BLOCK_BYTES) {
+                self.cache.write(offset, first)?;
+                self.set(|state| state.dirty.push((offset, first.to_vec())));
+            }
+            return Err(full);
+        }
         // What was under way when the power went may have reached the disk in part.
         let powered = self.power();
         self.cache.write(offset, data)?;

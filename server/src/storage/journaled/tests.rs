@@ -1,5 +1,8 @@
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 
 use knot_engine::{Random, Seed};
 
@@ -122,7 +125,6 @@ fn nothing_acknowledged_is_lost_wherever_the_power_is_cut() {
                 Ok(store) => store,
                 Err(error) => panic!("seed {seed}: {error}"),
             };
-            store.rewrite_tail().expect("rewritten");
             assert!(contents(&store, 1 << 12).expect("readable") == model, "seed {seed}");
             let fuse = usize::try_from(random.below(120)).expect("small");
             let disk = if random.below(2) == 0 { &disks.tree } else { &disks.journal };
@@ -185,17 +187,19 @@ fn a_clean_stop_leaves_all_of_it_in_the_tree() {
     let store = JournaledStorage::open(dir.path()).expect("made");
     store.commit(&[&[put(Table::Meta, "a", "1")]]).expect("committed");
     assert!(store.size_bytes() > JOURNAL_BYTES as u64);
+    let mode = fs::metadata(dir.path().join(JOURNAL_NAME)).expect("it is there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
     store.close().expect("closed");
     assert!(matches!(store.commit(&[]), Err(StorageError::Closed)));
     drop(store);
     fs::remove_file(dir.path().join(JOURNAL_NAME)).expect("it was there");
     let store = JournaledStorage::open(dir.path()).expect("opened");
-    assert!(!store.was_unclean());
+    assert!(!store.shared.tree.was_unclean());
     assert_eq!(all(&store, Table::Meta), "a=1");
     store.commit(&[&[put(Table::Meta, "b", "2")]]).expect("committed");
     drop(store);
     let store = JournaledStorage::open(dir.path()).expect("opened");
-    assert!(store.was_unclean());
+    assert!(store.shared.tree.was_unclean());
     assert_eq!(all(&store, Table::Meta), "a=1 b=2");
 }
 
@@ -316,4 +320,187 @@ fn a_journal_that_was_cut_short_is_refused_if_it_held_anything() {
     fs::write(&journal, &whole[..whole.len() - 1]).expect("cut");
     let error = JournaledStorage::open(dir.path()).expect_err("it was cut").to_string();
     assert!(error.contains("cut short"), "{error}");
+}
+
+/// What the disks do in one life of a store.
+fn trouble(disks: &Disks, random: &mut Random) {
+    for disk in [&disks.tree, &disks.journal] {
+        let fuse = |random: &mut Random, below: u64| usize::try_from(random.below(below)).expect("small");
+        disk.set(|state| {
+            state.full = false;
+            state.fuse = (random.below(3) == 0).then(|| fuse(random, 120));
+            state.sync_fuse = (random.below(4) == 0).then(|| fuse(random, 40));
+        });
+    }
+}
+
+#[test]
+fn lives_of_all_kinds_lose_nothing_acknowledged_and_keep_nothing_refused() {
+    for seed in 0..40_u8 {
+        let mut random = Random::new(&Seed::from([seed; 32]), "lives");
+        let mut disks = Disks::default();
+        // What may be found: until something is acknowledged, an unsynced end may come and go.
+        let mut possible = vec![Model::new()];
+        for life in 0..12 {
+            let at = format!("seed {seed}, life {life}");
+            let early = random.below(4) == 0;
+            if early {
+                trouble(&disks, &mut random);
+            }
+            'life: {
+                let store = match disks.open() {
+                    Ok(store) => store,
+                    Err(StorageError::Failed(_)) if early => break 'life,
+                    Err(error) => panic!("{at}: {error}"),
+                };
+                let mut found = match contents(&store, 1 << 12) {
+                    Ok(found) => found,
+                    Err(StorageError::Failed(_)) if early => break 'life,
+                    Err(error) => panic!("{at}: {error}"),
+                };
+                assert!(possible.contains(&found), "{at}: {} entries", found.len());
+                if !early {
+                    trouble(&disks, &mut random);
+                }
+                for _ in 0..random.below(200) {
+                    if random.below(20) == 0 {
+                        let full = random.below(2) == 0;
+                        disks.tree.set(|state| state.full = full);
+                    }
+                    let full = random.below(20) == 0;
+                    disks.journal.set(|state| state.full = full);
+                    let writes = some_writes(&mut random);
+                    let mut after = found.clone();
+                    apply(&mut after, &writes);
+                    match store.commit(&[&writes]) {
+                        Ok(()) => (possible, found) = (vec![after.clone()], after),
+                        Err(StorageError::Full) => {}
+                        Err(_) => {
+                            possible.push(after);
+                            break 'life;
+                        }
+                    }
+                    if random.below(20) == 0 {
+                        match contents(&store, 1 << 12) {
+                            Ok(read) => assert!(read == found, "{at}"),
+                            Err(error) => assert!(error.is_fatal() || disks.tree.is_full(), "{at}: {error}"),
+                        }
+                    }
+                }
+                if random.below(4) == 0 && store.close().is_ok() {
+                    possible = vec![found];
+                }
+            }
+            disks = if random.below(2) == 0 { disks.after_torn_power_cut(&mut random) } else { disks };
+            for disk in [&disks.tree, &disks.journal] {
+                disk.set(|state| (state.fuse, state.sync_fuse, state.full) = (None, None, false));
+            }
+        }
+    }
+}
+
+#[test]
+fn scans_beside_checkpoints_and_a_full_disk_miss_nothing() {
+    let disks = Disks::default();
+    let store = disks.open().expect("made");
+    let value = "x".repeat(3_000);
+    let keys: Vec<Write> = (0..2_000).map(|n| put(Table::Meta, &format!("{n:04}"), &value)).collect();
+    for some in keys.chunks(20) {
+        store.commit(&[some]).expect("committed");
+    }
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for bytes_max in [1 << 12, 1 << 16] {
+            let (store, done) = (&store, &done);
+            scope.spawn(move || {
+                while !done.load(Relaxed) {
+                    assert_eq!(contents(store, bytes_max).expect("readable").len(), 2_000);
+                }
+            });
+        }
+        let mut random = Random::new(&Seed::from([7; 32]), "beside");
+        for round in 0..600 {
+            if round % 50 == 20 {
+                disks.tree.set(|state| state.full_for = 1);
+            }
+            let at = usize::try_from(random.below(1_900)).expect("small");
+            let many = if round % 7 == 0 { 100 } else { 20 };
+            match store.commit(&[&keys[at..at + many]]) {
+                Ok(()) | Err(StorageError::Full) => {}
+                Err(error) => {
+                    done.store(true, Relaxed);
+                    panic!("round {round}: {error}");
+                }
+            }
+        }
+        done.store(true, Relaxed);
+    });
+}
+
+#[test]
+fn commits_of_nothing_do_not_pass_for_damage() {
+    let disks = Disks::default();
+    let store = disks.open().expect("made");
+    store.commit(&[&[put(Table::Meta, "a", "1")]]).expect("committed");
+    store.shared.drain(&mut store.shared.journal()).expect("in the tree");
+    for _ in 0..1_100 {
+        store.commit(&[&[]]).expect("nothing to do");
+    }
+    assert_eq!(all(&disks.after_power_cut().open().expect("it is whole"), Table::Meta), "a=1");
+}
+
+#[test]
+fn a_generation_that_lost_its_end_is_damage_when_another_follows() {
+    let disks = Disks::default();
+    let store = disks.open().expect("made");
+    let value = "x".repeat(200_000);
+    let mut journal = store.shared.journal();
+    journal.turn();
+    for key in ["a", "b"] {
+        journal.append(&[&[put(Table::Meta, key, &value)]]).expect("written");
+    }
+    journal.turn();
+    journal.append(&[&[put(Table::Meta, "c", &value)]]).expect("written");
+    drop(journal);
+    let damaged = disks.after_power_cut();
+    damaged.journal.rot(JOURNAL_BYTES / 2 + 50 * 4_096 + 100);
+    let error = damaged.open().expect_err("a record is missing");
+    assert!(matches!(error, StorageError::Corrupt(_)), "{error}");
+}
+
+#[test]
+fn a_tree_that_makes_no_sense_ends_the_store() {
+    let disks = Disks::default();
+    let store = disks.open().expect("made");
+    disks.tree.set(|state| state.syncs_panic = true);
+    let value = "x".repeat(10_000);
+    let error = (0..1_000).find_map(|n| store.commit(&[&[put(Table::Meta, &format!("{n:03}"), &value)]]).err());
+    assert!(error.expect("the journal was turned over").is_fatal());
+    disks.tree.set(|state| state.syncs_panic = false);
+}
+
+#[test]
+fn a_journal_that_was_never_written_gets_its_blocks() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let journal = dir.path().join(JOURNAL_NAME);
+    fs::File::create(&journal).and_then(|file| file.set_len(JOURNAL_BYTES as u64)).expect("no space for more");
+    JournaledStorage::open(dir.path()).expect("made");
+    assert!(fs::metadata(&journal).expect("it is there").blocks() * 512 >= JOURNAL_BYTES as u64);
+}
+
+#[test]
+fn what_found_no_space_half_way_never_comes_back() {
+    let disks = Disks::default();
+    let store = disks.open().expect("made");
+    disks.journal.set(|state| state.full = true);
+    // Its end is what is on the disk already.
+    let zeros = put(Table::Meta, "a", &"\0".repeat(BULK_BYTES / 2));
+    let error = store.commit(&[&[zeros]]).expect_err("there is no space");
+    assert!(matches!(error, StorageError::Full), "{error}");
+    let newer: Vec<Write> = ["a", "b"].iter().map(|key| put(Table::Meta, key, &"x".repeat(BULK_BYTES))).collect();
+    store.commit(&[&newer]).expect("past the journal");
+    let stored = all(&store, Table::Meta);
+    drop(store);
+    disks.journal.set(|state| state.full = false);
+    assert!(all(&disks.open().expect("opened"), Table::Meta) == stored);
 }

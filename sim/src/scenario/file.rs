@@ -6,6 +6,8 @@ use super::{FaultKind, Scenario, Target};
 const FAR_US: u64 = 40_000;
 /// Most servers of a scenario.
 const NODES_MAX: usize = 64;
+/// How long after the last fault the last operation may come, in milliseconds.
+const LATE_MAX_MS: u64 = 1_000;
 /// Longest scenario, in milliseconds: a day.
 const LENGTH_MAX_MS: u64 = 24 * 60 * 60 * 1_000;
 
@@ -75,8 +77,8 @@ impl Scenario {
             if !ids.insert(operation.id) {
                 return Err(format!("{what}: another has this id"));
             }
-            if operation.at_us > self.quiet_at_ms * 1_000 {
-                return Err(format!("{what}: at_us is after quiet_at_ms, {}", self.quiet_at_ms));
+            if operation.at_us > (self.quiet_at_ms + LATE_MAX_MS) * 1_000 {
+                return Err(format!("{what}: at_us is over {LATE_MAX_MS} ms after quiet_at_ms, {}", self.quiet_at_ms));
             }
         }
         Ok(())
@@ -143,7 +145,7 @@ operations = [{ id = 1, at_us = 3500000, node = 0, action = "put", target = { co
             ("for_ms = 1000", "for_ms = 9000", "ends after quiet_at_ms"),
             ("node = 0,", "node = 2,", "there is no node 2"),
             ("key = \"k\"", "key = \"\"", "id 1"),
-            ("at_us = 3500000", "at_us = 9500000", "after quiet_at_ms"),
+            ("at_us = 3500000", "at_us = 9500000", "ms after quiet_at_ms"),
             ("zone = \"gb\" }, { name = \"b\", zone = \"us\" }", "zone = \"gb\" }", "there are 1 [[nodes]]"),
             ("quiet_at_ms = 5000", "quiet_at_ms = 5000\nquite = 1", "unknown field `quite`"),
             ("kind = \"partition\"", "kind = \"partion\"", "unknown variant `partion`"),

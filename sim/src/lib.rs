@@ -10,6 +10,7 @@
 
 pub mod campaign;
 pub mod checker;
+pub mod cli;
 mod disk;
 mod draw;
 mod ledger;

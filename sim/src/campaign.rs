@@ -12,6 +12,7 @@ use serde::Serialize;
 use crate::report::{Counts, Report};
 use crate::scenario::{DocumentKind, Length, Profile, Scenario, Shape};
 use crate::trace::Sink;
+use crate::watch::Watch;
 use crate::world::World;
 
 /// Failing seeds after which a campaign stops.
@@ -25,10 +26,16 @@ pub fn run_seed(seed: u64, shape: &Shape, planted: Faults, sink: Option<Sink>) -
 
 /// Runs a scenario.
 #[must_use]
-pub fn run_scenario(scenario: Scenario, planted: Faults, sink: Option<Sink>) -> Report {
+pub fn run_scenario(scenario: Scenario, planted: Faults, log: Option<Sink>) -> Report {
+    run_watched(scenario, planted, Watch { log, ..Watch::default() })
+}
+
+/// Runs a scenario and tells `watch` of it.
+#[must_use]
+pub fn run_watched(scenario: Scenario, planted: Faults, watch: Watch) -> Report {
     match scenario.document {
-        DocumentKind::Model => World::<ModelDocument>::new(scenario, planted, sink).run(),
-        DocumentKind::Automerge => World::<AutomergeDocument>::new(scenario, planted, sink).run(),
+        DocumentKind::Model => World::<ModelDocument>::new(scenario, planted, watch).run(),
+        DocumentKind::Automerge => World::<AutomergeDocument>::new(scenario, planted, watch).run(),
     }
 }
 

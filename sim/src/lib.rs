@@ -20,8 +20,10 @@ pub mod planted;
 pub mod report;
 pub mod scenario;
 pub mod shrink;
+pub mod state;
 mod tap;
 mod trace;
+pub mod watch;
 mod workload;
 pub mod world;
 

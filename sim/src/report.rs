@@ -26,6 +26,8 @@ pub struct Counts {
     pub refused: u64,
     /// Edits whose server died first.
     pub unknown: u64,
+    /// Faults that began.
+    pub faults: u64,
     /// Processes that were ended by a fault.
     pub crashes: u64,
     /// Changes on disks.
@@ -55,6 +57,7 @@ impl Counts {
             acknowledged,
             refused,
             unknown,
+            faults,
             crashes,
             changes,
             repairs,
@@ -68,6 +71,7 @@ impl Counts {
         self.acknowledged += acknowledged;
         self.refused += refused;
         self.unknown += unknown;
+        self.faults += faults;
         self.crashes += crashes;
         self.changes += changes;
         self.repairs += repairs;

@@ -7,6 +7,7 @@ mod faults;
 mod outputs;
 mod queue;
 mod settle;
+mod watched;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -23,7 +24,8 @@ use crate::node::{Node, ReadFor};
 use crate::report::{Counts, Report};
 use crate::scenario::Scenario;
 use crate::tap::Tap;
-use crate::trace::{Sink, Trace};
+use crate::trace::Trace;
+use crate::watch::{Observed, Watch};
 use crate::workload;
 
 /// Wakes in a row at one moment before an engine counts as stuck.
@@ -52,6 +54,8 @@ pub struct World<D: Document> {
     calm_since: Instant,
     /// Answers of the audit at the end.
     audit: settle::Audit,
+    /// The run ends here at the latest.
+    until: Option<Instant>,
 }
 
 impl<D: Document> std::fmt::Debug for World<D> {
@@ -61,9 +65,9 @@ impl<D: Document> std::fmt::Debug for World<D> {
 }
 
 impl<D: Document> World<D> {
-    /// A world in which `scenario` is about to happen, with `planted` bugs in every engine.
+    /// A world in which `scenario` is about to happen, with `planted` bugs in every engine, and `watch` is told of it.
     #[must_use]
-    pub fn new(scenario: Scenario, planted: Faults, sink: Option<Sink>) -> Self {
+    pub fn new(scenario: Scenario, planted: Faults, watch: Watch) -> Self {
         let nodes: Vec<Node<D>> = (0..scenario.nodes.len()).map(|index| Node::new(index, &scenario)).collect();
         let targets: BTreeSet<_> = scenario.operations.iter().map(|operation| &operation.target).collect();
         let genesis = targets.iter().map(|target| D::genesis_hash(&target.id())).collect();
@@ -78,7 +82,8 @@ impl<D: Document> World<D> {
             streams: Streams::default(),
             verdicts: Draw::new(scenario.seed, "verdicts"),
             checkers: Checkers::new(tap, genesis, node_ids, zones),
-            trace: Trace::new(sink),
+            until: watch.until,
+            trace: Trace::new(watch),
             counts: Counts::default(),
             disturbances: 0,
             calm_since: Instant::ZERO,
@@ -122,6 +127,7 @@ impl<D: Document> World<D> {
             self.audit();
             self.idle();
         }
+        self.observe_state();
         self.report(settled)
     }
 
@@ -154,8 +160,9 @@ impl<D: Document> World<D> {
         }
     }
 
-    fn is_broken(&self) -> bool {
-        !self.checkers.violations.is_empty()
+    /// Whether a promise is broken, or as much has happened as was wanted.
+    fn is_over(&self) -> bool {
+        !self.checkers.violations.is_empty() || self.until.is_some_and(|until| self.now >= until)
     }
 
     fn insert(&mut self, at: Instant, what: Happening<D>) {
@@ -170,13 +177,14 @@ impl<D: Document> World<D> {
 
     /// Lets happen what happens before `end`, unless a promise breaks.
     fn run_until(&mut self, end: Instant) {
-        while !self.is_broken()
+        let end = self.until.map_or(end, |until| until.min(end));
+        while !self.is_over()
             && let Some((at, what)) = self.queue.pop_before(end)
         {
             self.now = at;
             self.happen(what);
         }
-        if !self.is_broken() {
+        if !self.is_over() {
             self.now = end;
         }
     }
@@ -285,6 +293,7 @@ impl<D: Document> World<D> {
         }
         self.checkers.tap.on_durable(node, &commit.durable);
         self.checkers.tap.on_refused(node, &commit.refused);
+        self.observe_durable(node, &commit.durable);
         if let Some(wait) = next {
             self.insert(self.now + wait, Happening::CommitDone(process));
         }
@@ -315,6 +324,7 @@ impl<D: Document> World<D> {
             return;
         };
         let process = Process { node, start: running.start };
+        self.trace.observe(now, || Observed::Asked { operation: index });
         match workload::request(&operation) {
             Some(request) => {
                 self.checkers.ledger.ask(&operation, now);
@@ -359,6 +369,7 @@ impl<D: Document> World<D> {
                 let end = (stream, side);
                 let arrived = self.streams.on_arrive(&self.links, end, frame, now, &mut plan);
                 if let Some((process, session, frame)) = arrived {
+                    self.trace.observe(now, || Observed::FrameArrives { end });
                     self.on_session(process, session, SessionEvent::Frame(frame));
                 }
             }
@@ -369,6 +380,7 @@ impl<D: Document> World<D> {
             }
             Delivery::Break { stream, side, why } => {
                 if let Some((process, session)) = self.streams.on_break(stream, side) {
+                    self.trace.observe(now, || Observed::StreamEnds { end: (stream, side) });
                     self.on_session(process, session, SessionEvent::Closed(why));
                 }
             }

@@ -167,6 +167,12 @@ impl Streams {
         self.node_of(number, 1 - side)
     }
 
+    /// The end of a stream that a process's session sends to.
+    pub(crate) fn far_end(&self, process: Process, session: SessionId) -> Option<(u64, usize)> {
+        let &(number, side) = self.by_session.get(&(process, session))?;
+        Some((number, 1 - side))
+    }
+
     /// A frame arrives at an end; returns who gets it.
     pub(crate) fn on_arrive(
         &mut self,

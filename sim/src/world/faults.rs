@@ -10,6 +10,7 @@ use crate::checker::LOSS_ENVELOPE;
 use crate::ledger::Outcome;
 use crate::network::{Delivery, Plan, Process};
 use crate::scenario::{Fault, FaultKind};
+use crate::watch::{Answer, Observed};
 
 /// How soon a supervisor starts a process again that stopped by itself.
 const RESTART_AFTER: Duration = Duration::from_millis(500);
@@ -29,11 +30,23 @@ enum End {
     Power,
 }
 
+impl End {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Clean => "clean",
+            Self::Killed => "killed",
+            Self::Power => "power",
+        }
+    }
+}
+
 impl<D: Document> World<D> {
     pub(super) fn on_fault_begins(&mut self, index: usize) {
         let fault = self.scenario.faults[index].clone();
         self.trace.add(self.now, 0, "fault", &(index as u64).to_le_bytes());
         self.trace.log(self.now, 0, || format!("FAULT {fault:?}"));
+        self.trace.observe(self.now, || Observed::FaultBegins(index));
+        self.counts.faults += 1;
         if disturbs(&fault) {
             self.disturbances += 1;
         }
@@ -53,7 +66,10 @@ impl<D: Document> World<D> {
                 self.streams.reset_all(*node, self.now, &mut plan);
                 self.insert_plan(plan);
             }
-            FaultKind::Pause { node } => self.nodes[*node].paused += 1,
+            FaultKind::Pause { node } => {
+                self.nodes[*node].paused += 1;
+                self.trace.observe(self.now, || Observed::Pauses { node: *node, on: true });
+            }
             FaultKind::DiskFull { node } => self.nodes[*node].disk.full = true,
             FaultKind::SlowDisk { node, commit_ms } => {
                 self.nodes[*node].disk.slow = Some(Duration::from_millis(*commit_ms));
@@ -69,6 +85,7 @@ impl<D: Document> World<D> {
     pub(super) fn on_fault_ends(&mut self, index: usize) {
         let fault = self.scenario.faults[index].clone();
         self.trace.log(self.now, 0, || format!("END {fault:?}"));
+        self.trace.observe(self.now, || Observed::FaultEnds(index));
         match &fault.kind {
             FaultKind::Crash { node, moves, .. } | FaultKind::Stop { node, moves } => {
                 self.nodes[*node].moves += u32::from(*moves && self.nodes[*node].running.is_none());
@@ -179,8 +196,10 @@ impl<D: Document> World<D> {
         self.calm_since = self.now;
         self.trace.add(self.now, node, "ends", &[]);
         self.trace.log(self.now, node, || format!("ENDS {end:?}"));
+        self.trace.observe(self.now, || Observed::Ends { node, how: end.name() });
         let process = Process { node, start: running.start };
         for id in running.edits.into_values() {
+            self.trace.observe(self.now, || Observed::Answered { write: id, answer: Answer::Unknown });
             self.checkers.ledger.settle(id, Outcome::Unknown);
         }
         self.nodes[node].disk.crash(end == End::Power);
@@ -217,6 +236,7 @@ impl<D: Document> World<D> {
         let visible = self.nodes[node].start(count, self.planted, now);
         let durable = self.nodes[node].disk.durable();
         self.checkers.tap.on_disk_read(node, &visible, durable);
+        self.observe_start(node);
         if let Some(process) = self.process_of(node) {
             self.links.process_started(process);
             self.links_changed();
@@ -262,6 +282,7 @@ impl<D: Document> World<D> {
         let paused = &mut self.nodes[node].paused;
         *paused = paused.saturating_sub(1);
         if *paused == 0 {
+            self.trace.observe(self.now, || Observed::Pauses { node, on: false });
             for what in std::mem::take(&mut self.backlogs[node]) {
                 self.insert(self.now, what);
             }

@@ -17,6 +17,7 @@ use crate::ledger::Outcome;
 use crate::network::{Plan, Process, own_address, seed_address};
 use crate::node::ReadFor;
 use crate::scenario::Target;
+use crate::watch::Observed;
 use crate::workload;
 
 /// Outputs in a row before an engine counts as stuck.
@@ -55,6 +56,7 @@ impl<D: Document> World<D> {
                 if let Some(to) = self.resolve(&to) {
                     let pair = (node, to);
                     self.links.send_datagram(pair, &bytes, now, &mut plan);
+                    self.observe_datagram(pair, &bytes, &plan);
                 }
             }
             Output::OpenSession { session, address } => {
@@ -96,6 +98,7 @@ impl<D: Document> World<D> {
         self.checkers.check_sent(process.node, &frame, now);
         if let Some(to) = self.streams.peer_of(process, session) {
             self.checkers.check_entitled((process.node, to), &frame, now);
+            self.observe_frame((process, session), to, &frame);
         }
         let end = (process, session);
         self.streams.send(&mut self.links, end, frame, now, plan);
@@ -123,12 +126,16 @@ impl<D: Document> World<D> {
             Event::Read(read, answer) => self.on_read(process, read, answer),
             Event::History(read, answer) => self.on_history(process, read, answer),
             Event::Member(change) => self.on_member(node, &change),
-            Event::Changed(summary) => self
-                .trace
-                .log(self.now, node, || format!("has {} at {} deleted {}", summary.id, summary.etag, summary.deleted)),
+            Event::Changed(summary) => {
+                self.trace.log(self.now, node, || {
+                    format!("has {} at {} deleted {}", summary.id, summary.etag, summary.deleted)
+                });
+                self.observe_scopes(node);
+            }
             Event::RepairStarted { peer, scope } => {
                 self.counts.repairs += 1;
                 self.trace.log(self.now, node, || format!("repairs {scope} with {peer}"));
+                self.trace.observe(self.now, || Observed::Repairs { node, scope: scope.to_string() });
             }
             Event::StorageFailed | Event::LeaveDone => {
                 self.trace.log(self.now, node, || format!("{event:?}"));
@@ -168,6 +175,7 @@ impl<D: Document> World<D> {
             Err(EditError::StorageFailed) => Outcome::Unknown,
             Err(error) => Outcome::Refused(error),
         };
+        self.trace.observe(now, || Observed::Answered { write: id, answer: (&outcome).into() });
         self.checkers.ledger.settle(id, outcome);
     }
 
@@ -228,6 +236,7 @@ impl<D: Document> World<D> {
         self.trace.add(self.now, observer, "member", &change.node.0);
         let subject = self.nodes.iter().position(|node| node.key.node_id() == change.node);
         let Some(subject) = subject else { return };
+        self.trace.observe(self.now, || Observed::Member { observer, subject, status: change.to });
         let gone = matches!(change.to, Status::Failed | Status::Left);
         if !gone || subject == observer {
             return;

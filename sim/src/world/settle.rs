@@ -52,7 +52,7 @@ impl<D: Document> World<D> {
         let since = self.last_disturbance().max(quiet);
         let end = since + settle_bound(self.nodes.len());
         loop {
-            if self.is_broken() {
+            if self.is_over() {
                 return None;
             }
             let replicas = self.replicas();
@@ -104,13 +104,13 @@ impl<D: Document> World<D> {
         let targets: Vec<Target> = self.checkers.ledger.targets().map(|(target, _)| target.clone()).collect();
         let mut all = BTreeMap::new();
         for target in targets {
-            if self.is_broken() {
+            if self.is_over() {
                 return;
             }
             let seen = self.look_at(&target);
             all.insert(target, seen);
         }
-        if !self.is_broken() {
+        if !self.is_over() {
             self.checkers.audit(&all, self.now);
         }
     }
@@ -153,7 +153,7 @@ impl<D: Document> World<D> {
 
     fn await_answers(&mut self, count: usize, end: Instant) {
         while self.audit.values.len() < count || self.audit.histories.len() < count {
-            if self.is_broken() {
+            if self.is_over() {
                 return;
             }
             if self.now >= end {
@@ -176,7 +176,7 @@ impl<D: Document> World<D> {
         self.run_until(begins);
         let before = self.sent();
         self.run_until(begins + IDLE_FOR);
-        if self.is_broken() {
+        if self.is_over() {
             return;
         }
         let some_failed = self.nodes.iter().any(|node| node.running.is_none());

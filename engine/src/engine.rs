@@ -15,7 +15,7 @@ use bytes::Bytes;
 use crate::api::{EditId, EditRequest, Event, MemberChange, Output, ReadId, SessionEvent, StorageEvent};
 use crate::config::{Config, FULL_BACKOFF, MEMBERS_SAVE};
 use crate::documents::{Document, DocumentId};
-use crate::faults::Faults;
+use crate::faults::{Fault, Faults};
 use crate::identity::{Address, Boot, ClusterId, Incarnation, NodeId, SessionId};
 use crate::membership::{Action, Closed, ForceLeaveError, Membership, Record, STARTS_MAX, Via};
 use crate::random::{Random, Seed};
@@ -82,7 +82,7 @@ impl<D: Document> Engine<D> {
         let boot = Boot(random.bytes16());
         let node = config.node_key.node_id();
         let mut record = recovered.node.unwrap_or_else(|| first_record(&config));
-        let unraised = faults.incarnation_not_raised && record.starts > 0;
+        let unraised = faults.has(Fault::IncarnationNotRaised) && record.starts > 0;
         record.starts = record.starts.saturating_add(u32::from(!unraised)).min(STARTS_MAX);
         let me = Record {
             node,
@@ -105,14 +105,14 @@ impl<D: Document> Engine<D> {
             node,
             boot,
             record,
-            started: false,
-            rewrite_tail: recovered.unclean && !faults.dirty_tail_trusted,
+            started: faults.has(Fault::SpeaksEarly),
+            rewrite_tail: recovered.unclean && !faults.has(Fault::DirtyTailTrusted),
             seeds: Vec::new(),
             membership,
             replica,
             sessions: Sessions::default(),
             repairs: Repairs::new(Random::new(&seed, "repairs")),
-            spread: Spread::default(),
+            spread: Spread::new(faults),
             outputs: VecDeque::new(),
             save_members: None,
             save_node: false,
@@ -194,7 +194,8 @@ impl<D: Document> Engine<D> {
             }
             self.compare_roots(now);
             self.expire_pulls(now);
-            for (id, edited) in self.spread.waits.expire(now) {
+            for (id, mut edited) in self.spread.waits.expire(now) {
+                edited.replicated |= self.faults.has(Fault::TimeoutCountsAsHeld);
                 self.emit(Event::Edited(id, Ok(edited)));
             }
             if self.save_members.is_some_and(|at| at <= now) {
@@ -298,6 +299,7 @@ impl<D: Document> Engine<D> {
         }
         // With nothing else left to do, what was gathered becomes one batch.
         let Flush { batch, epoch, writes } = self.replica.flush()?;
+        let epoch = if self.faults.has(Fault::EpochKept) { 0 } else { epoch };
         let rewrite_tail = std::mem::take(&mut self.rewrite_tail);
         Some(Output::Persist { batch, epoch, rewrite_tail, writes })
     }

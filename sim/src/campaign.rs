@@ -1,6 +1,7 @@
 //! Many seeds, on all cores: each run is independent of every other.
 
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -24,7 +25,7 @@ pub fn run_seed(seed: u64, shape: &Shape, planted: Faults, sink: Option<Sink>) -
     run_scenario(Scenario::generate(seed, shape), planted, sink)
 }
 
-/// Runs a scenario.
+/// Runs a scenario. A panic of the engine ends the run as a broken promise does.
 #[must_use]
 pub fn run_scenario(scenario: Scenario, planted: Faults, log: Option<Sink>) -> Report {
     run_watched(scenario, planted, Watch { log, ..Watch::default() })
@@ -33,10 +34,12 @@ pub fn run_scenario(scenario: Scenario, planted: Faults, log: Option<Sink>) -> R
 /// Runs a scenario and tells `watch` of it.
 #[must_use]
 pub fn run_watched(scenario: Scenario, planted: Faults, watch: Watch) -> Report {
-    match scenario.document {
+    let (seed, nodes) = (scenario.seed, scenario.nodes.len());
+    let run = || match scenario.document {
         DocumentKind::Model => World::<ModelDocument>::new(scenario, planted, watch).run(),
         DocumentKind::Automerge => World::<AutomergeDocument>::new(scenario, planted, watch).run(),
-    }
+    };
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| Report::panicked(seed, nodes, panic.as_ref()))
 }
 
 /// The one line that runs a seed again.
@@ -112,9 +115,6 @@ struct Gathered {
 
 /// Runs `seeds` on `jobs` threads. Stops early once [`FAILURES_MAX`] seeds have failed. `progress` hears about every run:
 /// how many there were, and how many failed.
-///
-/// # Panics
-/// When a run panics: a broken assertion of the engine. The seed is in the message before it.
 #[must_use]
 pub fn run(seeds: Range<u64>, shape: &Shape, planted: Faults, jobs: usize, progress: Progress<'_>) -> Summary {
     let next = AtomicU64::new(seeds.start);
@@ -129,7 +129,7 @@ pub fn run(seeds: Range<u64>, shape: &Shape, planted: Faults, jobs: usize, progr
                         break;
                     }
                     let begun = CpuClock::start();
-                    let report = run_caught(seed, shape, planted);
+                    let report = run_seed(seed, shape, planted, None);
                     let cpu = begun.elapsed();
                     let mut gathered = lock(&gathered);
                     gathered.add(report, cpu);
@@ -144,20 +144,8 @@ pub fn run(seeds: Range<u64>, shape: &Shape, planted: Faults, jobs: usize, progr
     gathered.finish()
 }
 
-fn lock(gathered: &Mutex<Gathered>) -> std::sync::MutexGuard<'_, Gathered> {
-    gathered.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
-/// A panic of the engine names the seed before it goes on.
-fn run_caught(seed: u64, shape: &Shape, planted: Faults) -> Report {
-    let run = || run_seed(seed, shape, planted, None);
-    match std::panic::catch_unwind(run) {
-        Ok(report) => report,
-        Err(panic) => {
-            eprintln!("seed {seed} panicked; replay: {}", replay_line(seed, shape));
-            std::panic::resume_unwind(panic);
-        }
-    }
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 impl Gathered {

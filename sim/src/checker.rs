@@ -67,6 +67,8 @@ pub enum Invariant {
     QueuesBounded,
     /// An engine does not ask for the same moment for ever.
     Progress,
+    /// An assertion of the engine holds.
+    NoPanic,
 }
 
 impl fmt::Display for Invariant {
@@ -90,6 +92,7 @@ impl fmt::Display for Invariant {
             Self::Idle => "idle cluster is busy",
             Self::QueuesBounded => "queue over its limit",
             Self::Progress => "engine makes no progress",
+            Self::NoPanic => "engine panicked",
         })
     }
 }

@@ -1,8 +1,8 @@
 //! The command line. Data goes to stdout and everything else to stderr.
 
 mod arguments;
+mod matrix;
 mod output;
-mod planted;
 mod run;
 mod scenario;
 mod shrink;
@@ -25,7 +25,7 @@ Examples:
   knot-sim run --seeds 0..1000               a thousand clusters, faults as each seed draws them
   knot-sim run --seed 17 --log               one of them again, event by event
   knot-sim run --seeds 0..50 --document automerge --nodes 10
-  knot-sim planted                           how many seeds each planted bug takes
+  knot-sim matrix                            how many seeds each planted bug takes
   knot-sim trace --seed 17                   the hash of all that happens in a run
   knot-sim scenario --seed 17 > a.toml       what a seed stands for, as a file
   knot-sim run --scenario a.toml --log       what such a file stands for
@@ -39,7 +39,7 @@ enum Command {
     #[command(after_help = EXAMPLES)]
     Run(run::RunArgs),
     /// Plant each known bug and count the seeds until it is found.
-    Planted(planted::PlantedArgs),
+    Matrix(matrix::MatrixArgs),
     /// Print the hash of all that happens in a run.
     Trace(trace::TraceArgs),
     /// Print a seed's scenario as TOML.
@@ -65,7 +65,7 @@ pub fn main() -> ExitCode {
 fn perform(command: Command) -> Result<bool, String> {
     match command {
         Command::Run(args) => run::perform(&args),
-        Command::Planted(args) => Ok(planted::perform(&args)),
+        Command::Matrix(args) => Ok(matrix::perform(&args)),
         Command::Trace(args) => Ok(trace::perform(&args)),
         Command::Scenario(args) => scenario::perform(&args),
         Command::Shrink(args) => shrink::perform(&args),

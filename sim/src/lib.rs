@@ -3,7 +3,7 @@
 //! - [`scenario`] is what happens, as data, made from a seed: topology, timed operations, timed faults.
 //! - [`world`] lets it happen, in one thread, in one order.
 //! - [`checker`] says what must hold; a run ends at the first promise that does not.
-//! - [`campaign`] runs many seeds; [`shrink`] makes a failure small; [`planted`] proves that bugs would be found.
+//! - [`campaign`] runs many seeds; [`shrink`] makes a failure small; [`matrix`] proves that bugs would be found.
 //!
 //! The protocol is the engine's: nothing here decides what a server does, it only does what the engine asks for.
 //! A seed is a run, in any process: nothing reads a clock, a thread or an unordered map.
@@ -14,9 +14,9 @@ pub mod cli;
 mod disk;
 mod draw;
 mod ledger;
+pub mod matrix;
 mod network;
 mod node;
-pub mod planted;
 pub mod report;
 pub mod scenario;
 pub mod shrink;

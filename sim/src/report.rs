@@ -1,11 +1,12 @@
 //! What a run came to.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 
 use knot_engine::Stats;
 use serde::Serialize;
 
-use crate::checker::Violation;
+use crate::checker::{Invariant, Violation};
 
 /// What a run did, in numbers.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -98,4 +99,22 @@ pub struct Report {
     pub settled_us: Option<u64>,
     /// Numbers.
     pub counts: Counts,
+}
+
+impl Report {
+    /// Of a run that ended in a panic.
+    pub(crate) fn panicked(seed: u64, nodes: usize, panic: &(dyn Any + Send)) -> Self {
+        let said = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+        let detail = said.unwrap_or("a panic without words").to_owned();
+        let violation = Violation { invariant: Invariant::NoPanic, at_us: 0, node: 0, detail };
+        Self {
+            seed,
+            nodes,
+            violations: vec![violation],
+            trace: String::new(),
+            simulated_us: 0,
+            settled_us: None,
+            counts: Counts::default(),
+        }
+    }
 }

@@ -8,6 +8,7 @@ use crate::api::Event;
 use crate::config::{RECENT, ROOT_MISMATCHES, ROOT_TICK};
 use crate::documents::{Document, DocumentId, Scope};
 use crate::engine::Engine;
+use crate::faults::Fault;
 use crate::identity::{ChangeHash, NodeId};
 use crate::random::Random;
 use crate::replication::pull::{Pull, Task};
@@ -121,9 +122,12 @@ impl<D: Document> Engine<D> {
             if !shared.contains(&scope) {
                 continue;
             }
-            let differs = self.replica.index().root(&scope) != sum;
+            let ours = self.replica.index().root(&scope);
+            let differs = ours != sum;
+            let counted = Sum { count: sum.count, ..ours };
+            let sum = if self.faults.has(Fault::RootCountOnly) { counted } else { sum };
             known.entry(scope).or_default().theirs = Some(sum);
-            if differs {
+            if differs && !self.faults.has(Fault::RootWakeLost) {
                 self.repairs.tick.get_or_insert(now + ROOT_TICK);
             }
         }
@@ -210,7 +214,7 @@ impl<D: Document> Engine<D> {
         }
         // The peer's heads are not known; none of ours is all of them.
         let task = Task::documents(vec![(document, Vec::new())]);
-        let room = self.repairs.pulls.len() < PULLS_MAX;
+        let room = self.repairs.pulls.len() < PULLS_MAX || self.faults.has(Fault::FetchesUnbounded);
         match self.repairs.pulls.iter_mut().find(|pull| pull.peer == from && pull.scope == scope) {
             Some(pull) => pull.add(task),
             None if room => {
@@ -291,7 +295,8 @@ impl<D: Document> Engine<D> {
 
     pub(super) fn expire_pulls(&mut self, now: Instant) {
         let pulls = std::mem::take(&mut self.repairs.pulls);
-        let (left, expired): (Vec<Pull>, Vec<Pull>) = pulls.into_iter().partition(|pull| pull.deadline > now);
+        let keeps = self.faults.has(Fault::ExpiredPullKept);
+        let (left, expired): (Vec<Pull>, Vec<Pull>) = pulls.into_iter().partition(|pull| pull.deadline > now || keeps);
         self.repairs.pulls = left;
         for mut pull in expired {
             self.stats.dropped("repair without progress");
@@ -305,7 +310,7 @@ impl<D: Document> Engine<D> {
         let index = self.replica.index();
         let ours = index.split(scope, prefix);
         let mut differences = Differences::default();
-        let fanout = if self.faults.split_off_by_one { FANOUT - 1 } else { FANOUT };
+        let fanout = if self.faults.has(Fault::SplitOffByOne) { FANOUT - 1 } else { FANOUT };
         let mut listed_bytes = 0;
         for (at, (ours, theirs)) in ours.iter().zip(theirs).enumerate().take(fanout) {
             if ours == theirs || ours.count == 0 {
@@ -320,8 +325,10 @@ impl<D: Document> Engine<D> {
             {
                 differences.deeper.push(byte);
             } else {
+                let hides = self.faults.has(Fault::TombstoneNotListed);
                 let settled = |(key, _): &(&_, &[_])| !self.replica.is_recent(key, now, RECENT);
-                let listed = index.range(scope, &child).filter(settled);
+                let shown = |(key, _): &(&_, &[_])| !hides || !index.is_deleted(key);
+                let listed = index.range(scope, &child).filter(settled).filter(shown);
                 let listed = listed.filter_map(|(key, heads)| Some((index.id(key)?, heads.to_vec())));
                 differences.documents.extend(listed.inspect(|document| listed_bytes += heads_bytes(document)));
             }
@@ -339,8 +346,11 @@ impl<D: Document> Engine<D> {
             }
             let key = index.key(id);
             let ours = index.heads(&key).unwrap_or_default();
-            if theirs.iter().any(|head| !ours.contains(head)) {
-                if self.faults.stale_returnee && index.is_deleted(&key) {
+            let known = theirs.iter().filter(|head| ours.contains(head)).count();
+            let enough = if self.faults.has(Fault::AnyHeadKnown) { theirs.len().min(1) } else { theirs.len() };
+            let settled = self.faults.has(Fault::DeletedNotRepaired) && index.is_deleted(&key);
+            if known < enough && !settled {
+                if self.faults.has(Fault::StaleReturnee) && index.is_deleted(&key) {
                     purge.push(key);
                 }
                 lacks.push((id.clone(), theirs.clone()));
@@ -369,7 +379,7 @@ impl<D: Document> Engine<D> {
             self.replica.receive(peer, Origin::Repair, changes, None, now, &mut self.stats);
             return;
         };
-        let next = if self.faults.window_truncated { None } else { next };
+        let next = if self.faults.has(Fault::WindowTruncated) { None } else { next };
         pull.fruitful |= !changes.is_empty();
         let ticket = self.spread.ticket();
         pull.window(request, ticket, next, now);

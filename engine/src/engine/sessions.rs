@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::api::{Event, Output};
 use crate::documents::{Document, Scope};
 use crate::engine::Engine;
+use crate::faults::Fault;
 use crate::identity::{Address, NodeId, PeerIdentity, SessionId};
 use crate::membership::{Closed, Via};
 use crate::replication::{Origin, Ticket};
@@ -234,13 +235,16 @@ impl<D: Document> Engine<D> {
 
     fn same_boot(&self, one: SessionId, other: SessionId) -> bool {
         let boot = |id: &SessionId| self.sessions.sessions.get(id)?.peer.as_ref().map(|peer| peer.boot);
-        boot(&one) == boot(&other)
+        boot(&one) == boot(&other) || self.faults.has(Fault::RestartUnnoticed)
     }
 
     pub(super) fn on_closed(&mut self, id: SessionId, why: Closed, now: Instant) {
         let Some(session) = self.sessions.sessions.remove(&id) else { return };
         self.replica.forget_session(id);
         let Some(peer) = session.peer else {
+            if self.faults.has(Fault::AttemptsLeak) {
+                self.sessions.sessions.insert(id, Session { to: session.to.clone(), ..session });
+            }
             if let Some(address) = session.to {
                 self.membership.on_connect_failed(&address, why, now);
             }
@@ -327,7 +331,8 @@ impl<D: Document> Engine<D> {
             Frame::Compare { request, scope, prefix, sums } => {
                 if self.is_entitled(peer, &scope) {
                     // A root that was overtaken on its way, by datagram, is believed until the next one.
-                    if sums == self.replica.index().split(&scope, &prefix) {
+                    let overtaken = sums == self.replica.index().split(&scope, &prefix);
+                    if overtaken && !self.faults.has(Fault::OvertakenRootKept) {
                         let roots = self.roots_for(peer);
                         self.send(id, &Frame::Roots(roots));
                     }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use crate::api::Event;
 use crate::documents::{Document, DocumentId, Scope};
 use crate::engine::Engine;
+use crate::faults::{Fault, Faults};
 use crate::identity::{NodeId, SessionId};
 use crate::replication::push::Waits;
 use crate::replication::{DurableEdit, Ticket};
@@ -18,7 +19,7 @@ const PUSH_BYTES: usize = 256 << 10;
 /// Pushes of peers that wait for storage and ask to be told; one beyond is not told.
 const EXPECTED_MAX: usize = 65_536;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Spread {
     seq: u64,
     pub(super) waits: Waits,
@@ -28,6 +29,10 @@ pub(super) struct Spread {
 }
 
 impl Spread {
+    pub(super) fn new(faults: Faults) -> Self {
+        Self { seq: 0, waits: Waits::new(faults), tickets: 0, expected: BTreeMap::new() }
+    }
+
     pub(super) fn ticket(&mut self) -> Ticket {
         self.tickets += 1;
         Ticket(self.tickets)
@@ -105,7 +110,7 @@ impl<D: Document> Engine<D> {
         }
         let seqs: Vec<u64> = frames.keys().copied().collect();
         self.spread.waits.add(frames, edits, now);
-        if self.faults.held_on_send {
+        if self.faults.has(Fault::HeldOnSend) {
             for (peer, session) in peers {
                 seqs.iter().for_each(|seq| self.on_held(*seq, session, peer));
             }
@@ -122,7 +127,7 @@ impl<D: Document> Engine<D> {
     /// Peers that hold a scope and can be reached.
     fn holders(&self, scope: &Scope) -> Vec<(NodeId, SessionId)> {
         let holds = |peer: &NodeId| {
-            self.faults.scope_ignored
+            self.faults.has(Fault::ScopeIgnored)
                 || self.membership.member(peer).is_some_and(|member| scope.is_held_in(&member.record.zone))
         };
         self.sessions.peers().filter(|(peer, _)| holds(peer)).collect()

@@ -6,6 +6,7 @@ use super::Status;
 use super::machine::{Membership, Timer};
 use super::message::Standing;
 use super::suspicion::{Suspicion, longest};
+use crate::faults::Fault;
 use crate::identity::NodeId;
 use crate::time::Instant;
 
@@ -46,7 +47,8 @@ impl Membership {
             return;
         };
         let version = entry.version();
-        if self.suspicions.get(&node).is_some_and(|suspicion| suspicion.version == version) {
+        let carried_over = self.faults.has(Fault::SuspicionCarriedOver);
+        if self.suspicions.get(&node).is_some_and(|suspicion| suspicion.version == version || carried_over) {
             self.hear_accuser(node, standing, now);
             return;
         }
@@ -117,14 +119,14 @@ impl Membership {
             return;
         };
         let stands = entry.member.status == Status::Suspect && entry.version() == suspicion.version;
-        if !stands && !self.faults.suspicion_unchecked {
+        if !stands && !self.faults.has(Fault::SuspicionUnchecked) {
             self.suspicions.remove(&node);
             return;
         }
         if stands {
             let heard = entry.member.last_seen.is_some_and(|seen| seen > suspicion.since);
             if heard && !suspicion.extended {
-                suspicion.extended = true;
+                suspicion.extended = !self.faults.has(Fault::SuspicionDrawnOut);
                 self.timers.arm(Timer::Suspicion(node), now + EXTENSION);
                 self.tell(node, now);
                 self.probe(node, true, None, now);

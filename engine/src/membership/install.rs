@@ -7,6 +7,7 @@ use super::machine::{Membership, STRANGERS_MAX, Timer};
 use super::message::Standing;
 use super::table::{Entry, Fact, Link};
 use super::{MEMBERS_MAX, Member, Status};
+use crate::faults::Fault;
 use crate::identity::NodeId;
 use crate::time::Instant;
 
@@ -32,13 +33,16 @@ impl Membership {
         let renamed = old.as_ref().is_none_or(|entry| entry.member.record.name != fact.record.name);
         let full = new_boot || old.as_ref().is_some_and(|entry| entry.restored) || moved.is_some() || renamed;
         let mut entry = old.unwrap_or_else(|| self.newcomer(&fact, now));
-        if new_boot {
+        if new_boot && !self.faults.has(Fault::LinkOutlivesBoot) {
             let open = entry.link.open;
             entry.link = Link { open, ..Link::default() };
         }
         entry.member.record = fact.record;
+        if let (true, Some(first)) = (self.faults.has(Fault::AddressKept), &moved) {
+            entry.member.record.addresses.clone_from(first);
+        }
         entry.member.durable = !fact.retired;
-        entry.restored = false;
+        entry.restored &= self.faults.has(Fault::RestoredKept);
         if from != Some(fact.status) {
             entry.member.status = fact.status;
             entry.member.since = back(now, standing.age_s);

@@ -6,6 +6,7 @@ use super::Status;
 use super::machine::{Membership, Timer};
 use super::message::{Message, Standing, Via};
 use super::table::Entry;
+use crate::faults::Fault;
 use crate::identity::NodeId;
 use crate::time::Instant;
 
@@ -248,6 +249,9 @@ impl Membership {
         let Some(probe) = self.probes.remove(&seq) else {
             return;
         };
+        if self.faults.has(Fault::ProbeKept) {
+            self.probes.insert(seq, probe.clone());
+        }
         if probe.nacks < probe.helpers || probe.helpers == 0 {
             self.worsen();
         }

@@ -9,6 +9,7 @@ use super::message::{
 };
 use super::table::{Entry, Fact, bucket, render};
 use super::{Record, Status};
+use crate::faults::Fault;
 use crate::identity::{Boot, Incarnation, NodeId};
 use crate::time::Instant;
 
@@ -53,6 +54,11 @@ impl Membership {
         };
         let node = fact.record.node;
         let held_version = entry.version();
+        let outranked = self.faults.has(Fault::BootOutranks) && fact.record.boot < held_version.1;
+        let is_final = self.faults.has(Fault::LeftIsFinal) && entry.member.status == Status::Left;
+        if outranked || is_final {
+            return;
+        }
         // What a member says of itself stays as it is until it starts again.
         if from != node && entry.own_word == Some(fact.record.boot) && fact.record.boot == held_version.1 {
             let incarnation = fact.record.incarnation;
@@ -126,7 +132,8 @@ impl Membership {
         let mine = (self.me.record.incarnation, self.me.record.boot);
         if boot == mine.1 {
             let accused = update.standing().status != Status::Alive;
-            if incarnation > mine.0 || accused && incarnation == mine.0 {
+            let denies = accused && !self.faults.has(Fault::AccusationIgnored);
+            if incarnation > mine.0 || denies && incarnation == mine.0 {
                 self.refute(from, incarnation, now);
             } else if accused {
                 self.deny_again(from, now);
@@ -139,7 +146,7 @@ impl Membership {
     /// An earlier boot of this node cannot answer. One that rises above us again and again after we rose above it is alive;
     /// but what members last heard of a dead one differs, and may come to us in rising order.
     fn hear_of_double(&mut self, from: NodeId, incarnation: Incarnation, boot: Boot, now: Instant) {
-        if self.faults.incarnation_not_raised {
+        if self.faults.has(Fault::IncarnationNotRaised) {
             return;
         }
         if self.above(incarnation).is_none() {
@@ -147,7 +154,7 @@ impl Membership {
             return;
         }
         let risen = self.doubles.get(&boot).map_or(0, |risen| risen + 1);
-        if risen >= DOUBLE_RISES {
+        if risen >= DOUBLE_RISES || self.faults.has(Fault::FencedAtOnce) {
             self.phase = Phase::Fenced;
             self.timers.clear();
             self.act(Action::Fenced { boot });
@@ -160,7 +167,8 @@ impl Membership {
     }
 
     fn refute(&mut self, from: NodeId, heard: Incarnation, now: Instant) {
-        let Some(raised) = self.above(heard.max(self.me.record.incarnation)) else {
+        let top = if self.faults.has(Fault::RefutesOwn) { self.me.record.incarnation } else { heard };
+        let Some(raised) = self.above(top.max(self.me.record.incarnation)) else {
             self.disown(from, now);
             return;
         };
@@ -182,7 +190,8 @@ impl Membership {
         let Some(entry) = self.table.get_mut(&from) else {
             return;
         };
-        if entry.link.denied.is_some_and(|denied| now.since(denied) < REMIND) {
+        let denied = entry.link.denied.is_some_and(|denied| now.since(denied) < REMIND);
+        if denied || self.faults.has(Fault::DenialNotRepeated) {
             return;
         }
         entry.link.denied = Some(now);
@@ -343,7 +352,8 @@ impl Membership {
         self.apply(from, Update::Full { record: record.clone(), standing: Standing::ALIVE }, now);
         self.check_word(from, said, record, now);
         let mut mask = 0;
-        for (place, (a, b)) in self.buckets().iter().zip(theirs).enumerate().take(BUCKETS) {
+        let buckets = BUCKETS - usize::from(self.faults.has(Fault::BucketSkipped));
+        for (place, (a, b)) in self.buckets().iter().zip(theirs).enumerate().take(buckets) {
             if a != b {
                 mask |= 1_u64 << place;
             }

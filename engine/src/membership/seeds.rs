@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::action::{Action, Closed};
 use super::machine::{Membership, Timer};
 use super::{Record, Status};
+use crate::faults::Fault;
 use crate::identity::{Address, NodeId};
 use crate::time::Instant;
 
@@ -175,6 +176,9 @@ impl Membership {
         let failed_for = now.since(entry.member.since);
         let given_up = entry.member.status == Status::Failed && failed_for > self.config.failed_patience;
         let failures = entry.link.failures;
+        if self.faults.has(Fault::ConnectGivesUp) && failures > DOUBLINGS_MAX {
+            return;
+        }
         let wait = if given_up {
             self.config.failed_retry
         } else if hurry {

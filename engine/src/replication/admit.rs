@@ -7,6 +7,7 @@ use super::replica::{Effect, Replica};
 use crate::api::Event;
 use crate::documents::gate::{Judgement, judge};
 use crate::documents::{ChangeHeader, ChangeKind, Document};
+use crate::faults::Fault;
 use crate::stats::Stats;
 use crate::time::Instant;
 
@@ -17,7 +18,7 @@ impl<D: Document> Replica<D> {
             self.delivered(incoming.ticket, 1, false);
             return;
         };
-        if self.faults.tombstone_dropped && incoming.ticket.is_some() && header.kind == ChangeKind::Delete {
+        if self.faults.has(Fault::TombstoneDropped) && incoming.ticket.is_some() && header.kind == ChangeKind::Delete {
             self.delivered(incoming.ticket, 1, true);
             return;
         }
@@ -33,7 +34,7 @@ impl<D: Document> Replica<D> {
                 }
                 self.admitted(key, &header, incoming, Some(why));
             }
-            Judgement::Orphan { .. } if self.faults.gap_accepted => {
+            Judgement::Orphan { .. } if self.faults.has(Fault::GapAccepted) => {
                 let heads = log.heads();
                 self.admitted(key, &ChangeHeader { deps: heads, ..header }, incoming, None);
             }
@@ -45,7 +46,9 @@ impl<D: Document> Replica<D> {
     fn known(&mut self, key: DocKey, incoming: &Incoming) {
         let batch = self.open.get(&key).and_then(|open| open.batch).filter(|batch| self.batches.is_pending(*batch));
         match (batch, incoming.ticket) {
-            (Some(batch), Some(ticket)) => self.batches.after(batch, Done::Ticket(ticket)),
+            (Some(batch), Some(ticket)) if !self.faults.has(Fault::HeldWhenKnown) => {
+                self.batches.after(batch, Done::Ticket(ticket))
+            }
             (_, ticket) => self.delivered(ticket, 1, true),
         }
     }
@@ -75,7 +78,7 @@ impl<D: Document> Replica<D> {
         for _ in 0..self.orphans.keep(key, header.hash, chunk) {
             stats.dropped("orphans without room");
         }
-        self.delivered(ticket, 1, false);
+        self.delivered(ticket, 1, self.faults.has(Fault::OrphanHeld));
         if let (Some(from), Some(open)) = (from, self.open.get(&key)) {
             self.effects.push_back(Effect::Missing { document: open.id.clone(), from });
         }

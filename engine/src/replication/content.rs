@@ -9,6 +9,7 @@ use super::replica::{Effect, Purpose, Replica};
 use crate::api::{EditError, Event, HistoryEntry, LoadId, ReadError};
 use crate::documents::gate::Log;
 use crate::documents::{ChangeHeader, ChangeKind, Document, Quarantine};
+use crate::faults::Fault;
 use crate::identity::ChangeHash;
 use crate::stats::Stats;
 use crate::time::Instant;
@@ -18,7 +19,8 @@ impl<D: Document> Replica<D> {
     pub(super) fn kick(&mut self, key: DocKey, now: Instant, stats: &mut Stats) {
         while self.step(key, now, stats) {}
         let batches = &self.batches;
-        self.open.settle(&key, |batch| batches.is_pending(batch));
+        let guards = !self.faults.has(Fault::EvictsPending);
+        self.open.settle(&key, |batch| guards && batches.is_pending(batch));
     }
 
     /// One step; false when there is none, or it must wait for storage or a job.
@@ -44,7 +46,8 @@ impl<D: Document> Replica<D> {
             return true;
         }
         if let Some(incoming) = open.incoming.pop_front() {
-            self.incoming_bytes -= incoming.chunk.len();
+            let leaks = self.faults.has(Fault::IncomingLeak) && incoming.ticket.is_none();
+            self.incoming_bytes -= if leaks { 0 } else { incoming.chunk.len() };
             self.admit(key, incoming, now, stats);
             return true;
         }
@@ -144,7 +147,8 @@ impl<D: Document> Replica<D> {
         };
         let Some(id) = self.open.get(&key).map(|open| open.id.clone()) else { return };
         let genesis = self.genesis(&id);
-        let drop_unknown_deps = self.faults.gap_accepted;
+        let loses = self.faults.has(Fault::ArrivedDuringLoad);
+        let drop_unknown_deps = self.faults.has(Fault::GapAccepted);
         let Some(open) = self.open.get_mut(&key) else { return };
         open.load = None;
         if open.log.is_none() {
@@ -164,7 +168,8 @@ impl<D: Document> Replica<D> {
             let list = if (change.order as usize) < verified { &mut trusted } else { &mut candidates };
             list.push(change.chunk);
         }
-        candidates.extend(open.unapplied.drain(..).filter(|(order, _)| *order >= known).map(|(_, chunk)| chunk));
+        candidates
+            .extend(open.unapplied.drain(..).filter(|(order, _)| *order >= known && !loses).map(|(_, chunk)| chunk));
         self.numbers += 1;
         let number = self.numbers;
         open.content = Content::Away(number);
@@ -179,7 +184,8 @@ impl<D: Document> Replica<D> {
     pub(super) fn on_verdict(&mut self, verdict: Verdict<D>, stats: &mut Stats) {
         let Verdict { number, key, reaches, from_log, outcome, refused } = verdict;
         let Some(open) = self.open.get_mut(&key) else { return };
-        if !matches!(open.content, Content::Away(job) if job == number) {
+        let any = self.faults.has(Fault::StaleVerdict);
+        if !matches!(open.content, Content::Away(job) if job == number || any) {
             return;
         }
         let Ok(trial) = outcome else {
@@ -246,7 +252,8 @@ impl<D: Document> Replica<D> {
 
     fn serve_waiter(&mut self, key: DocKey, stats: &mut Stats) -> bool {
         let Some(waiter) = self.open.get_mut(&key).and_then(|open| open.waiters.pop_front()) else { return false };
-        self.waiting -= 1;
+        let leaks = self.faults.has(Fault::WaitersLeak) && matches!(waiter, Waiter::Read { .. });
+        self.waiting -= usize::from(!leaks);
         match waiter {
             // What was not durable when storage failed never will be, and must not be shown or built on.
             Waiter::Edit { id, .. } if self.failed => self.answer_edit(id, Err(EditError::StorageFailed)),

@@ -13,7 +13,10 @@ use crate::api::{
     DocumentView, EditError, EditId, EditRequest, Edited, Etag, EtagMatch, Precondition, ReadError, ReadId,
 };
 use crate::documents::gate::{Judgement, judge};
-use crate::documents::{Actor, Authored, ChangeHeader, Document, Edit, EditRefused, Quarantine};
+use crate::documents::{
+    Actor, Authored, ChangeHeader, ChangeKind, Document, DocumentId, Edit, EditRefused, Quarantine,
+};
+use crate::faults::Fault;
 use crate::identity::Boot;
 use crate::stats::Stats;
 use crate::time::Wall;
@@ -29,13 +32,16 @@ impl<D: Document> Replica<D> {
     ) {
         let EditRequest { document: name, edit, precondition, replicas, timeout } = request;
         let before = self.open.get(&key).and_then(|open| open.state().cloned());
-        if let Err(error) = may_edit(before.as_ref(), &edit, &precondition) {
+        let stale = self.faults.has(Fault::PreconditionOnIndex).then(|| self.index.record(&key));
+        if let Err(error) = may_edit(stale.as_ref().unwrap_or(&before).as_ref(), &edit, &precondition) {
             self.answer_edit(id, Err(error));
             return;
         }
         let created = before.as_ref().is_none_or(|record| record.deleted);
-        let boot = if self.faults.actor_reused { Boot([0; 16]) } else { self.author.boot };
-        let actor = Actor::new(self.author.node, &boot, &name, self.generation);
+        let boot = if self.faults.has(Fault::ActorReused) { Boot([0; 16]) } else { self.author.boot };
+        let shared = self.faults.has(Fault::ActorShared).then(|| without_key(&name));
+        let of = shared.as_ref().unwrap_or(&name);
+        let actor = Actor::new(self.author.node, &boot, of, self.generation);
         let Some(open) = self.open.get_mut(&key) else { return };
         let Content::Ready(document) = &mut open.content else { return };
         let heads = before.map(|record| record.heads).unwrap_or_default();
@@ -86,16 +92,17 @@ impl<D: Document> Replica<D> {
     fn answer_when_durable(&mut self, key: DocKey, edit: DurableEdit) {
         let batch = self.open.get(&key).and_then(|open| open.batch).filter(|batch| self.batches.is_pending(*batch));
         match batch {
-            Some(batch) if !self.faults.ack_before_persist => self.batches.after(batch, Done::Edit(edit)),
+            Some(batch) if !self.faults.has(Fault::AckBeforePersist) => self.batches.after(batch, Done::Edit(edit)),
             _ => self.effects.push_back(Effect::Durable { authored: Vec::new(), edits: vec![edit] }),
         }
     }
 
     pub(super) fn perform_read(&mut self, key: DocKey, id: ReadId, conflicts: bool, stats: &mut Stats) {
         let Some(open) = self.open.get_mut(&key) else { return };
+        let shows_deleted = self.faults.has(Fault::DeletedStillShown);
         let answer = match (&open.record, &mut open.content) {
             (None, _) => Err(ReadError::NotFound),
-            (Some(record), _) if record.deleted => Err(ReadError::Gone { etag: etag(&record.heads) }),
+            (Some(record), _) if record.deleted && !shows_deleted => Err(ReadError::Gone { etag: etag(&record.heads) }),
             (Some(record), Content::Ready(document)) => {
                 let read = || (document.value(), if conflicts { document.conflicts() } else { Vec::new() });
                 match catch_unwind(AssertUnwindSafe(read)) {
@@ -110,7 +117,8 @@ impl<D: Document> Replica<D> {
             }
             (Some(_), Content::Absent | Content::Away(_)) => Err(ReadError::Unreadable),
         };
-        match open.batch.filter(|batch| self.batches.is_pending(*batch)) {
+        let waits = !self.faults.has(Fault::ReadUnsynced);
+        match open.batch.filter(|batch| waits && self.batches.is_pending(*batch)) {
             // It shows a change that a crash could still take back.
             Some(batch) => self.batches.after(batch, Done::Read { id, key, conflicts, answer: Box::new(answer) }),
             None => self.answer_read(id, answer),
@@ -135,10 +143,18 @@ impl<D: Document> Replica<D> {
         self.sequence += 1;
         let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         let before = open.record.as_ref();
+        let mut heads = log.heads();
+        if self.faults.has(Fault::HeadsUnsorted) {
+            heads.sort_by_key(|head| log.index_of(head));
+        }
+        let mut deleted = log.is_deleted() || self.faults.has(Fault::DeleteBeatsEdit) && log.is_revived();
+        if self.faults.has(Fault::DeletedByArrival) {
+            deleted = header.kind == ChangeKind::Delete;
+        }
         let record = DocumentRecord {
             id: open.id.clone(),
-            heads: log.heads(),
-            deleted: log.is_deleted(),
+            heads,
+            deleted,
             revived: log.is_revived(),
             sequence: self.sequence,
             modified: header.wall.0,
@@ -156,11 +172,15 @@ impl<D: Document> Replica<D> {
             open.content = Content::Absent;
             self.generation += 1;
         }
-        if !authored && quarantine.is_none() && (open.load.is_some() || !matches!(open.content, Content::Absent)) {
+        let lost = self.faults.has(Fault::ArrivedDuringTrial) && matches!(open.content, Content::Away(_));
+        let in_use = open.load.is_some() || !matches!(open.content, Content::Absent);
+        if !authored && quarantine.is_none() && in_use && !lost {
             open.unapplied.push((order, chunk.clone()));
         }
         let etag = etag(&record.heads);
-        self.batches.write(change_write(&key, number(order), quarantine, &chunk));
+        let durable = self.faults.has(Fault::OrderFromIndex).then(|| self.index.changes(&key));
+        let order = durable.unwrap_or(number(order));
+        self.batches.write(change_write(&key, order, quarantine, &chunk));
         self.stage(key, record, authored.then_some(chunk), origin);
         etag
     }
@@ -168,7 +188,7 @@ impl<D: Document> Replica<D> {
     /// Puts a document's new state into the batch being gathered.
     pub(super) fn stage(&mut self, key: DocKey, record: DocumentRecord, authored: Option<Bytes>, origin: Origin) {
         let batch = self.batches.write(record.write(&key));
-        if self.faults.push_before_persist
+        if self.faults.has(Fault::PushBeforePersist)
             && let Some(chunk) = &authored
         {
             let authored = vec![(record.id.clone(), chunk.clone())];
@@ -179,6 +199,11 @@ impl<D: Document> Replica<D> {
             open.batch = Some(batch);
         }
     }
+}
+
+/// What all documents of a collection have in common.
+fn without_key(id: &DocumentId) -> DocumentId {
+    DocumentId::from_parts(id.scope().clone(), id.collection().into(), "".into())
 }
 
 /// Whether a document in this state may be edited so.

@@ -8,6 +8,7 @@ use super::records::{DocKey, DocumentRecord, SCOPE_TAG_BYTES, prefix_end, scope_
 use super::tree::{FANOUT, Sum, Tree, fingerprint};
 use crate::api::{Etag, ScopeStatus, Summary};
 use crate::documents::{DocumentId, Scope};
+use crate::faults::{Fault, Faults};
 use crate::identity::ChangeHash;
 use crate::time::Wall;
 
@@ -101,6 +102,7 @@ struct ScopeTotals {
 #[derive(Debug)]
 pub(crate) struct Index {
     secret: [u8; 32],
+    faults: Faults,
     entries: BTreeMap<DocKey, Entry>,
     /// The hashed name that leads on from a name costs less to compute than to keep.
     collections: BTreeMap<Arc<Collection>, BTreeSet<Arc<str>>>,
@@ -110,9 +112,10 @@ pub(crate) struct Index {
 }
 
 impl Index {
-    pub(crate) fn new(secret: [u8; 32]) -> Self {
+    pub(crate) fn new(secret: [u8; 32], faults: Faults) -> Self {
         Self {
             secret,
+            faults,
             entries: BTreeMap::new(),
             collections: BTreeMap::new(),
             by_sequence: BTreeMap::new(),
@@ -150,8 +153,9 @@ impl Index {
     pub(crate) fn update(&mut self, key: DocKey, record: DocumentRecord) {
         self.remove(&key);
         let DocumentRecord { id, heads, deleted, revived, sequence, modified, changes, verified, quarantined } = record;
+        let fingerprint = self.fingerprint(&key, &heads, deleted);
         let totals = self.scopes.entry(id.scope().clone()).or_default();
-        totals.tree.add(&key, fingerprint(&self.secret, &key, &heads));
+        totals.tree.add(&key, fingerprint);
         totals.deleted += u64::from(deleted);
         self.quarantined += u64::from(quarantined);
         self.by_sequence.insert(sequence, key);
@@ -180,8 +184,11 @@ impl Index {
     /// Forgets a document. Only an update and a planted bug do that: tombstones stay.
     pub(crate) fn remove(&mut self, key: &DocKey) {
         let Some(old) = self.entries.remove(key) else { return };
+        let heads = old.heads.as_slice();
+        let kept = self.faults.has(Fault::SumKept) && heads.len() > 1;
+        let fingerprint = if kept { 0 } else { self.fingerprint(key, heads, old.deleted) };
         if let Some(totals) = self.scopes.get_mut(&old.collection.scope) {
-            totals.tree.remove(key, fingerprint(&self.secret, key, old.heads.as_slice()));
+            totals.tree.remove(key, fingerprint);
             totals.deleted -= u64::from(old.deleted);
         }
         self.quarantined -= u64::from(old.quarantined);
@@ -189,6 +196,13 @@ impl Index {
         if let Some(names) = self.collections.get_mut(&old.collection) {
             names.remove(&old.key);
         }
+    }
+
+    /// What a document adds to the sums.
+    fn fingerprint(&self, key: &DocKey, heads: &[ChangeHash], deleted: bool) -> u128 {
+        let heads = heads.get(..1).filter(|_| self.faults.has(Fault::FirstHeadOnly)).unwrap_or(heads);
+        let heads = if deleted && self.faults.has(Fault::TombstoneNotSummed) { &[] } else { heads };
+        fingerprint(&self.secret, key, heads)
     }
 
     fn collection(&mut self, collection: Collection) -> Arc<Collection> {
@@ -240,7 +254,7 @@ impl Index {
         for (key, heads) in self.range(scope, prefix) {
             let child = key.0.get(SCOPE_TAG_BYTES + prefix.len()).copied().unwrap_or(0);
             if let Some(sum) = sums.get_mut(usize::from(child)) {
-                sum.add(fingerprint(&self.secret, key, heads));
+                sum.add(self.fingerprint(key, heads, self.is_deleted(key)));
             }
         }
         sums
@@ -254,6 +268,11 @@ impl Index {
 
     pub(crate) fn id(&self, key: &DocKey) -> Option<DocumentId> {
         self.entries.get(key).map(Entry::id)
+    }
+
+    /// How many changes of a document are durable.
+    pub(crate) fn changes(&self, key: &DocKey) -> u32 {
+        self.entries.get(key).map_or(0, |entry| entry.changes)
     }
 
     pub(crate) fn is_deleted(&self, key: &DocKey) -> bool {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::records::DocKey;
+use crate::faults::{Fault, Faults};
 use crate::identity::ChangeHash;
 
 /// Bounded by count and bytes; beyond the bounds the oldest make room, and repair brings them again.
@@ -16,6 +17,7 @@ pub(crate) struct Orphans {
     bytes: usize,
     count_max: usize,
     bytes_max: usize,
+    faults: Faults,
 }
 
 #[derive(Debug)]
@@ -25,8 +27,8 @@ struct Orphan {
 }
 
 impl Orphans {
-    pub(crate) fn new(count_max: usize, bytes_max: usize) -> Self {
-        Self { waiting: BTreeMap::new(), by_age: BTreeMap::new(), arrivals: 0, bytes: 0, count_max, bytes_max }
+    pub(crate) fn new(count_max: usize, bytes_max: usize, faults: Faults) -> Self {
+        Self { waiting: BTreeMap::new(), by_age: BTreeMap::new(), arrivals: 0, bytes: 0, count_max, bytes_max, faults }
     }
 
     /// Keeps a change until its dependencies come; returns how many older ones had to go for it.
@@ -41,6 +43,9 @@ impl Orphans {
         self.waiting.entry(key).or_default().insert(hash, Orphan { arrival, chunk });
         let mut gone = 0;
         while self.by_age.len() > self.count_max || self.bytes > self.bytes_max {
+            if self.faults.has(Fault::OrphansUnbounded) {
+                break;
+            }
             let Some((_, (key, hash))) = self.by_age.pop_first() else { break };
             self.forget(&key, &hash);
             gone += 1;
@@ -64,7 +69,7 @@ impl Orphans {
     fn forget(&mut self, key: &DocKey, hash: &ChangeHash) {
         let Some(orphans) = self.waiting.get_mut(key) else { return };
         if let Some(orphan) = orphans.remove(hash) {
-            self.bytes -= orphan.chunk.len();
+            self.bytes -= if self.faults.has(Fault::OrphanBytesKept) { 0 } else { orphan.chunk.len() };
         }
         if orphans.is_empty() {
             self.waiting.remove(key);

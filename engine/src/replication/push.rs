@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::replica::DurableEdit;
 use crate::api::{EditId, Edited};
+use crate::faults::{Fault, Faults};
 use crate::identity::{NodeId, SessionId};
 use crate::time::Instant;
 
@@ -32,16 +33,22 @@ struct Wait {
 type Sent = BTreeSet<SessionId>;
 
 /// All of them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Waits {
     /// The group that each pushed frame belongs to.
     frames: BTreeMap<u64, u64>,
     groups: BTreeMap<u64, Group>,
     deadlines: BTreeSet<(Instant, u64)>,
     count: usize,
+    faults: Faults,
 }
 
 impl Waits {
+    pub(crate) fn new(faults: Faults) -> Self {
+        let (frames, groups, deadlines) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
+        Self { frames, groups, deadlines, count: 0, faults }
+    }
+
     /// Waits for peers to hold `frames`, each with the sessions that it went out by, for as long as each edit says.
     pub(crate) fn add(&mut self, frames: BTreeMap<u64, Sent>, edits: Vec<DurableEdit>, now: Instant) {
         let Some((&group, _)) = frames.first_key_value() else { return };
@@ -63,7 +70,7 @@ impl Waits {
             return Vec::new();
         }
         group.held.entry(by).or_default().insert(seq);
-        let held_by = group.holders();
+        let held_by = group.holders() + usize::from(self.faults.has(Fault::CountsItself));
         let (met, waiting) = group.waiting.drain(..).partition(|wait| wait.needed <= held_by);
         group.waiting = waiting;
         self.answer(number, met, held_by)
@@ -96,7 +103,7 @@ impl Waits {
                 self.frames.remove(frame);
             }
             self.groups.remove(&number);
-        } else {
+        } else if !self.faults.has(Fault::SharedDeadlineLost) {
             // Some of those that still wait may have had the deadline of one that is answered.
             self.deadlines.extend(group.waiting.iter().map(|wait| (wait.deadline, number)));
         }

@@ -16,7 +16,7 @@ use crate::api::{
 };
 use crate::config::Limits;
 use crate::documents::{Document, DocumentId, Scope};
-use crate::faults::Faults;
+use crate::faults::{Fault, Faults};
 use crate::identity::{Boot, ChangeHash, NodeId, SessionId};
 use crate::stats::{Queue, Stats};
 use crate::storage::Query;
@@ -136,18 +136,19 @@ impl<D: Document> Replica<D> {
         limits: Limits,
         faults: Faults,
     ) -> Self {
-        let mut index = Index::new(secret);
+        let mut index = Index::new(secret, faults);
         index.hold(Scope::Global);
         index.hold(Scope::Zone(author.zone.as_str().into()));
-        for (key, record) in documents {
+        let hides = faults.has(Fault::TombstoneNotRecovered);
+        for (key, record) in documents.into_iter().filter(|(_, record)| !(hides && record.deleted)) {
             index.update(key, record);
         }
         Self {
-            sequence: index.sequence(),
+            sequence: if faults.has(Fault::SequenceRestarts) { 0 } else { index.sequence() },
             index,
             open: OpenDocuments::new(limits.log_cache_bytes, limits.document_cache_bytes),
             batches: Batches::new(),
-            orphans: Orphans::new(limits.orphans, limits.orphan_bytes),
+            orphans: Orphans::new(limits.orphans, limits.orphan_bytes, faults),
             serves: Serves::default(),
             loads: BTreeMap::new(),
             tickets: BTreeMap::new(),
@@ -195,10 +196,10 @@ impl<D: Document> Replica<D> {
     /// Takes another cluster's secret; only an empty node may.
     pub(crate) fn adopt(&mut self, secret: [u8; 32]) {
         assert!(self.index.is_empty(), "a node with documents keeps its secret");
-        self.index = Index::new(secret);
+        self.index = Index::new(secret, self.faults);
         self.index.hold(Scope::Global);
         self.index.hold(Scope::Zone(self.author.zone.as_str().into()));
-        self.orphans = Orphans::new(self.limits.orphans, self.limits.orphan_bytes);
+        self.orphans = Orphans::new(self.limits.orphans, self.limits.orphan_bytes, self.faults);
         self.open = OpenDocuments::new(self.limits.log_cache_bytes, self.limits.document_cache_bytes);
     }
 
@@ -262,7 +263,8 @@ impl<D: Document> Replica<D> {
         if !request.document.scope().is_held_in(&self.author.zone) {
             return Err(EditError::NotHeldHere);
         }
-        if self.waiting >= self.limits.waiters || self.batches.bytes_waiting() >= self.limits.persist_bytes {
+        let crowded = self.batches.bytes_waiting() >= self.limits.persist_bytes;
+        if self.waiting >= self.limits.waiters || crowded && !self.faults.has(Fault::PersistUnbounded) {
             return Err(EditError::Busy);
         }
         Ok(())
@@ -341,7 +343,7 @@ impl<D: Document> Replica<D> {
                 && self.full_until.is_none_or(|until| now >= until);
             if !entitled || !room {
                 stats.dropped(if entitled { "changes without room" } else { "changes not held here" });
-                self.delivered(ticket, changes.len(), false);
+                self.delivered(ticket, changes.len(), entitled && self.faults.has(Fault::RoomlessHeld));
                 continue;
             }
             let key = self.index.key(&document);
@@ -373,6 +375,7 @@ impl<D: Document> Replica<D> {
         self.full_until = None;
         let mut authored = Vec::new();
         let mut edits = Vec::new();
+        let batch = BatchId(batch.0 + u64::from(self.faults.has(Fault::NextBatchCounted)));
         for done in self.batches.persisted(batch) {
             match done {
                 Done::Node => self.start(now, stats),
@@ -395,10 +398,10 @@ impl<D: Document> Replica<D> {
                 Done::Ticket(ticket) => self.delivered(Some(ticket), 1, true),
             }
         }
-        if self.faults.push_before_persist {
+        if self.faults.has(Fault::PushBeforePersist) {
             authored.clear();
         }
-        if self.faults.ack_before_persist {
+        if self.faults.has(Fault::AckBeforePersist) {
             edits.clear();
         }
         if !authored.is_empty() || !edits.is_empty() {
@@ -433,7 +436,7 @@ impl<D: Document> Replica<D> {
             if matches!(open.content, Content::Absent) && open.load.is_none() {
                 open.unapplied.clear();
             }
-            if !open.waiters.is_empty() {
+            if !open.waiters.is_empty() && !self.faults.has(Fault::PersistWakesNobody) {
                 self.kick(key, now, stats);
             }
         }
@@ -457,11 +460,14 @@ impl<D: Document> Replica<D> {
             .copied()
             .collect();
         self.discard(EditError::DiskFull, &mut again);
-        self.generation += 1;
+        self.generation += u32::from(!self.faults.has(Fault::GenerationKept));
         for key in lost {
-            if let Some(open) = self.open.get_mut(&key) {
+            if let Some(open) = self.open.get_mut(&key).filter(|_| !self.faults.has(Fault::RefusedKept)) {
                 open.reset();
             }
+        }
+        if self.faults.has(Fault::ReadsLostWhenFull) {
+            again.clear();
         }
         for (key, id, conflicts) in again {
             match self.index.id(&key) {
@@ -480,7 +486,7 @@ impl<D: Document> Replica<D> {
 
     /// A write or a sync failed: what was not acknowledged never is.
     pub(crate) fn storage_failed(&mut self) {
-        self.failed = true;
+        self.failed = !self.faults.has(Fault::FailureIgnored);
         let mut reads = Vec::new();
         self.discard(EditError::StorageFailed, &mut reads);
         for (_, id, _) in reads {
@@ -500,7 +506,7 @@ impl<D: Document> Replica<D> {
                 Done::Update { .. } => {}
                 Done::Edit(edit) => self.answer_edit(edit.id, Err(error.clone())),
                 Done::Read { id, key, conflicts, .. } => reads.push((key, id, conflicts)),
-                Done::Ticket(ticket) => self.delivered(Some(ticket), 1, false),
+                Done::Ticket(ticket) => self.delivered(Some(ticket), 1, self.faults.has(Fault::HeldWhenRefused)),
             }
         }
     }
@@ -520,7 +526,9 @@ impl<D: Document> Replica<D> {
     pub(crate) fn verdict(&mut self, verdict: Verdict<D>, now: Instant, stats: &mut Stats) {
         let key = verdict.key;
         self.on_verdict(verdict, stats);
-        self.kick(key, now, stats);
+        if !self.faults.has(Fault::VerdictWakesNobody) {
+            self.kick(key, now, stats);
+        }
     }
 
     pub(crate) fn queues(&self) -> Vec<Queue> {
@@ -535,7 +543,7 @@ impl<D: Document> Replica<D> {
 
     /// What the genesis of a document is derived from: its name, and nothing else.
     pub(super) fn genesis(&self, id: &DocumentId) -> DocumentId {
-        if self.faults.genesis_unshared {
+        if self.faults.has(Fault::GenesisUnshared) {
             let key = format!("{}{}", id.key(), self.author.node);
             return DocumentId::from_parts(id.scope().clone(), id.collection().into(), key.as_str().into());
         }

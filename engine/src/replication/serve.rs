@@ -16,6 +16,7 @@ use super::lacks::{Lacks, Scan};
 use super::records::{DOC_KEY_BYTES, DocKey, DocumentRecord, StoredChange, changes_between, prefix_end};
 use super::replica::{Effect, Purpose, Replica};
 use crate::documents::{COLLECTION_BYTES_MAX, Document, DocumentId, KEY_BYTES_MAX, ZONE_BYTES_MAX};
+use crate::faults::Fault;
 use crate::identity::{ChangeHash, SessionId};
 use crate::stats::Stats;
 use crate::storage::{Query, Table};
@@ -147,7 +148,8 @@ impl<D: Document> Replica<D> {
                 let full = self.index.key_prefix(&scope, &prefix);
                 let end = prefix_end(&full).unwrap_or_default().into();
                 // Elsewhere are documents that the peer may not be entitled to.
-                let after = after.filter(|after| after.starts_with(&full));
+                let advances = !self.faults.has(Fault::CursorNotAdvanced);
+                let after = after.filter(|after| after.starts_with(&full) && advances);
                 // The least key above `after` is `after` and a zero.
                 let start = after.map_or_else(|| full.into(), |after| [&after[..], &[0]].concat().into());
                 let query = Query { table: Table::Changes, start, end, bytes_max: self.limits.window_bytes };
@@ -188,7 +190,8 @@ impl<D: Document> Replica<D> {
                 }
                 None => {
                     let asked = serve.left.pop_front();
-                    serve.current = asked.and_then(|asked| begin(self.index.record(&asked.key)?, asked));
+                    let any = self.faults.has(Fault::AnyHeadServed);
+                    serve.current = asked.and_then(|asked| begin(self.index.record(&asked.key)?, asked, any));
                     continue;
                 }
                 Some(Current { key, step: Step::Scan(scan), .. }) => {
@@ -216,6 +219,9 @@ impl<D: Document> Replica<D> {
         let Some(serve) = self.serves.under_way.remove(&number) else { return };
         let next = serve.cursor().map(|cursor| cursor.encode());
         let Serve { session, request, changes, .. } = serve;
+        if self.faults.has(Fault::ServesLeak) {
+            self.serves.under_way.insert(number, Serve::new(session, request));
+        }
         self.effects.push_back(Effect::Window { session, request, changes, next });
     }
 
@@ -306,10 +312,11 @@ impl Current {
 }
 
 /// The first step for a document; none when the peer lacks nothing of it.
-fn begin(record: DocumentRecord, asked: Asked) -> Option<Current> {
+fn begin(record: DocumentRecord, asked: Asked, any: bool) -> Option<Current> {
     let Asked { key, id, heads, lacks } = asked;
     let step = match lacks.filter(|lacks| lacks.is_valid(record.changes)) {
         Some(lacks) => Step::Send(lacks),
+        None if any && record.heads.iter().any(|head| heads.contains(head)) => return None,
         None if record.heads.iter().all(|head| heads.contains(head)) => return None,
         None if heads.is_empty() => Step::Send(Lacks::all(record.changes)),
         None => Step::Scan(Scan::new(record.changes, heads)),

@@ -5,9 +5,9 @@ mod world;
 
 use std::time::Duration;
 
-use knot_engine::Faults;
 use knot_engine::membership::{ForceLeaveError, Message, STARTS_SKIPPED_MAX, Standing, Status, Update, Via};
 use knot_engine::{Address, Boot, Incarnation, Instant};
+use knot_engine::{Fault, Faults};
 
 use crate::world::{Change, World};
 
@@ -96,7 +96,7 @@ fn loss_of_a_tenth_fails_nobody() {
 
 #[test]
 fn the_planted_unchecked_suspicion_is_found() {
-    let world = lossy(Faults { suspicion_unchecked: true, ..Faults::default() });
+    let world = lossy(Fault::SuspicionUnchecked.into());
     println!("{} false failures with the bug", failures(&world));
     assert!(failures(&world) > 0);
 }

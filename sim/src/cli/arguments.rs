@@ -6,9 +6,8 @@ use std::path::Path;
 use std::str::FromStr;
 
 use clap::Args;
-use knot_engine::Faults;
+use knot_engine::{Fault, Faults};
 
-use crate::planted::PLANTED;
 use crate::scenario::{DocumentKind, Length, Profile, Scenario, Shape};
 
 #[derive(Clone, Copy, Debug, Args)]
@@ -64,11 +63,19 @@ impl FromStr for Seeds {
 }
 
 pub(super) fn planted_by_name(name: &str) -> Result<Faults, String> {
-    let found = PLANTED.iter().find(|planted| planted.name == name);
-    found.map(|planted| planted.faults()).ok_or_else(|| {
-        let names: Vec<&str> = PLANTED.iter().map(|planted| planted.name).collect();
+    fault_by_name(name).map(Faults::from)
+}
+
+pub(super) fn fault_by_name(name: &str) -> Result<Fault, String> {
+    Fault::named(name).ok_or_else(|| {
+        let names: Vec<&str> = Fault::ALL.iter().map(|fault| fault.name()).collect();
         format!("no such bug; there are {}", names.join(", "))
     })
+}
+
+/// How many runs at once.
+pub(super) fn jobs(asked: Option<usize>) -> usize {
+    asked.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
 }
 
 pub(super) fn read_scenario(path: &Path) -> Result<Scenario, String> {

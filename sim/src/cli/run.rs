@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use knot_engine::Faults;
 
-use super::arguments::{Seeds, ShapeArgs, planted_by_name, read_scenario};
+use super::arguments::{Seeds, ShapeArgs, jobs, planted_by_name, read_scenario};
 use super::output::print_json;
 use crate::Sink;
 use crate::campaign::{self, Summary, replay_line, run_scenario, shrink_line};
@@ -51,7 +51,7 @@ pub(super) fn perform(run: &RunArgs) -> Result<bool, String> {
     if run.log {
         return Err("--log is for one run: add --seed N or --scenario FILE".to_owned());
     }
-    let jobs = run.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let jobs = jobs(run.jobs);
     let seeds = run.seeds.0.clone();
     let total = seeds.end - seeds.start;
     let progress = |runs: u64, failures: usize| {

@@ -1,0 +1,101 @@
+//! Bugs on purpose, and how many seeds it takes to find each.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use knot_engine::Fault;
+use serde::Serialize;
+
+use crate::campaign::{lock, run_seed};
+use crate::checker::{Invariant, Violation};
+use crate::scenario::{DocumentKind, Shape};
+
+/// How a planted bug was found, or that it was not.
+#[derive(Clone, Debug, Serialize)]
+pub struct Detection {
+    /// The part of the engine that it sits in.
+    pub area: &'static str,
+    /// The bug.
+    pub name: &'static str,
+    /// What the engine does wrong with it.
+    pub says: &'static str,
+    /// How many seeds it took; none when none of them found it.
+    pub seeds: Option<u64>,
+    /// The seed that found it.
+    pub seed: Option<u64>,
+    /// The promise that it broke.
+    pub invariant: Option<Invariant>,
+    /// How.
+    pub detail: Option<String>,
+}
+
+/// What is replicated in the runs that look for a bug.
+#[must_use]
+pub fn document_for(fault: Fault) -> DocumentKind {
+    // Only Automerge derives the first change of a document from more than its name.
+    if fault == Fault::GenesisUnshared { DocumentKind::Automerge } else { DocumentKind::Model }
+}
+
+/// Looks for `fault` from seed `first` on, in at most `seeds_max` seeds, `jobs` at once. The seed that finds it is the
+/// first that does, however many run at once.
+#[must_use]
+pub fn detect(fault: Fault, first: u64, seeds_max: u64, jobs: usize) -> Detection {
+    let shape = Shape { document: document_for(fault), ..Shape::default() };
+    let next = AtomicU64::new(first);
+    let end = AtomicU64::new(first.saturating_add(seeds_max));
+    let found: Mutex<Option<(u64, Violation)>> = Mutex::new(None);
+    std::thread::scope(|scope| {
+        for _ in 0..jobs.max(1) {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= end.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    let report = run_seed(seed, &shape, fault.into(), None);
+                    let Some(violation) = report.violations.into_iter().next() else { continue };
+                    end.fetch_min(seed, Ordering::Relaxed);
+                    let mut found = lock(&found);
+                    if found.as_ref().is_none_or(|(earliest, _)| seed < *earliest) {
+                        *found = Some((seed, violation));
+                    }
+                }
+            });
+        }
+    });
+    let found = found.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let (seed, violation) = found.unzip();
+    Detection {
+        area: fault.area().name(),
+        name: fault.name(),
+        says: fault.says(),
+        seeds: seed.map(|seed| seed - first + 1),
+        seed,
+        invariant: violation.as_ref().map(|violation| violation.invariant),
+        detail: violation.map(|violation| violation.detail),
+    }
+}
+
+/// What a matrix came to.
+#[derive(Clone, Debug, Serialize)]
+pub struct Totals {
+    /// Bugs looked for.
+    pub planted: usize,
+    /// Of these, those that were found.
+    pub found: usize,
+    /// Seeds that half of those that were found took, at most.
+    pub median: Option<u64>,
+    /// Seeds that 95 in a hundred of them took, at most.
+    pub p95: Option<u64>,
+}
+
+impl Totals {
+    /// Of `detections`.
+    #[must_use]
+    pub fn of(detections: &[Detection]) -> Self {
+        let mut seeds: Vec<u64> = detections.iter().filter_map(|detection| detection.seeds).collect();
+        seeds.sort_unstable();
+        let at = |percent: usize| seeds.get((seeds.len() * percent).div_ceil(100).saturating_sub(1)).copied();
+        Self { planted: detections.len(), found: seeds.len(), median: at(50), p95: at(95) }
+    }
+}

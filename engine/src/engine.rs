@@ -23,6 +23,7 @@ use crate::replication::batch::Flush;
 use crate::replication::records::NodeRecord;
 use crate::replication::{Author, Effect, Recovered, Replica, Verdict};
 use crate::seal::{DatagramDrop, Datagrams};
+use crate::sometimes;
 use crate::stats::Stats;
 use crate::time::{Instant, Wall};
 use crate::wire::{Frame, Packet};
@@ -81,6 +82,8 @@ impl<D: Document> Engine<D> {
         let mut random = Random::new(&seed, "boot");
         let boot = Boot(random.bytes16());
         let node = config.node_key.node_id();
+        sometimes!("start after a crash", recovered.unclean);
+        sometimes!("start with members", !recovered.members.is_empty());
         let mut record = recovered.node.unwrap_or_else(|| first_record(&config));
         let unraised = faults.has(Fault::IncarnationNotRaised) && record.starts > 0;
         record.starts = record.starts.saturating_add(u32::from(!unraised)).min(STARTS_MAX);
@@ -133,7 +136,12 @@ impl<D: Document> Engine<D> {
         let boot_of = |node: NodeId| membership.member(&node).map(|member| member.record.boot);
         match self.datagrams.open(&bytes, boot_of) {
             Ok((from, body)) => self.on_packet(from, &body, now),
-            Err(drop) => self.stats.dropped(drop_reason(drop)),
+            Err(drop) => {
+                sometimes!("datagram of another boot", drop == DatagramDrop::Forged);
+                sometimes!("datagram repeated", drop == DatagramDrop::Replayed);
+                sometimes!("datagram of a stranger", drop == DatagramDrop::UnknownSender);
+                self.stats.dropped(drop_reason(drop));
+            }
         }
         self.settle(now);
     }
@@ -243,6 +251,7 @@ impl<D: Document> Engine<D> {
         self.replica.close();
         // Whoever waits for peers is told how far it came.
         for (id, edited) in self.spread.waits.expire(Instant::from_micros(u64::MAX)) {
+            sometimes!("left while edits wait");
             self.emit(Event::Edited(id, Ok(edited)));
         }
         if self.started {
@@ -346,7 +355,10 @@ impl<D: Document> Engine<D> {
             }
             // The first start needs it; a later one is tried again with the next thing to save.
             Effect::NodeRefused if !self.started => self.emit(Event::StorageFailed),
-            Effect::NodeRefused => self.save_node = true,
+            Effect::NodeRefused => {
+                sometimes!("node record refused");
+                self.save_node = true;
+            }
             Effect::Durable { authored, edits } => self.spread(authored, edits, now),
             Effect::Delivered { ticket, complete } => self.on_delivered(ticket, complete, now),
             Effect::Missing { document, from } => self.fetch(document, from, now),

@@ -21,6 +21,7 @@ pub mod documents;
 mod engine;
 mod faults;
 mod identity;
+pub mod marks;
 pub mod membership;
 mod random;
 mod replication;

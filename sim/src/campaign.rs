@@ -1,13 +1,14 @@
 //! Many seeds, on all cores: each run is independent of every other.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use knot_engine::Faults;
 use knot_engine::documents::{AutomergeDocument, ModelDocument};
+use knot_engine::{Faults, marks};
 use serde::Serialize;
 
 use crate::report::{Counts, Report};
@@ -39,7 +40,11 @@ pub fn run_watched(scenario: Scenario, planted: Faults, watch: Watch) -> Report 
         DocumentKind::Model => World::<ModelDocument>::new(scenario, planted, watch).run(),
         DocumentKind::Automerge => World::<AutomergeDocument>::new(scenario, planted, watch).run(),
     };
-    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| Report::panicked(seed, nodes, panic.as_ref()))
+    // What an earlier run on this thread left behind is not this one's.
+    let _ = marks::take();
+    let report = catch_unwind(AssertUnwindSafe(run));
+    let report = report.unwrap_or_else(|panic| Report::panicked(seed, nodes, panic.as_ref()));
+    Report { marks: marks::take().names().collect(), ..report }
 }
 
 /// The one line that runs a seed again.
@@ -94,6 +99,8 @@ pub struct Summary {
     pub settled_s: [f64; 2],
     /// Numbers of all runs together.
     pub counts: Counts,
+    /// In how many runs the engines came by each state.
+    pub marks: BTreeMap<&'static str, u64>,
 }
 
 impl Summary {
@@ -101,6 +108,12 @@ impl Summary {
     #[must_use]
     pub fn speed(&self) -> f64 {
         self.simulated_s / self.cpu_s.max(f64::MIN_POSITIVE)
+    }
+
+    /// States that no run reached.
+    #[must_use]
+    pub fn marks_missed(&self) -> Vec<&'static str> {
+        self.marks.iter().filter(|(_, runs)| **runs == 0).map(|(mark, _)| *mark).collect()
     }
 }
 
@@ -155,6 +168,9 @@ impl Gathered {
         summary.cpu_s += cpu.as_secs_f64();
         summary.simulated_s += Duration::from_micros(report.simulated_us).as_secs_f64();
         summary.counts.add(&report.counts);
+        for mark in &report.marks {
+            *summary.marks.entry(mark).or_default() += 1;
+        }
         if let Some(settled) = report.settled_us {
             self.settled.push(Duration::from_micros(settled).as_secs_f64());
         }
@@ -168,6 +184,9 @@ impl Gathered {
         let middle = self.settled.get(self.settled.len() / 2);
         let most = self.settled.last();
         self.summary.settled_s = [middle, most].map(|time| time.copied().unwrap_or_default());
+        for mark in marks::MARKS {
+            self.summary.marks.entry(mark.name).or_default();
+        }
         self.summary.failures.sort_by_key(|report| report.seed);
         self.summary
     }

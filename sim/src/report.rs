@@ -99,6 +99,8 @@ pub struct Report {
     pub settled_us: Option<u64>,
     /// Numbers.
     pub counts: Counts,
+    /// States that the engines came by.
+    pub marks: Vec<&'static str>,
 }
 
 impl Report {
@@ -115,6 +117,7 @@ impl Report {
             simulated_us: 0,
             settled_us: None,
             counts: Counts::default(),
+            marks: Vec::new(),
         }
     }
 }

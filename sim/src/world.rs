@@ -157,6 +157,7 @@ impl<D: Document> World<D> {
             simulated_us: self.now.as_micros(),
             settled_us: settled.map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX)),
             counts,
+            marks: Vec::new(),
         }
     }
 

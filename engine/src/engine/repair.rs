@@ -14,6 +14,7 @@ use crate::random::Random;
 use crate::replication::pull::{Pull, Task};
 use crate::replication::tree::{FANOUT, Sum};
 use crate::replication::{Origin, Ticket};
+use crate::sometimes;
 use crate::time::Instant;
 use crate::wire::{Differences, DocumentChanges, DocumentHeads, Frame, PREFIX_BYTES_MAX, Root, Wanted, heads_bytes};
 
@@ -191,6 +192,7 @@ impl<D: Document> Engine<D> {
                     pull.scope == scope && pull.is_comparing() && (pull.peer == peer || !pull.is_stalled(now))
                 });
             let Some(session) = self.sessions.of(peer) else { continue };
+            sometimes!("repair waits", busy);
             if busy || self.repairs.pulls.len() >= PULLS_MAX {
                 continue;
             }
@@ -198,6 +200,7 @@ impl<D: Document> Engine<D> {
                 known.mismatches = 0;
                 known.announced.get_or_insert_default();
             }
+            sometimes!("repair started");
             self.stats.repairs += 1;
             self.emit(Event::RepairStarted { peer, scope: scope.clone() });
             self.repairs.pulls.push(Pull::new(peer, session, scope, Task::Compare(Vec::new()), now));
@@ -216,11 +219,18 @@ impl<D: Document> Engine<D> {
         let task = Task::documents(vec![(document, Vec::new())]);
         let room = self.repairs.pulls.len() < PULLS_MAX || self.faults.has(Fault::FetchesUnbounded);
         match self.repairs.pulls.iter_mut().find(|pull| pull.peer == from && pull.scope == scope) {
-            Some(pull) => pull.add(task),
+            Some(pull) => {
+                sometimes!("fetch joined");
+                pull.add(task);
+            }
             None if room => {
+                sometimes!("fetched alone");
                 self.repairs.pulls.push(Pull::new(from, session, scope, task, now));
             }
-            None => self.stats.dropped("fetch without room"),
+            None => {
+                sometimes!("fetch without room");
+                self.stats.dropped("fetch without room");
+            }
         }
         self.drive_pulls(now);
     }
@@ -288,6 +298,7 @@ impl<D: Document> Engine<D> {
             return;
         };
         known.mismatches = 0;
+        sometimes!("fruitless repair", !pull.fruitful);
         known.patience =
             if pull.fruitful { ROOT_MISMATCHES } else { known.patience.saturating_mul(2).min(MISMATCHES_MAX) };
         self.repairs.arm(now);
@@ -299,6 +310,7 @@ impl<D: Document> Engine<D> {
         let (left, expired): (Vec<Pull>, Vec<Pull>) = pulls.into_iter().partition(|pull| pull.deadline > now || keeps);
         self.repairs.pulls = left;
         for mut pull in expired {
+            sometimes!("repair expired");
             self.stats.dropped("repair without progress");
             pull.fruitful = false;
             self.pull_over(&pull, now);
@@ -319,12 +331,15 @@ impl<D: Document> Engine<D> {
             let byte = u8::try_from(at).unwrap_or(u8::MAX);
             let child = [prefix, &[byte]].concat();
             if theirs.count == 0 && ours.count > WHOLE_CHILD_MIN {
+                sometimes!("child asked for whole");
                 differences.whole.push(byte);
             } else if child.len() < PREFIX_BYTES_MAX - 1
                 && (ours.count > LISTED_CHILD_MAX || listed_bytes >= LISTED_BYTES)
             {
+                sometimes!("child split again");
                 differences.deeper.push(byte);
             } else {
+                sometimes!("child listed");
                 let hides = self.faults.has(Fault::TombstoneNotListed);
                 let settled = |(key, _): &(&_, &[_])| !self.replica.is_recent(key, now, RECENT);
                 let shown = |(key, _): &(&_, &[_])| !hides || !index.is_deleted(key);
@@ -375,6 +390,7 @@ impl<D: Document> Engine<D> {
     ) {
         let Some(pull) = self.repairs.pulls.iter_mut().find(|pull| pull.peer == peer && pull.awaits(request)) else {
             // Late, most likely: its changes are as good as pushed ones, and the gate is the same.
+            sometimes!("late window");
             self.stats.dropped("window of a repair that is over");
             self.replica.receive(peer, Origin::Repair, changes, None, now, &mut self.stats);
             return;

@@ -10,6 +10,7 @@ use crate::faults::Fault;
 use crate::identity::{Address, NodeId, PeerIdentity, SessionId};
 use crate::membership::{Closed, Via};
 use crate::replication::{Origin, Ticket};
+use crate::sometimes;
 use crate::time::Instant;
 use crate::wire::Frame;
 
@@ -131,6 +132,7 @@ impl<D: Document> Engine<D> {
         }
         let peer = identity.node();
         if peer == self.node {
+            sometimes!("connected to itself");
             let address = self.sessions.sessions.get(&id).and_then(|session| session.to.clone());
             self.hang_up(id, "connected to itself");
             if let Some(address) = address {
@@ -201,18 +203,21 @@ impl<D: Document> Engine<D> {
         };
         let from_lower = |id| self.sessions.is_from(id, self.node.min(peer), self.node);
         let at_once = self.sessions.is_fresh(old, now) && from_lower(old) != from_lower(id);
+        sometimes!("sessions collided", at_once);
         let is_mine = self.sessions.is_from(id, self.node, self.node);
         if at_once && from_lower(old) {
             self.hang_up(id, "one session is enough");
         } else if at_once && is_mine {
             self.take_place(id, peer, now);
         } else if is_mine {
+            sometimes!("peer by another name");
             let address = self.sessions.sessions.get(&id).and_then(|session| session.to.clone());
             self.hang_up(id, "another name of a peer that is connected");
             if let Some(address) = address {
                 self.membership.on_connect_failed(&address, Closed::Local, now);
             }
         } else if let Some(other) = self.sessions.waiting(peer, id) {
+            sometimes!("session may not wait");
             self.hang_up(other, "one session may wait");
         }
     }
@@ -220,6 +225,7 @@ impl<D: Document> Engine<D> {
     /// Makes a session the one to its peer, whatever was.
     fn take_place(&mut self, id: SessionId, peer: NodeId, now: Instant) {
         if let Some(old) = self.sessions.of(peer) {
+            sometimes!("session replaced");
             self.hang_up(old, "a newer session took its place");
         }
         self.sessions.by_peer.insert(peer, id);
@@ -255,7 +261,10 @@ impl<D: Document> Engine<D> {
             self.sessions.by_peer.remove(&peer);
             self.repairs.closed(peer);
             match self.sessions.waiting(peer, id) {
-                Some(next) => self.take_place(next, peer, now),
+                Some(next) => {
+                    sometimes!("waiting session used");
+                    self.take_place(next, peer, now);
+                }
                 None => self.membership.on_session_closed(peer, why, now),
             }
         }
@@ -297,6 +306,7 @@ impl<D: Document> Engine<D> {
             return;
         };
         if self.sessions.of(peer) != Some(id) {
+            sometimes!("waiting session spoken on");
             self.take_place(id, peer, now);
         }
         self.on_peer_frame(id, peer, frame, now);
@@ -332,6 +342,7 @@ impl<D: Document> Engine<D> {
                 if self.is_entitled(peer, &scope) {
                     // A root that was overtaken on its way, by datagram, is believed until the next one.
                     let overtaken = sums == self.replica.index().split(&scope, &prefix);
+                    sometimes!("overtaken root", overtaken);
                     if overtaken && !self.faults.has(Fault::OvertakenRootKept) {
                         let roots = self.roots_for(peer);
                         self.send(id, &Frame::Roots(roots));

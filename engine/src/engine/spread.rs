@@ -11,6 +11,7 @@ use crate::faults::{Fault, Faults};
 use crate::identity::{NodeId, SessionId};
 use crate::replication::push::Waits;
 use crate::replication::{DurableEdit, Ticket};
+use crate::sometimes;
 use crate::time::Instant;
 use crate::wire::{DocumentChanges, Frame};
 
@@ -89,6 +90,8 @@ impl<D: Document> Engine<D> {
         let ack = !edits.is_empty();
         let mut frames = BTreeMap::new();
         let peers = self.holders(scope);
+        sometimes!("pushed to some", peers.len() < self.sessions.len());
+        sometimes!("pushed to nobody", peers.is_empty());
         for changes in split(changes) {
             self.spread.seq += 1;
             let seq = self.spread.seq;
@@ -97,6 +100,7 @@ impl<D: Document> Engine<D> {
             let bytes = frame.encode();
             for (_, session) in &peers {
                 if self.sessions.queued(*session) > self.config.limits.peer_queue_bytes {
+                    sometimes!("push without room");
                     self.stats.dropped("push without room");
                 } else {
                     self.send_encoded(*session, frame.kind(), bytes.clone());

@@ -8,6 +8,7 @@ use super::message::Standing;
 use super::suspicion::{Suspicion, longest};
 use crate::faults::Fault;
 use crate::identity::NodeId;
+use crate::sometimes;
 use crate::time::Instant;
 
 /// A zone in which so many, and more than a fifth, are suspect at once has lost its network rather than its servers.
@@ -35,6 +36,7 @@ impl Membership {
         }
         let mut fact = entry.fact();
         fact.status = Status::Suspect;
+        sometimes!("member suspected");
         self.stats.suspicions += 1;
         self.install(fact, standing, now);
         self.timers.arm_by(Timer::Gossip, now);
@@ -78,6 +80,8 @@ impl Membership {
         if !suspicion.accuse(accuser, standing.refused) {
             return;
         }
+        let most = self.config.suspicion_confirmations;
+        sometimes!("suspicion confirmed", suspicion.accusers.len() > most);
         let deadline = suspicion.deadline(&self.config, live);
         self.timers.arm(Timer::Suspicion(node), deadline);
         if !confirmed && let Some(entry) = self.table.get_mut(&node) {
@@ -100,6 +104,7 @@ impl Membership {
         let own = suspicion.refused.contains(&self.me.record.node) && entry.link.refused;
         let second = suspicion.refused.len() >= 2 || self.live() <= 2;
         if entry.member.status == Status::Suspect && own && second {
+            sometimes!("refused by two");
             self.declare_failed(node, true, now);
         }
     }
@@ -119,6 +124,7 @@ impl Membership {
             return;
         };
         let stands = entry.member.status == Status::Suspect && entry.version() == suspicion.version;
+        sometimes!("suspicion overtaken", !stands);
         if !stands && !self.faults.has(Fault::SuspicionUnchecked) {
             self.suspicions.remove(&node);
             return;
@@ -126,6 +132,7 @@ impl Membership {
         if stands {
             let heard = entry.member.last_seen.is_some_and(|seen| seen > suspicion.since);
             if heard && !suspicion.extended {
+                sometimes!("suspicion drawn out");
                 suspicion.extended = !self.faults.has(Fault::SuspicionDrawnOut);
                 self.timers.arm(Timer::Suspicion(node), now + EXTENSION);
                 self.tell(node, now);
@@ -135,6 +142,8 @@ impl Membership {
             let (since, refused) = (suspicion.since, !suspicion.refused.is_empty());
             let zone = entry.member.record.zone.clone();
             let held = !refused && (self.seems_cut_off(now) || self.is_mass(&zone));
+            sometimes!("cut off", self.seems_cut_off(now));
+            sometimes!("zone suspect at once", self.is_mass(&zone));
             if held && now.since(since) < self.longest_hold() {
                 self.timers.arm(Timer::Suspicion(node), now + HOLD_STEP);
                 return;
@@ -154,6 +163,7 @@ impl Membership {
     }
 
     pub(super) fn declare_failed(&mut self, node: NodeId, refused: bool, now: Instant) {
+        sometimes!("member failed");
         self.stats.failures += 1;
         let accuser = Some(self.me.record.node);
         self.fail(node, &Standing { refused, accuser, ..Standing::ALIVE }, now);
@@ -186,6 +196,7 @@ impl Membership {
             fact.status = Status::Suspect;
             self.install(fact, Standing { status: Status::Suspect, ..*standing }, now);
         }
+        sometimes!("failure contested");
         self.probe(node, true, Some(*standing), now);
     }
 }

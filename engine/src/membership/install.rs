@@ -9,6 +9,7 @@ use super::table::{Entry, Fact, Link};
 use super::{MEMBERS_MAX, Member, Status};
 use crate::faults::Fault;
 use crate::identity::NodeId;
+use crate::sometimes;
 use crate::time::Instant;
 
 /// Members of one name that are told of.
@@ -55,6 +56,7 @@ impl Membership {
         self.gossip.push(node, full);
         self.timers.arm_by(Timer::Gossip, now + self.config.gossip_interval / 4);
         if let (Some(from), true) = (moved, fact.status == Status::Alive) {
+            sometimes!("address moved");
             self.act(Action::AddressMoved { node, from, to: record.addresses.clone() });
         }
         if from != Some(fact.status) {
@@ -62,6 +64,7 @@ impl Membership {
             self.act(Action::Changed { node, from, to: fact.status, incarnation: version.0, accuser, refused });
         }
         if stuck && fact.status == Status::Alive {
+            sometimes!("stuck stream closed");
             self.act(Action::Disconnect { peer: node });
         }
         self.follow_status(node, from, fact.status, new_boot, &standing, now);
@@ -93,6 +96,7 @@ impl Membership {
 
     fn newcomer(&mut self, fact: &Fact, now: Instant) -> Entry {
         let open = self.strangers.remove(&fact.record.node);
+        sometimes!("stranger introduced", open);
         Entry {
             member: Member {
                 record: fact.record.clone(),
@@ -122,6 +126,9 @@ impl Membership {
         now: Instant,
     ) {
         let changed = from != Some(to);
+        sometimes!("failed member back", from == Some(Status::Failed) && to == Status::Alive);
+        sometimes!("left member back", from == Some(Status::Left) && to == Status::Alive);
+        sometimes!("member left", changed && to == Status::Left);
         match to {
             Status::Alive => {
                 self.timers.disarm(&Timer::Reap(node));
@@ -160,6 +167,7 @@ impl Membership {
         let Some(mut entry) = self.table.remove(&node) else {
             return;
         };
+        sometimes!("restored member given up");
         let from = Some(std::mem::replace(&mut entry.member.status, Status::Failed));
         entry.member.since = now;
         let incarnation = entry.member.record.incarnation;

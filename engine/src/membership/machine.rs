@@ -16,6 +16,7 @@ use super::{MEMBERS_MAX, Member, Record, STARTS_MAX, STARTS_SKIPPED_MAX, Status}
 use crate::faults::Faults;
 use crate::identity::{Address, Boot, NodeId};
 use crate::random::Random;
+use crate::sometimes;
 use crate::time::Instant;
 
 /// Most actions that wait for [`Membership::poll_action`]. Beyond it they are dropped and counted; gossip and
@@ -329,6 +330,8 @@ impl Membership {
             }
             told |= stream || datagrams;
         }
+        sometimes!("goodbye", told);
+        sometimes!("goodbye to nobody", !told);
         if !told {
             self.act(Action::LeftDone);
             return;

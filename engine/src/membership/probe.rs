@@ -8,6 +8,7 @@ use super::message::{Message, Standing, Via};
 use super::table::Entry;
 use crate::faults::Fault;
 use crate::identity::NodeId;
+use crate::sometimes;
 use crate::time::Instant;
 
 /// A zone with fewer live servers is watched from other zones too.
@@ -130,6 +131,7 @@ impl Membership {
 
     fn in_small_zones(&self) -> usize {
         let mine = &self.me.record.zone;
+        sometimes!("watched across zones");
         let own = usize::from(self.is_small(mine));
         own + self.table.zones().filter(|(zone, _)| self.is_small(zone)).map(|(_, count)| count).sum::<usize>()
     }
@@ -204,6 +206,7 @@ impl Membership {
             let silent = entry.member.last_seen.is_none_or(|seen| seen < sent);
             self.probes.remove(&seq);
             if silent {
+                sometimes!("contest lost");
                 self.believe_failed(target, &standing, now);
             }
             return;
@@ -212,6 +215,7 @@ impl Membership {
         let stream = entry.link.open.is_some();
         let wait = self.timeout_max(entry) + probe.timeout;
         if refused {
+            sometimes!("probe refused");
             self.probes.remove(&seq);
             self.miss(target, now);
             self.suspect(target, true, now);
@@ -260,6 +264,7 @@ impl Membership {
             return;
         };
         if entry.member.last_seen.is_some_and(|seen| seen > probe.sent + probe.timeout) {
+            sometimes!("silence excused");
             return;
         }
         // A member that nothing ever reached is not accused of silence.
@@ -273,6 +278,7 @@ impl Membership {
     pub(super) fn on_refused(&mut self, node: NodeId, now: Instant) {
         let settled = self.probes.iter().find(|(_, probe)| probe.target == node && probe.indirect).map(|(seq, _)| *seq);
         if let Some(seq) = settled {
+            sometimes!("probe settled by refusal");
             self.probes.remove(&seq);
             self.timers.disarm(&Timer::ProbeEnd(seq));
             self.miss(node, now);
@@ -305,6 +311,7 @@ impl Membership {
 
     pub(super) fn worsen(&mut self) {
         self.sick = (self.sick + 1).min(SICK_MAX);
+        sometimes!("sick as can be", self.sick == SICK_MAX);
     }
 
     pub(super) fn on_ping(&mut self, from: NodeId, via: Via, seq: u32, now: Instant) {
@@ -327,6 +334,8 @@ impl Membership {
         let Some(probe) = self.finish(seq, now) else {
             return;
         };
+        sometimes!("contest won", probe.contested.is_some());
+        sometimes!("saved by its stream", via == Via::Stream && probe.indirect);
         let Some(entry) = self.table.get_mut(&from) else {
             return;
         };
@@ -335,6 +344,7 @@ impl Membership {
         } else if entry.link.datagrams && !probe.urgent {
             entry.link.datagrams_missed += 1;
             if entry.link.datagrams_missed >= DATAGRAMS_MISSED_MAX {
+                sometimes!("datagrams given up");
                 entry.link.datagrams = false;
                 entry.link.datagrams_missed = 0;
             }
@@ -374,12 +384,14 @@ impl Membership {
 
     pub(super) fn on_relay_missed(&mut self, seq: u32) {
         if let Some(relay) = self.relays.remove(&seq) {
+            sometimes!("helper in vain");
             self.send(relay.origin, relay.via, Message::Nack { seq: relay.seq });
         }
     }
 
     pub(super) fn on_vouch(&mut self, from: NodeId, seq: u32, now: Instant) {
         if self.probes.get(&seq).is_some_and(|probe| probe.indirect && probe.target != from) {
+            sometimes!("saved by a helper");
             self.finish(seq, now);
         }
     }
@@ -397,6 +409,7 @@ impl Membership {
         let Some(node) = self.table.next_after(&self.failed_cursor, missed) else {
             return;
         };
+        sometimes!("knocked");
         self.failed_cursor = node;
         let seq = self.next_seq();
         self.ping(node, Via::Datagram, seq, now);

@@ -11,6 +11,7 @@ use super::table::{Entry, Fact, bucket, render};
 use super::{Record, Status};
 use crate::faults::Fault;
 use crate::identity::{Boot, Incarnation, NodeId};
+use crate::sometimes;
 use crate::time::Instant;
 
 /// Room for the message around its updates.
@@ -70,6 +71,7 @@ impl Membership {
             return;
         }
         if entry.restored && fact.version() >= held_version {
+            sometimes!("restored member heard of");
             self.install(fact, standing, now);
             return;
         }
@@ -104,6 +106,7 @@ impl Membership {
                 }
                 let newer = self.table.get(&node).is_none_or(|entry| entry.version() < (incarnation, boot));
                 if let (true, Some(entry)) = (newer, self.table.get_mut(&from)) {
+                    sometimes!("news of a stranger");
                     entry.link.differs = DIFFERS_MIN;
                 }
                 None
@@ -149,6 +152,7 @@ impl Membership {
         if self.faults.has(Fault::IncarnationNotRaised) {
             return;
         }
+        sometimes!("former start heard of");
         if self.above(incarnation).is_none() {
             self.disown(from, now);
             return;
@@ -174,6 +178,7 @@ impl Membership {
         };
         let new_start = raised.starts != self.me.record.incarnation.starts;
         self.me.record.incarnation = raised;
+        sometimes!("refuted");
         self.stats.refutations += 1;
         self.worsen();
         self.dirty = true;
@@ -194,6 +199,7 @@ impl Membership {
         if denied || self.faults.has(Fault::DenialNotRepeated) {
             return;
         }
+        sometimes!("denied again");
         entry.link.denied = Some(now);
         self.send_every_way(from, vec![denial]);
     }
@@ -264,6 +270,7 @@ impl Membership {
             let mut via = if datagrams { Via::Datagram } else { Via::Stream };
             let mut updates = self.news(&to, via, now);
             if updates.is_empty() && stream && !self.gossip.is_empty() {
+                sometimes!("gossip by stream");
                 via = Via::Stream;
                 updates = self.news(&to, via, now);
             }
@@ -283,6 +290,7 @@ impl Membership {
         };
         let accused = entry.member.status != Status::Alive && !entry.restored;
         if accused && entry.link.told.is_none_or(|told| now.since(told) >= REMIND) {
+            sometimes!("accused told");
             self.tell(node, now);
         }
     }
@@ -328,6 +336,7 @@ impl Membership {
         entry.link.differs = if differs { entry.link.differs.saturating_add(1) } else { 0 };
         let pause = entry.link.synced.is_some_and(|synced| now.since(synced) < SYNC_PAUSE);
         if entry.link.differs >= DIFFERS_MIN && entry.link.open.is_some() && !pause && running {
+            sometimes!("views differ");
             self.send_digest(from, true, now);
         }
     }
@@ -359,6 +368,7 @@ impl Membership {
             }
         }
         if answer && mask != 0 {
+            sometimes!("tables compared");
             self.send_table(from, mask, true, now);
         }
     }
@@ -385,6 +395,7 @@ impl Membership {
         // What is only a denial ahead may have overtaken this word.
         let overtaken = held.0.starts == said.0.starts && held.0.refutations < u32::MAX;
         if entry.link.shown.replace(held) != Some(held) || overtaken {
+            sometimes!("word behind");
             let updates = vec![entry.update(true, now)];
             self.send(from, Via::Stream, Message::Gossip { updates });
             return;

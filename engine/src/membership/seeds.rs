@@ -7,6 +7,7 @@ use super::machine::{Membership, Timer};
 use super::{Record, Status};
 use crate::faults::Fault;
 use crate::identity::{Address, NodeId};
+use crate::sometimes;
 use crate::time::Instant;
 
 /// Most seeds.
@@ -42,6 +43,7 @@ impl Membership {
 
     pub(super) fn on_seeds_due(&mut self, now: Instant) {
         let wait = if self.isolated() {
+            sometimes!("isolated");
             for address in self.seeds.addresses.clone() {
                 self.act(Action::Connect { address, peer: None });
             }
@@ -65,6 +67,7 @@ impl Membership {
         let unknown: Vec<_> = self.seeds.addresses.iter().filter(|address| !known(address)).cloned().collect();
         let pick = self.random.index(unknown.len());
         if let Some(address) = unknown.get(pick) {
+            sometimes!("seed asked again");
             self.act(Action::Connect { address: address.clone(), peer: None });
         }
     }
@@ -120,6 +123,7 @@ impl Membership {
             Closed::Local => false,
         };
         if live && broken {
+            sometimes!("probed at once");
             self.probe(peer, true, None, now);
         }
         self.plan_connect(peer, broken && !short, now);
@@ -153,6 +157,7 @@ impl Membership {
         let live = entry.is_live() && !entry.restored;
         self.plan_connect(node, false, now);
         if refused && live {
+            sometimes!("connection refused");
             self.on_refused(node, now);
         }
     }
@@ -210,6 +215,7 @@ impl Membership {
         let unanswered = self.attempts.values().any(|(other, since)| *other == node && expired(since));
         self.attempts.retain(|_, (_, since)| !expired(since));
         if unanswered {
+            sometimes!("attempt unanswered");
             self.connect_failed(node, false, now);
             return;
         }

@@ -8,6 +8,7 @@ use crate::api::Event;
 use crate::documents::gate::{Judgement, judge};
 use crate::documents::{ChangeHeader, ChangeKind, Document};
 use crate::faults::Fault;
+use crate::sometimes;
 use crate::stats::Stats;
 use crate::time::Instant;
 
@@ -46,6 +47,10 @@ impl<D: Document> Replica<D> {
     fn known(&mut self, key: DocKey, incoming: &Incoming) {
         let batch = self.open.get(&key).and_then(|open| open.batch).filter(|batch| self.batches.is_pending(*batch));
         match (batch, incoming.ticket) {
+            (None, _) => {
+                sometimes!("change came again");
+                self.delivered(incoming.ticket, 1, true);
+            }
             (Some(batch), Some(ticket)) if !self.faults.has(Fault::HeldWhenKnown) => {
                 self.batches.after(batch, Done::Ticket(ticket))
             }
@@ -66,6 +71,7 @@ impl<D: Document> Replica<D> {
         }
         // It may be what others waited for.
         let orphans = self.orphans.take(&key);
+        sometimes!("orphan adopted", !orphans.is_empty());
         let Some(open) = self.open.get_mut(&key) else { return };
         for chunk in orphans {
             self.incoming_bytes += chunk.len();
@@ -74,8 +80,10 @@ impl<D: Document> Replica<D> {
     }
 
     fn orphaned(&mut self, key: DocKey, header: &ChangeHeader, incoming: Incoming, stats: &mut Stats) {
+        sometimes!("orphan kept");
         let Incoming { chunk, ticket, from, origin: _ } = incoming;
         for _ in 0..self.orphans.keep(key, header.hash, chunk) {
+            sometimes!("orphan evicted");
             stats.dropped("orphans without room");
         }
         self.delivered(ticket, 1, self.faults.has(Fault::OrphanHeld));

@@ -8,6 +8,7 @@ use super::open::Origin;
 use super::records::{DocKey, DocumentRecord};
 use super::replica::{DurableEdit, Ticket};
 use crate::api::{BatchId, DocumentView, ReadError, ReadId};
+use crate::sometimes;
 use crate::storage::Write;
 
 /// What to do when a batch is durable, or was refused.
@@ -87,7 +88,10 @@ impl Batches {
     /// Runs `done` when `batch`, which is pending, is durable.
     pub(crate) fn after(&mut self, batch: BatchId, done: Done) {
         match self.under_way.iter_mut().find(|known| known.id == batch) {
-            Some(known) => known.done.push(done),
+            Some(known) => {
+                sometimes!("joined a batch under way");
+                known.done.push(done);
+            }
             None => self.done.push(done),
         }
     }
@@ -98,6 +102,7 @@ impl Batches {
 
     /// Closes the batch being gathered; none when it is empty.
     pub(crate) fn flush(&mut self) -> Option<Flush> {
+        sometimes!("batches waiting", self.under_way.len() >= 3);
         if self.writes.is_empty() || self.under_way.len() >= UNDER_WAY_MAX {
             return None;
         }

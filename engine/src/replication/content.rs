@@ -11,6 +11,7 @@ use crate::documents::gate::Log;
 use crate::documents::{ChangeHeader, ChangeKind, Document, Quarantine};
 use crate::faults::Fault;
 use crate::identity::ChangeHash;
+use crate::sometimes;
 use crate::stats::Stats;
 use crate::time::Instant;
 
@@ -66,6 +67,7 @@ impl<D: Document> Replica<D> {
     }
 
     fn start_load(&mut self, key: DocKey) {
+        sometimes!("loaded");
         let load = self.load(changes_of(&key), Purpose::Open(key));
         if let Some(open) = self.open.get_mut(&key) {
             open.load = Some(load);
@@ -84,6 +86,7 @@ impl<D: Document> Replica<D> {
             return true;
         }
         // Storage does not have it all yet; the next durable batch kicks again.
+        sometimes!("content waits for storage", open.batch.is_some_and(|batch| self.batches.is_pending(batch)));
         if !open.batch.is_some_and(|batch| self.batches.is_pending(batch)) {
             self.start_load(key);
         }
@@ -101,6 +104,7 @@ impl<D: Document> Replica<D> {
         let id = open.id.clone();
         let genesis = self.genesis(&id);
         let job = Job { number, key, genesis, base: Some(document), trusted: Vec::new(), candidates, reaches };
+        sometimes!("tried on content");
         self.effects.push_back(Effect::Verify(job));
     }
 
@@ -177,6 +181,7 @@ impl<D: Document> Replica<D> {
         if job.is_small() {
             self.on_verdict(job.run(), stats);
         } else {
+            sometimes!("trial elsewhere");
             self.effects.push_back(Effect::Verify(job));
         }
     }
@@ -186,6 +191,7 @@ impl<D: Document> Replica<D> {
         let Some(open) = self.open.get_mut(&key) else { return };
         let any = self.faults.has(Fault::StaleVerdict);
         if !matches!(open.content, Content::Away(job) if job == number || any) {
+            sometimes!("verdict too late");
             return;
         }
         let Ok(trial) = outcome else {

@@ -18,6 +18,7 @@ use crate::documents::{
 };
 use crate::faults::Fault;
 use crate::identity::Boot;
+use crate::sometimes;
 use crate::stats::Stats;
 use crate::time::Wall;
 
@@ -38,6 +39,7 @@ impl<D: Document> Replica<D> {
             return;
         }
         let created = before.as_ref().is_none_or(|record| record.deleted);
+        sometimes!("recreated", created && before.is_some());
         let boot = if self.faults.has(Fault::ActorReused) { Boot([0; 16]) } else { self.author.boot };
         let shared = self.faults.has(Fault::ActorShared).then(|| without_key(&name));
         let of = shared.as_ref().unwrap_or(&name);
@@ -63,7 +65,10 @@ impl<D: Document> Replica<D> {
         let unchanged =
             Edited { etag: etag(&heads), created: false, changed: false, held_by: 0, replicated: replicas == 0 };
         let edited = match made {
-            None => unchanged,
+            None => {
+                sometimes!("nothing changed");
+                unchanged
+            }
             Some(authored) => match self.author(key, authored, stats) {
                 Ok(etag) => Edited { etag, created, changed: true, ..unchanged },
                 Err(error) => {
@@ -120,7 +125,10 @@ impl<D: Document> Replica<D> {
         let waits = !self.faults.has(Fault::ReadUnsynced);
         match open.batch.filter(|batch| waits && self.batches.is_pending(*batch)) {
             // It shows a change that a crash could still take back.
-            Some(batch) => self.batches.after(batch, Done::Read { id, key, conflicts, answer: Box::new(answer) }),
+            Some(batch) => {
+                sometimes!("read waited");
+                self.batches.after(batch, Done::Read { id, key, conflicts, answer: Box::new(answer) });
+            }
             None => self.answer_read(id, answer),
         }
     }
@@ -151,6 +159,11 @@ impl<D: Document> Replica<D> {
         if self.faults.has(Fault::DeletedByArrival) {
             deleted = header.kind == ChangeKind::Delete;
         }
+        let headed = before.map_or(0, |record| record.heads.len());
+        sometimes!("heads split", heads.len() > headed.max(1));
+        sometimes!("heads joined", heads.len() < headed);
+        sometimes!("deleted twice", deleted && heads.len() > 1);
+        sometimes!("delete beside an edit", log.is_revived());
         let record = DocumentRecord {
             id: open.id.clone(),
             heads,
@@ -173,6 +186,8 @@ impl<D: Document> Replica<D> {
             self.generation += 1;
         }
         let lost = self.faults.has(Fault::ArrivedDuringTrial) && matches!(open.content, Content::Away(_));
+        sometimes!("changed during trial", !authored && matches!(open.content, Content::Away(_)));
+        sometimes!("changed during load", !authored && open.load.is_some());
         let in_use = open.load.is_some() || !matches!(open.content, Content::Absent);
         if !authored && quarantine.is_none() && in_use && !lost {
             open.unapplied.push((order, chunk.clone()));

@@ -10,6 +10,7 @@ use crate::api::{BatchId, EditId, EditRequest, LoadId, ReadId};
 use crate::documents::gate::Log;
 use crate::documents::{Document, DocumentId};
 use crate::identity::NodeId;
+use crate::sometimes;
 use crate::time::Wall;
 
 /// A request that needs the content.
@@ -150,9 +151,11 @@ impl<D: Document> OpenDocuments<D> {
         if open.is_idle() && !open.batch.is_some_and(pending) {
             self.log_weight -= open.log_weight;
             self.content_weight -= open.content_weight;
+            sometimes!("evicted");
             self.documents.remove(&key);
             return;
         }
+        sometimes!("spared");
         self.uses += 1;
         open.used = self.uses;
         self.order.insert(self.uses, key);

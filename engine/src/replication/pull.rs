@@ -10,6 +10,7 @@ use super::replica::Ticket;
 use crate::config::{PULL_MAX, PULL_STALLED, PULL_TIMEOUT};
 use crate::documents::Scope;
 use crate::identity::{NodeId, SessionId};
+use crate::sometimes;
 use crate::time::Instant;
 use crate::wire::{Differences, DocumentHeads, PREFIX_BYTES_MAX, heads_bytes};
 
@@ -172,8 +173,14 @@ impl Pull {
         self.deadline = now + PULL_TIMEOUT;
         match then {
             // A range goes on past what was refused; documents would be sent again as they were.
-            Some(task @ Task::Range { .. }) => self.tasks.push_front(task),
-            Some(task) if complete => self.tasks.push_front(task),
+            Some(task @ Task::Range { .. }) => {
+                sometimes!("range past a refusal", !complete);
+                self.tasks.push_front(task);
+            }
+            Some(task) if complete => {
+                sometimes!("next window asked for");
+                self.tasks.push_front(task);
+            }
             Some(_) | None => {}
         }
         true

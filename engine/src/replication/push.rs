@@ -10,6 +10,7 @@ use super::replica::DurableEdit;
 use crate::api::{EditId, Edited};
 use crate::faults::{Fault, Faults};
 use crate::identity::{NodeId, SessionId};
+use crate::sometimes;
 use crate::time::Instant;
 
 /// Edits that were pushed together, and who holds how much of that push.
@@ -71,7 +72,9 @@ impl Waits {
         }
         group.held.entry(by).or_default().insert(seq);
         let held_by = group.holders() + usize::from(self.faults.has(Fault::CountsItself));
-        let (met, waiting) = group.waiting.drain(..).partition(|wait| wait.needed <= held_by);
+        let (met, waiting): (Vec<Wait>, Vec<Wait>) = group.waiting.drain(..).partition(|wait| wait.needed <= held_by);
+        sometimes!("wait met", !met.is_empty());
+        sometimes!("wait met for some", !met.is_empty() && !waiting.is_empty());
         group.waiting = waiting;
         self.answer(number, met, held_by)
     }
@@ -85,7 +88,9 @@ impl Waits {
             self.deadlines.pop_first();
             let Some(group) = self.groups.get_mut(&number) else { continue };
             let held_by = group.holders();
-            let (late, waiting) = group.waiting.drain(..).partition(|wait| wait.deadline <= now);
+            let (late, waiting): (Vec<Wait>, Vec<Wait>) =
+                group.waiting.drain(..).partition(|wait| wait.deadline <= now);
+            sometimes!("wait timed out", !late.is_empty());
             group.waiting = waiting;
             answers.extend(self.answer(number, late, held_by));
         }

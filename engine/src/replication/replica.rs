@@ -18,6 +18,7 @@ use crate::config::Limits;
 use crate::documents::{Document, DocumentId, Scope};
 use crate::faults::{Fault, Faults};
 use crate::identity::{Boot, ChangeHash, NodeId, SessionId};
+use crate::sometimes;
 use crate::stats::{Queue, Stats};
 use crate::storage::Query;
 use crate::time::{Instant, Wall};
@@ -258,6 +259,7 @@ impl<D: Document> Replica<D> {
             return Err(EditError::StorageFailed);
         }
         if self.full_until.is_some_and(|until| now < until) {
+            sometimes!("edit refused while full");
             return Err(EditError::DiskFull);
         }
         if !request.document.scope().is_held_in(&self.author.zone) {
@@ -265,6 +267,7 @@ impl<D: Document> Replica<D> {
         }
         let crowded = self.batches.bytes_waiting() >= self.limits.persist_bytes;
         if self.waiting >= self.limits.waiters || crowded && !self.faults.has(Fault::PersistUnbounded) {
+            sometimes!("edit refused as busy");
             return Err(EditError::Busy);
         }
         Ok(())
@@ -342,6 +345,7 @@ impl<D: Document> Replica<D> {
                 && !self.failed
                 && self.full_until.is_none_or(|until| now >= until);
             if !entitled || !room {
+                sometimes!("changes without room", entitled);
                 stats.dropped(if entitled { "changes without room" } else { "changes not held here" });
                 self.delivered(ticket, changes.len(), entitled && self.faults.has(Fault::RoomlessHeld));
                 continue;
@@ -364,6 +368,7 @@ impl<D: Document> Replica<D> {
         delivery.outstanding = delivery.outstanding.saturating_sub(parts);
         delivery.complete &= complete;
         if delivery.outstanding == 0 {
+            sometimes!("delivery not whole", !delivery.complete);
             let complete = delivery.complete;
             self.tickets.remove(&ticket);
             self.effects.push_back(Effect::Delivered { ticket, complete });
@@ -371,6 +376,7 @@ impl<D: Document> Replica<D> {
     }
 
     pub(crate) fn persisted(&mut self, batch: BatchId, now: Instant, stats: &mut Stats) {
+        sometimes!("disk has room again", self.full_until.is_some());
         stats.batches += 1;
         self.full_until = None;
         let mut authored = Vec::new();
@@ -412,6 +418,7 @@ impl<D: Document> Replica<D> {
     fn start(&mut self, now: Instant, stats: &mut Stats) {
         self.effects.push_back(Effect::Started);
         if !std::mem::replace(&mut self.started, true) {
+            sometimes!("asked before the start", self.waiting > 0);
             for key in self.open.keys() {
                 self.kick(key, now, stats);
             }
@@ -446,8 +453,10 @@ impl<D: Document> Replica<D> {
     pub(crate) fn refused(&mut self, batch: BatchId, until: Instant, now: Instant, stats: &mut Stats) {
         // Each batch of a refused epoch is refused in its turn; the first has said it for all.
         if !self.batches.is_pending(batch) {
+            sometimes!("refused in its turn");
             return;
         }
+        sometimes!("disk full");
         self.full_until = Some(until);
         let mut again = Vec::new();
         let keys = self.open.keys();
@@ -469,6 +478,7 @@ impl<D: Document> Replica<D> {
         if self.faults.has(Fault::ReadsLostWhenFull) {
             again.clear();
         }
+        sometimes!("read asked again", !again.is_empty());
         for (key, id, conflicts) in again {
             match self.index.id(&key) {
                 Some(document) => {
@@ -486,6 +496,7 @@ impl<D: Document> Replica<D> {
 
     /// A write or a sync failed: what was not acknowledged never is.
     pub(crate) fn storage_failed(&mut self) {
+        sometimes!("storage failed");
         self.failed = !self.faults.has(Fault::FailureIgnored);
         let mut reads = Vec::new();
         self.discard(EditError::StorageFailed, &mut reads);

@@ -18,6 +18,7 @@ use super::replica::{Effect, Purpose, Replica};
 use crate::documents::{COLLECTION_BYTES_MAX, Document, DocumentId, KEY_BYTES_MAX, ZONE_BYTES_MAX};
 use crate::faults::Fault;
 use crate::identity::{ChangeHash, SessionId};
+use crate::sometimes;
 use crate::stats::Stats;
 use crate::storage::{Query, Table};
 use crate::wire::{DocumentChanges, Wanted};
@@ -119,6 +120,7 @@ impl Serve {
             let bytes = change.chunk.len() + if begun { 0 } else { NAME_BYTES_MAX };
             // A change that is larger than a window goes alone.
             if !self.changes.is_empty() && self.bytes + bytes > window_bytes {
+                sometimes!("window cut");
                 self.full = true;
                 return;
             }
@@ -137,6 +139,7 @@ impl<D: Document> Replica<D> {
     /// Begins an answer; [`Effect::Window`] ends it.
     pub(crate) fn serve(&mut self, session: SessionId, request: u32, wanted: Wanted, stats: &mut Stats) {
         if self.serves.of(session) >= self.limits.serves_per_peer {
+            sometimes!("request without room");
             stats.dropped("repair requests without room");
             return;
         }
@@ -173,6 +176,7 @@ impl<D: Document> Replica<D> {
         if let Some(cursor) = after.and_then(|after| postcard::from_bytes::<Cursor>(after).ok()) {
             asked.retain(|asked| asked.key.0 >= cursor.key);
             if let Some(first) = asked.first_mut().filter(|first| first.key.0 == cursor.key) {
+                sometimes!("document resumed", cursor.lacks.is_some());
                 first.lacks = cursor.lacks;
             }
         }
@@ -236,6 +240,7 @@ impl<D: Document> Replica<D> {
             }
             Some(Current { step: Step::Scan(scan), .. }) => {
                 let whole = complete && scan.wants().is_some_and(|(from, _)| from == 0) && scan.found_nothing();
+                sometimes!("piece too large", !complete);
                 if scan.read::<D>(entries, complete, window_bytes).is_err() {
                     stats.dropped("document unreadable");
                     serve.current = None;
@@ -262,6 +267,7 @@ impl<D: Document> Replica<D> {
     fn served_range(&mut self, number: u64, entries: &[(Bytes, Bytes)], complete: bool) {
         let fitting = fitting(entries, self.limits.window_bytes);
         let whole = complete && fitting.len() == entries.len();
+        sometimes!("range cut", !whole);
         let next = if whole { None } else { fitting.last().map(|(key, _)| key.clone()) };
         let changes = self.by_document(fitting);
         let Some(Serve { session, request, .. }) = self.serves.under_way.remove(&number) else { return };
@@ -319,7 +325,10 @@ fn begin(record: DocumentRecord, asked: Asked, any: bool) -> Option<Current> {
         None if any && record.heads.iter().any(|head| heads.contains(head)) => return None,
         None if record.heads.iter().all(|head| heads.contains(head)) => return None,
         None if heads.is_empty() => Step::Send(Lacks::all(record.changes)),
-        None => Step::Scan(Scan::new(record.changes, heads)),
+        None => {
+            sometimes!("log scanned");
+            Step::Scan(Scan::new(record.changes, heads))
+        }
     };
     Some(Current { key, id, step })
 }

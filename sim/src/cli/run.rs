@@ -28,6 +28,9 @@ pub(super) struct RunArgs {
     /// How many runs at once; as many as there are processors otherwise.
     #[arg(long)]
     jobs: Option<usize>,
+    /// Fail when a state that should be reached is not; see `engine/src/marks.rs`.
+    #[arg(long, conflicts_with_all = ["seed", "scenario"])]
+    require_marks: bool,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -65,7 +68,8 @@ pub(super) fn perform(run: &RunArgs) -> Result<bool, String> {
     } else {
         print_summary(&summary, &shape);
     }
-    Ok(summary.failures.is_empty())
+    let missed = run.require_marks && !summary.marks_missed().is_empty();
+    Ok(summary.failures.is_empty() && !missed)
 }
 
 fn run_one(run: &RunArgs, scenario: Scenario, planted: Faults) -> bool {
@@ -130,5 +134,10 @@ fn print_summary(summary: &Summary, shape: &Shape) {
     }
     for (reason, count) in &counts.drops {
         println!("dropped    {count:>8}  {reason}");
+    }
+    let missed = summary.marks_missed();
+    println!("marks      {} of {} reached", summary.marks.len() - missed.len(), summary.marks.len());
+    for mark in missed {
+        println!("           not reached: {mark}");
     }
 }

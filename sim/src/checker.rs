@@ -12,7 +12,7 @@ mod phantom;
 mod queues;
 mod reads;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use knot_engine::{ChangeHash, Instant};
@@ -126,6 +126,10 @@ pub(crate) struct Checkers {
     identity: identity::Identity,
     genesis: BTreeSet<ChangeHash>,
     node_ids: Vec<knot_engine::NodeId>,
+    /// Servers whose machines were lost.
+    former_ids: BTreeMap<knot_engine::NodeId, usize>,
+    /// Servers that nothing is promised of any more.
+    pub(crate) outside: BTreeSet<usize>,
     zones: Vec<String>,
 }
 
@@ -146,6 +150,8 @@ impl Checkers {
             identity: identity::Identity::default(),
             genesis,
             node_ids,
+            former_ids: BTreeMap::new(),
+            outside: BTreeSet::new(),
             zones,
         }
     }
@@ -157,7 +163,19 @@ impl Checkers {
     }
 
     fn node_of(&self, id: knot_engine::NodeId) -> Option<usize> {
-        self.node_ids.iter().position(|known| *known == id)
+        let present = self.node_ids.iter().position(|known| *known == id);
+        present.or_else(|| self.former_ids.get(&id).copied())
+    }
+
+    /// Another machine takes a server's place.
+    pub(crate) fn replace(&mut self, node: usize, id: knot_engine::NodeId) {
+        let former = std::mem::replace(&mut self.node_ids[node], id);
+        self.former_ids.insert(former, node);
+    }
+
+    /// Whether some machine was lost, which the others will not see again.
+    pub(crate) fn has_replaced(&self) -> bool {
+        !self.former_ids.is_empty()
     }
 
     /// What a write was, for people.

@@ -57,6 +57,8 @@ pub(crate) struct Disk {
     pub(crate) slow: Option<Duration>,
     /// While there is no room.
     pub(crate) full: bool,
+    /// While reads fail.
+    pub(crate) reads_fail: bool,
     /// Whether the next sync fails.
     pub(crate) fails_next: bool,
 }
@@ -74,6 +76,7 @@ impl Disk {
             backup: None,
             slow: None,
             full: false,
+            reads_fail: false,
             fails_next: false,
         }
     }
@@ -175,6 +178,17 @@ impl Disk {
         self.backup = Some(self.durable.clone());
     }
 
+    /// Nothing more goes wrong with it.
+    pub(crate) fn mend(&mut self) {
+        (self.slow, self.full, self.reads_fail, self.fails_next) = (None, false, false, false);
+    }
+
+    /// Another disk is in its place, with nothing on it.
+    pub(crate) fn lose(&mut self) {
+        self.durable.clear();
+        self.tail.clear();
+    }
+
     /// Puts the copy in the disk's place; false when there is none.
     pub(crate) fn restore(&mut self) -> bool {
         let Some(backup) = self.backup.take() else {
@@ -211,6 +225,9 @@ impl Disk {
 
     /// Reads a range of what has been committed.
     pub(crate) fn load(&self, load: LoadId, query: &Query) -> StorageEvent {
+        if self.reads_fail {
+            return StorageEvent::LoadFailed(load);
+        }
         let start = (query.table, query.start.clone());
         let within = |key: &Key| key.0 == query.table && (query.end.is_empty() || key.1 < query.end);
         let mut bytes = 0;

@@ -29,6 +29,19 @@ impl Draw {
         low + self.0.below(high.saturating_sub(low))
     }
 
+    /// A number whose mean is `mean`, spread as the times between events that know nothing of each other, to the nearest
+    /// of 64 steps. At most eight times the mean.
+    pub(crate) fn exponential(&mut self, mean: u64) -> u64 {
+        // The number of fair coins that fall alike is geometric; between two powers of two it is all but exponential.
+        let mut halvings = 0;
+        while halvings < 11 && self.chance(500) {
+            halvings += 1;
+        }
+        let within = self.between(0, 64);
+        // A halving is worth ln 2 of the mean.
+        (mean * (halvings * 64 + within) * 693 / 64_000).min(8 * mean)
+    }
+
     /// An index below `len`.
     pub(crate) fn index(&mut self, len: usize) -> usize {
         self.0.index(len)

@@ -1,8 +1,9 @@
 //! The network: datagrams that may be lost, doubled or overtaken, and streams that are reliable and ordered until they
 //! break.
 //!
-//! A link is one direction between two servers. While it is blocked datagrams vanish and streams stall; a stream that
-//! has stalled for [`STREAM_TIMEOUT`] is over on both ends.
+//! A link is one direction between two servers. While it is blocked datagrams vanish and streams stall. What waits in a
+//! stream is sent again less and less often, so it goes on some time after its link does; an end whose data has been on
+//! its way for [`STREAM_TIMEOUT`] gives it up, and one that has nothing on its way hears of that later.
 
 mod stream;
 #[cfg(test)]
@@ -16,14 +17,18 @@ use knot_engine::{Address, Instant, PeerIdentity, SessionEvent, SessionId};
 
 pub(crate) use self::stream::Streams;
 use crate::draw::Draw;
-use crate::scenario::{NetworkSpec, NodeSpec};
+use crate::scenario::{NetworkSpec, NodeSpec, Spread};
 
 /// How long a connection is tried for.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a stream stalls before it is given up.
-pub const STREAM_TIMEOUT: Duration = Duration::from_secs(10);
-/// What a lost packet costs a stream.
+/// How long data of a stream may be on its way before its sender gives up, as the server sets it.
+pub const STREAM_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long an end that sends nothing takes to learn that the other is gone, as the server sets it.
+pub(crate) const KEEPALIVE: Duration = Duration::from_secs(30);
+/// What a lost packet costs a stream; each loss in a row costs twice the one before.
 pub const RETRANSMIT: Duration = Duration::from_millis(200);
+/// Bytes of datagrams that wait before a narrow line.
+const LINK_QUEUE_BYTES: u64 = 64 << 10;
 /// One way through the loopback interface.
 const LOOPBACK: Duration = Duration::from_micros(20);
 /// Most datagrams lost of a thousand, however many faults add up.
@@ -53,6 +58,8 @@ pub(crate) enum Delivery {
     Departed { stream: u64, side: usize, bytes: usize },
     /// An end learns that its stream is over.
     Break { stream: u64, side: usize, why: Closed },
+    /// What waits in a stream that began to stall then is sent again.
+    Retry { stream: u64, since: Instant },
     /// A stream that began to stall then is given up, if it stalls still.
     GiveUp { stream: u64, since: Instant },
 }
@@ -84,19 +91,74 @@ pub(crate) struct Counts {
     pub(crate) connects: u64,
 }
 
+/// One direction between two servers.
+#[derive(Debug)]
+struct Link {
+    /// Faults that let nothing through.
+    blocked: u32,
+    /// Faults that let no datagrams through.
+    datagrams_blocked: u32,
+    lag: Duration,
+    loss: u64,
+    datagrams: Draw,
+    streams: Draw,
+    /// Until when what was sent before occupies it, where its rate is limited.
+    busy_until: Instant,
+}
+
+/// Limits that are in force at once; the least counts.
+#[derive(Clone, Debug, Default)]
+struct Limits(Vec<u64>);
+
+impl Limits {
+    fn add(&mut self, limit: u64, on: bool) {
+        if on {
+            self.0.push(limit);
+        } else if let Some(at) = self.0.iter().position(|known| *known == limit) {
+            self.0.remove(at);
+        }
+    }
+
+    fn least(&self) -> Option<u64> {
+        self.0.iter().min().copied()
+    }
+}
+
+/// What is wrong with one server's access to the network.
+#[derive(Clone, Debug, Default)]
+struct Access {
+    lag: Duration,
+    rates: Limits,
+    queues: Limits,
+    mtus: Limits,
+    reads: Limits,
+    /// Faults under which its streams make no progress.
+    streams_stalled: u32,
+    busy_until: Instant,
+}
+
+/// What lies between two zones.
+#[derive(Clone, Copy, Debug)]
+struct Path {
+    latency: Duration,
+    loss: u64,
+    bytes_per_s: Option<u64>,
+}
+
 /// All links between the servers of a run.
 #[derive(Debug)]
 pub(crate) struct Links {
     spec: NetworkSpec,
     zones: Vec<usize>,
+    /// By the zone of the sender, then that of the receiver.
+    paths: Vec<Vec<Path>>,
     hosts: Vec<Host>,
-    blocked: Vec<u32>,
-    datagram_draws: Vec<Draw>,
-    stream_draws: Vec<Draw>,
-    lag: Vec<Duration>,
+    links: Vec<Link>,
+    access: Vec<Access>,
     loss: u64,
     duplicate: u64,
     reorder: u64,
+    corrupt: u64,
     pub(crate) counts: Counts,
 }
 
@@ -104,19 +166,26 @@ impl Links {
     pub(crate) fn new(seed: u64, spec: &NetworkSpec, nodes: &[NodeSpec]) -> Self {
         let names = crate::scenario::zones(nodes);
         let zone_of = |node: &NodeSpec| names.iter().position(|name| *name == node.zone);
-        let pairs = nodes.len() * nodes.len();
-        let draws = |kind: &str| (0..pairs).map(|pair| Draw::new(seed, &format!("{kind} {pair}"))).collect();
+        let link = |pair: usize| Link {
+            blocked: 0,
+            datagrams_blocked: 0,
+            lag: Duration::ZERO,
+            loss: 0,
+            datagrams: Draw::new(seed, &format!("datagrams {pair}")),
+            streams: Draw::new(seed, &format!("streams {pair}")),
+            busy_until: Instant::ZERO,
+        };
         Self {
             spec: spec.clone(),
             zones: nodes.iter().filter_map(zone_of).collect(),
+            paths: paths(spec, &names),
             hosts: vec![Host::default(); nodes.len()],
-            blocked: vec![0; pairs],
-            datagram_draws: draws("datagrams"),
-            stream_draws: draws("streams"),
-            lag: vec![Duration::ZERO; nodes.len()],
+            links: (0..nodes.len() * nodes.len()).map(link).collect(),
+            access: vec![Access::default(); nodes.len()],
             loss: 0,
             duplicate: 0,
             reorder: 0,
+            corrupt: 0,
             counts: Counts::default(),
         }
     }
@@ -125,26 +194,67 @@ impl Links {
         from * self.hosts.len() + to
     }
 
+    fn link(&mut self, from: usize, to: usize) -> &mut Link {
+        let pair = self.pair(from, to);
+        &mut self.links[pair]
+    }
+
+    fn path(&self, from: usize, to: usize) -> Path {
+        self.paths[self.zones[from]][self.zones[to]]
+    }
+
     /// Blocks a link, or takes one block off it.
     pub(crate) fn block(&mut self, from: usize, to: usize, on: bool) {
-        let pair = self.pair(from, to);
-        let count = &mut self.blocked[pair];
-        *count = if on { *count + 1 } else { count.saturating_sub(1) };
+        count(&mut self.link(from, to).blocked, on);
+    }
+
+    /// Blocks a link for datagrams alone, or takes one such block off it.
+    pub(crate) fn block_datagrams(&mut self, from: usize, to: usize, on: bool) {
+        count(&mut self.link(from, to).datagrams_blocked, on);
     }
 
     pub(crate) fn is_blocked(&self, from: usize, to: usize) -> bool {
-        self.blocked[self.pair(from, to)] > 0
+        self.links[self.pair(from, to)].blocked > 0
     }
 
     /// Whether a stream between these makes no progress.
     fn stalls(&self, one: usize, other: usize) -> bool {
-        self.is_blocked(one, other) || self.is_blocked(other, one)
+        let stalled = |node: usize| self.access[node].streams_stalled > 0;
+        self.is_blocked(one, other) || self.is_blocked(other, one) || stalled(one) || stalled(other)
+    }
+
+    /// A link is slow and lossy, or no more.
+    pub(crate) fn gray(&mut self, from: usize, to: usize, (extra, loss): (Duration, u64), on: bool) {
+        let link = self.link(from, to);
+        link.lag = if on { link.lag + extra } else { link.lag.saturating_sub(extra) };
+        adjust(&mut link.loss, loss, on);
     }
 
     /// Packets to and from `node` take this much longer, or no more.
     pub(crate) fn add_lag(&mut self, node: usize, extra: Duration, on: bool) {
-        let lag = &mut self.lag[node];
+        let lag = &mut self.access[node].lag;
         *lag = if on { *lag + extra } else { lag.saturating_sub(extra) };
+    }
+
+    /// What `node` sends goes through a narrow line, or no more.
+    pub(crate) fn throttle(&mut self, node: usize, (bytes_per_s, queue_bytes): (u64, u64), on: bool) {
+        self.access[node].rates.add(bytes_per_s, on);
+        self.access[node].queues.add(queue_bytes, on);
+    }
+
+    /// Datagrams to and from `node` are at most this long, or as long as they like.
+    pub(crate) fn limit_datagrams(&mut self, node: usize, bytes: u64, on: bool) {
+        self.access[node].mtus.add(bytes, on);
+    }
+
+    /// Streams of `node` make no progress, or do again.
+    pub(crate) fn stall_streams(&mut self, node: usize, on: bool) {
+        count(&mut self.access[node].streams_stalled, on);
+    }
+
+    /// `node` takes at most this many bytes a second from each stream, or as many as come.
+    pub(crate) fn slow_reader(&mut self, node: usize, bytes_per_s: u64, on: bool) {
+        self.access[node].reads.add(bytes_per_s, on);
     }
 
     pub(crate) fn add_loss(&mut self, per_mille: u64, on: bool) {
@@ -157,6 +267,23 @@ impl Links {
 
     pub(crate) fn add_reorder(&mut self, per_mille: u64, on: bool) {
         adjust(&mut self.reorder, per_mille, on);
+    }
+
+    pub(crate) fn add_corruption(&mut self, per_mille: u64, on: bool) {
+        adjust(&mut self.corrupt, per_mille, on);
+    }
+
+    /// Mends all that is wrong with some servers and between them, and what is wrong everywhere.
+    pub(crate) fn heal(&mut self, core: &[usize]) {
+        (self.loss, self.duplicate, self.reorder, self.corrupt) = (0, 0, 0, 0);
+        for &from in core {
+            let access = &mut self.access[from];
+            *access = Access { busy_until: access.busy_until, ..Access::default() };
+            for &to in core {
+                let link = self.link(from, to);
+                (link.blocked, link.datagrams_blocked, link.lag, link.loss) = (0, 0, Duration::ZERO, 0);
+            }
+        }
     }
 
     pub(crate) fn process_started(&mut self, process: Process) {
@@ -172,14 +299,64 @@ impl Links {
     }
 
     fn base_latency(&self, from: usize, to: usize) -> Duration {
-        let (one, other) = (self.zones[from], self.zones[to]);
-        let micros = if one == other { self.spec.near_us } else { self.spec.far_us[one.max(other)][one.min(other)] };
-        Duration::from_micros(micros) + self.lag[from] + self.lag[to]
+        let link = &self.links[self.pair(from, to)];
+        self.path(from, to).latency + self.access[from].lag + self.access[to].lag + link.lag
+    }
+
+    fn loss_between(&self, from: usize, to: usize) -> u64 {
+        let link = &self.links[self.pair(from, to)];
+        (self.spec.loss_per_mille + self.path(from, to).loss + self.loss + link.loss).min(LOSS_MAX)
     }
 
     fn stretch(&self, base: Duration, draw: &mut Draw) -> Duration {
         let micros = u64::try_from(base.as_micros()).unwrap_or(u64::MAX);
-        base + Duration::from_micros(draw.between(0, micros * self.spec.jitter_percent / 100 + 1))
+        let jitter = micros * self.spec.jitter_percent / 100;
+        base + Duration::from_micros(match self.spec.spread {
+            Spread::Even => draw.between(0, jitter + 1),
+            Spread::Tail => draw.exponential(jitter),
+        })
+    }
+
+    /// When the last byte of a packet leaves, where rates are limited.
+    fn departs(&mut self, from: usize, to: usize, bytes: usize, now: Instant) -> Instant {
+        let takes = |rate: u64| Duration::from_micros((bytes as u64).saturating_mul(1_000_000) / rate.max(1));
+        let mut at = now;
+        let access = &mut self.access[from];
+        if let Some(rate) = access.rates.least() {
+            at = access.busy_until.max(at) + takes(rate);
+            access.busy_until = at;
+        }
+        if let Some(rate) = self.path(from, to).bytes_per_s {
+            let link = self.link(from, to);
+            at = link.busy_until.max(at) + takes(rate);
+            link.busy_until = at;
+        }
+        at
+    }
+
+    /// Whether the queue before a narrow line has no room.
+    fn is_queue_full(&self, from: usize, to: usize, bytes: usize, now: Instant) -> bool {
+        let waits = |busy_until: Instant, rate: u64| {
+            let micros = u64::try_from(busy_until.since(now).as_micros()).unwrap_or(u64::MAX);
+            micros.saturating_mul(rate) / 1_000_000 + bytes as u64
+        };
+        let access = &self.access[from];
+        let own = access.rates.least().map(|rate| waits(access.busy_until, rate));
+        let link = &self.links[self.pair(from, to)];
+        let shared = self.path(from, to).bytes_per_s.map(|rate| waits(link.busy_until, rate));
+        own.is_some_and(|waiting| waiting > access.queues.least().unwrap_or(LINK_QUEUE_BYTES))
+            || shared.is_some_and(|waiting| waiting > LINK_QUEUE_BYTES)
+    }
+
+    /// Whether a datagram gets no further than its sender's line.
+    fn swallows(&self, from: usize, to: usize, bytes: usize, now: Instant) -> bool {
+        let link = &self.links[self.pair(from, to)];
+        let too_long = |node: usize| self.access[node].mtus.least().is_some_and(|most| bytes as u64 > most);
+        link.blocked > 0
+            || link.datagrams_blocked > 0
+            || too_long(from)
+            || too_long(to)
+            || self.is_queue_full(from, to, bytes, now)
     }
 
     /// Sends a datagram from one server to another, into `plan`.
@@ -190,12 +367,12 @@ impl Links {
             plan.push((now + LOOPBACK, Delivery::Datagram { to, bytes }));
             return;
         }
-        let pair = self.pair(from, to);
-        let mut draw = self.datagram_draws[pair].clone();
-        let lost = draw.chance((self.spec.loss_per_mille + self.loss).min(LOSS_MAX));
-        if lost || self.blocked[pair] > 0 {
+        let mut draw = self.link(from, to).datagrams.clone();
+        let lost = draw.chance(self.loss_between(from, to));
+        if lost || self.swallows(from, to, bytes.len(), now) {
             self.counts.lost += 1;
         } else {
+            let departs = self.departs(from, to, bytes.len(), now);
             let base = self.base_latency(from, to);
             let copies = 1 + usize::from(draw.chance(self.spec.duplicate_per_mille + self.duplicate));
             for _ in 0..copies {
@@ -203,11 +380,11 @@ impl Links {
                 if draw.chance(self.spec.reorder_per_mille + self.reorder) {
                     wait += Duration::from_micros(draw.between(1_000, 60_000));
                 }
-                let bytes = bytes.clone();
-                plan.push((now + wait, Delivery::Datagram { to, bytes }));
+                let bytes = if draw.chance(self.corrupt) { corrupted(bytes, &mut draw) } else { bytes.clone() };
+                plan.push((departs + wait, Delivery::Datagram { to, bytes }));
             }
         }
-        self.datagram_draws[pair] = draw;
+        self.link(from, to).datagrams = draw;
     }
 
     /// How long a packet of a stream takes, retransmissions included.
@@ -215,18 +392,52 @@ impl Links {
         if from == to {
             return LOOPBACK;
         }
-        let pair = self.pair(from, to);
-        let mut draw = self.stream_draws[pair].clone();
+        let mut draw = self.link(from, to).streams.clone();
         let mut wait = self.stretch(self.base_latency(from, to), &mut draw);
-        let loss = (self.spec.loss_per_mille + self.loss).min(LOSS_MAX);
+        let loss = self.loss_between(from, to);
         let mut penalty = RETRANSMIT;
         while draw.chance(loss) && penalty < STREAM_TIMEOUT {
             wait += penalty;
             penalty *= 2;
         }
-        self.stream_draws[pair] = draw;
+        self.link(from, to).streams = draw;
         wait
     }
+}
+
+fn paths(spec: &NetworkSpec, zones: &[&str]) -> Vec<Vec<Path>> {
+    let path = |from: &str, to: &str| {
+        let usual = if from == to { spec.near_us } else { spec.far_us };
+        let mut path = Path { latency: Duration::from_micros(usual), loss: 0, bytes_per_s: None };
+        for link in &spec.links {
+            let [one, other] = &link.between;
+            let forth = one == from && other == to;
+            if forth || (one == to && other == from) {
+                let micros = if forth { link.one_way_us } else { link.back_us.unwrap_or(link.one_way_us) };
+                path = Path {
+                    latency: Duration::from_micros(micros),
+                    loss: link.loss_per_mille,
+                    bytes_per_s: link.bytes_per_s,
+                };
+            }
+        }
+        path
+    };
+    zones.iter().map(|from| zones.iter().map(|to| path(from, to)).collect()).collect()
+}
+
+/// With one bit that is not what it was.
+fn corrupted(bytes: &Bytes, draw: &mut Draw) -> Bytes {
+    let mut changed = bytes.to_vec();
+    if !changed.is_empty() {
+        let at = draw.index(changed.len());
+        changed[at] ^= 1 << draw.index(8);
+    }
+    changed.into()
+}
+
+fn count(number: &mut u32, on: bool) {
+    *number = if on { *number + 1 } else { number.saturating_sub(1) };
 }
 
 fn adjust(sum: &mut u64, by: u64, on: bool) {

@@ -1,8 +1,10 @@
 //! One server: its disk, and the process that runs its engine, as the server's driver would.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use knot_engine::documents::Document;
+use knot_engine::seal::ClusterKey;
 use knot_engine::{
     Address, Config, EditId, Engine, Faults, Instant, Limits, NodeKey, ReadId, Recovered, SessionId, Table,
 };
@@ -14,6 +16,50 @@ use crate::scenario::{Bounds, NodeSpec, Scenario, Target};
 
 /// Servers whose names are given to all as seeds.
 const SEEDS: usize = 3;
+
+/// The key of clusters whose datagrams are sealed.
+const CLUSTER_KEY: &str = "0123456789abcdefghijklmnopqrstuv";
+
+/// A server's clocks.
+#[derive(Clone, Debug)]
+pub(crate) struct Clock {
+    drift_ppm: i64,
+    /// How far the wall clock is off, in seconds.
+    pub(crate) offset_s: i64,
+}
+
+const MILLION: i64 = 1_000_000;
+
+impl Clock {
+    fn new(spec: &NodeSpec) -> Self {
+        Self { drift_ppm: spec.clock_drift_ppm, offset_s: spec.clock_offset_s }
+    }
+
+    /// What the monotonic clock shows at `now`.
+    pub(crate) fn read(&self, now: Instant) -> Instant {
+        if self.drift_ppm == 0 {
+            return now;
+        }
+        Instant::from_micros(scale(now.as_micros(), MILLION + self.drift_ppm, MILLION))
+    }
+
+    /// The first moment at which it shows `local`, or later.
+    pub(crate) fn shows_at(&self, local: Instant) -> Instant {
+        if self.drift_ppm == 0 {
+            return local;
+        }
+        let mut at = Instant::from_micros(scale(local.as_micros(), MILLION, MILLION + self.drift_ppm));
+        while self.read(at) < local {
+            at = at + Duration::from_micros(1);
+        }
+        at
+    }
+}
+
+fn scale(micros: u64, by: i64, of: i64) -> u64 {
+    let scaled = i128::from(micros) * i128::from(by) / i128::from(of);
+    u64::try_from(scaled).unwrap_or(u64::MAX)
+}
 
 /// Why a read was asked for.
 #[derive(Clone, Debug)]
@@ -64,10 +110,21 @@ pub(crate) struct Node<D: Document> {
     /// Faults that keep it down.
     pub(crate) held_down: u32,
     pub(crate) moves: u32,
+    pub(crate) clock: Clock,
+    /// Until when it is busy, where its processor is slow.
+    pub(crate) busy_until: Instant,
+    /// How long each event takes it, by the faults that slow it down.
+    pub(crate) slow: Vec<Duration>,
+    /// Storage operations until the process dies, and whether the machine loses power then.
+    pub(crate) fuse: Option<(u64, bool)>,
+    /// Fuses that have blown, and whose fault goes on.
+    pub(crate) blown: u32,
+    sealed: bool,
     /// When its disk was last set back.
     pub(crate) restored: Instant,
     starts: u32,
     clean: bool,
+    keys: Draw,
     draw: Draw,
 }
 
@@ -79,12 +136,19 @@ impl<D: Document> Node<D> {
             index,
             spec: scenario.nodes[index].clone(),
             key: NodeKey::from_bytes(keys.bytes()),
+            keys,
             bounds: scenario.bounds.clone(),
             disk: Disk::new(scenario.disk.clone(), Draw::new(seed, &format!("disk {index}"))),
             running: None,
             paused: 0,
             held_down: 0,
             moves: 0,
+            clock: Clock::new(&scenario.nodes[index]),
+            busy_until: Instant::ZERO,
+            slow: Vec::new(),
+            fuse: None,
+            blown: 0,
+            sealed: scenario.sealed,
             restored: Instant::ZERO,
             starts: 0,
             clean: true,
@@ -112,8 +176,9 @@ impl<D: Document> Node<D> {
         }
         let config = self.config();
         let seed = self.draw.bytes();
-        let mut engine = Engine::new(config, recovered, seed, faults, now);
-        engine.join(self.seeds(nodes), now);
+        let local = self.clock.read(now);
+        let mut engine = Engine::new(config, recovered, seed, faults, local);
+        engine.join(self.seeds(nodes), local);
         self.starts += 1;
         self.clean = false;
         self.running = Some(Running {
@@ -127,6 +192,20 @@ impl<D: Document> Node<D> {
             idle_wakes: 0,
         });
         image
+    }
+
+    /// The machine is gone: what takes its place has another key, and nothing on its disk.
+    pub(crate) fn replace(&mut self) {
+        self.key = NodeKey::from_bytes(self.keys.bytes());
+        self.disk.lose();
+        self.clean = true;
+    }
+
+    /// Counts a storage operation; whether the process dies at it, and whether with its machine.
+    pub(crate) fn burn(&mut self) -> Option<bool> {
+        let (left, power) = self.fuse?;
+        self.fuse = (left > 1).then_some((left - 1, power));
+        (left <= 1).then_some(power)
     }
 
     /// Ends the process; what it had in memory is gone.
@@ -144,7 +223,7 @@ impl<D: Document> Node<D> {
             version: "sim".to_owned(),
             url: format!("http://{}", self.spec.name),
             cluster_name: "sim".to_owned(),
-            cluster_key: None,
+            cluster_key: self.sealed.then(|| ClusterKey::new(CLUSTER_KEY).expect("a key of its length")),
             membership: knot_engine::membership::Config::default(),
             limits: Limits {
                 window_bytes: self.bounds.window_bytes,

@@ -1,18 +1,24 @@
 //! A scenario: all that a run is made of, as plain data.
 //!
-//! Topology, operations at their times, faults at their times. Each fault carries its own end, and each draw of the run
-//! comes from a stream of its own, so taking one entry out leaves the rest as it was.
+//! Topology, operations at their times, faults at their times, as a file or from a seed. Each fault carries its own end,
+//! and each draw of the run comes from a stream of its own, so taking one entry out leaves the rest as it was.
 
+mod client;
+mod fault;
 mod file;
 mod generate;
+mod network;
 
 use knot_engine::Limits;
 use knot_engine::documents::{DocumentId, Scope};
 use serde::{Deserialize, Serialize};
 
+pub use self::client::ClientSpec;
+pub use self::fault::{Fault, FaultKind};
 pub use self::file::ScenarioError;
 pub(crate) use self::generate::zones;
 pub use self::generate::{Length, Profile, Shape};
+pub use self::network::{LinkSpec, NetworkSpec, Spread};
 
 /// Which [`Document`](knot_engine::documents::Document) is replicated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -40,14 +46,23 @@ impl DocumentKind {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
+    /// The version of this format.
+    #[serde(default = "current_format")]
+    pub format: u32,
     /// Where every draw comes from.
     #[serde(default)]
     pub seed: u64,
     /// What is replicated.
     #[serde(default)]
     pub document: DocumentKind,
+    /// Whether datagrams are sealed as a server seals them. It costs time, and only corruption needs it.
+    #[serde(default)]
+    pub sealed: bool,
     /// From here on nothing goes wrong and nobody writes, in milliseconds.
     pub quiet_at_ms: u64,
+    /// Servers that alone are healed then, while what is wrong with the others stays wrong for ever. Empty for all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub core: Vec<usize>,
     /// The network when nothing is wrong with it.
     #[serde(default)]
     pub network: NetworkSpec,
@@ -59,6 +74,9 @@ pub struct Scenario {
     pub bounds: Bounds,
     /// The servers.
     pub nodes: Vec<NodeSpec>,
+    /// Who asks at intervals.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub clients: Vec<ClientSpec>,
     /// What goes wrong.
     #[serde(default)]
     pub faults: Vec<Fault>,
@@ -81,38 +99,39 @@ pub struct NodeSpec {
     /// Whether its own name is among the seeds it is given, as in a configuration that all servers share.
     #[serde(default)]
     pub own_seed: bool,
+    /// How far its wall clock is off, in seconds.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub clock_offset_s: i64,
+    /// How much faster its clock runs than time, in millionths.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub clock_drift_ppm: i64,
 }
 
-/// What packets go through.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct NetworkSpec {
-    /// One way within a zone, in microseconds.
-    pub near_us: u64,
-    /// One way between zones, in microseconds, by the greater zone number, then the lesser; zones are numbered in the
-    /// order of their names. A file may leave out what is as usual.
-    pub far_us: Vec<Vec<u64>>,
-    /// Up to this much more, in per cent of the latency.
-    pub jitter_percent: u64,
-    /// Datagrams lost of a thousand.
-    pub loss_per_mille: u64,
-    /// Datagrams that arrive twice, of a thousand.
-    pub duplicate_per_mille: u64,
-    /// Datagrams that are overtaken, of a thousand.
-    pub reorder_per_mille: u64,
-}
-
-impl Default for NetworkSpec {
-    fn default() -> Self {
+impl NodeSpec {
+    /// A server that is there from the beginning, with a clock that is right.
+    #[must_use]
+    pub fn new(name: &str, zone: &str) -> Self {
         Self {
-            near_us: 300,
-            far_us: Vec::new(),
-            jitter_percent: 5,
-            loss_per_mille: 0,
-            duplicate_per_mille: 0,
-            reorder_per_mille: 0,
+            name: name.to_owned(),
+            zone: zone.to_owned(),
+            start_at_ms: 0,
+            own_seed: false,
+            clock_offset_s: 0,
+            clock_drift_ppm: 0,
         }
     }
+}
+
+/// The version of the scenario format that this version writes.
+pub const FORMAT: u32 = 1;
+
+fn current_format() -> u32 {
+    FORMAT
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
+fn is_zero(number: &i64) -> bool {
+    *number == 0
 }
 
 /// What a commit takes.
@@ -247,114 +266,4 @@ pub enum Action {
     Delete,
     /// Read it.
     Read,
-}
-
-/// Something that goes wrong.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Fault {
-    /// When it begins, in milliseconds.
-    pub at_ms: u64,
-    /// How long it lasts; none for a server that never comes back.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub for_ms: Option<u64>,
-    /// What.
-    #[serde(flatten)]
-    pub kind: FaultKind,
-}
-
-/// What goes wrong.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum FaultKind {
-    /// Nothing passes from `left` to `right`, nor back unless `one_way`.
-    Partition {
-        /// One side.
-        left: Vec<usize>,
-        /// The other.
-        right: Vec<usize>,
-        /// Whether packets from right to left still pass.
-        one_way: bool,
-    },
-    /// The process dies and is started again.
-    Crash {
-        /// Whose.
-        node: usize,
-        /// True when the machine loses power: what was not synced is gone, and nothing refuses connections meanwhile.
-        power: bool,
-        /// Whether it comes back at another address.
-        moves: bool,
-    },
-    /// The process leaves, stops and is started again.
-    Stop {
-        /// Whose.
-        node: usize,
-        /// Whether it comes back at another address.
-        moves: bool,
-    },
-    /// The disk is copied at the beginning; at the end the machine loses power and starts from the copy.
-    Restore {
-        /// Whose.
-        node: usize,
-        /// How long it stays down, in milliseconds.
-        down_ms: u64,
-    },
-    /// The process is not scheduled.
-    Pause {
-        /// Whose.
-        node: usize,
-    },
-    /// More datagrams are lost.
-    Loss {
-        /// Of a thousand.
-        per_mille: u64,
-    },
-    /// More datagrams arrive twice.
-    Duplicate {
-        /// Of a thousand.
-        per_mille: u64,
-    },
-    /// More datagrams are overtaken.
-    Reorder {
-        /// Of a thousand.
-        per_mille: u64,
-    },
-    /// All packets to and from a server take longer.
-    Lag {
-        /// Whose.
-        node: usize,
-        /// How much, in milliseconds.
-        extra_ms: u64,
-    },
-    /// A sync fails: what it covered can be read but is not durable. The process stops and is started again.
-    FsyncFails {
-        /// Whose.
-        node: usize,
-        /// Whether the machine loses power at the end.
-        power: bool,
-    },
-    /// No room for writes.
-    DiskFull {
-        /// Whose.
-        node: usize,
-    },
-    /// Commits take longer.
-    SlowDisk {
-        /// Whose.
-        node: usize,
-        /// How long, in milliseconds.
-        commit_ms: u64,
-    },
-    /// Every stream of a server is reset.
-    Reset {
-        /// Whose.
-        node: usize,
-    },
-}
-
-impl Fault {
-    /// When it ends, in milliseconds; none when it does not.
-    #[must_use]
-    pub fn ends_at_ms(&self) -> Option<u64> {
-        self.for_ms.map(|lasting| self.at_ms + lasting)
-    }
 }

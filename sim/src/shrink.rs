@@ -7,7 +7,7 @@ use knot_engine::Faults;
 
 use crate::campaign::run_scenario;
 use crate::checker::{Invariant, Violation};
-use crate::scenario::{Bounds, DiskSpec, FaultKind, NodeSpec, Scenario};
+use crate::scenario::{Bounds, DiskSpec, NetworkSpec, NodeSpec, Scenario};
 
 /// What is left of a scenario.
 #[derive(Clone, Debug)]
@@ -37,6 +37,7 @@ pub fn shrink(
     replays_max: usize,
     progress: &dyn Fn(usize, usize),
 ) -> Option<Shrunk> {
+    let scenario = scenario.expanded();
     let violation = run_scenario(scenario.clone(), planted, None).violations.into_iter().next()?;
     let best = Shrunk { scenario, violation, replays: 1 };
     let mut shrinker = Shrinker { invariant: best.violation.invariant, best, planted, replays_max, progress };
@@ -70,7 +71,7 @@ impl Shrinker<'_> {
     fn attempt(&mut self, change: impl FnOnce(&mut Scenario)) -> bool {
         let mut scenario = self.best.scenario.clone();
         change(&mut scenario);
-        if self.is_spent() || scenario == self.best.scenario {
+        if self.is_spent() || scenario == self.best.scenario || scenario.check().is_err() {
             return false;
         }
         self.best.replays += 1;
@@ -130,10 +131,13 @@ impl Shrinker<'_> {
             scenario.network.duplicate_per_mille = 0;
             scenario.network.reorder_per_mille = 0;
         });
+        self.attempt(|scenario| scenario.network = NetworkSpec::default());
+        self.attempt(|scenario| scenario.sealed = false);
+        self.attempt(|scenario| scenario.core.clear());
         self.attempt(|scenario| scenario.bounds = Bounds::default());
         self.attempt(|scenario| scenario.disk = DiskSpec::default());
         self.attempt(|scenario| {
-            let start = |node: &mut NodeSpec| (node.start_at_ms, node.own_seed) = (0, false);
+            let start = |node: &mut NodeSpec| *node = NodeSpec::new(&node.name, &node.zone);
             scenario.nodes.iter_mut().for_each(start);
         });
         self.attempt(|scenario| scenario.operations.iter_mut().for_each(|operation| operation.replicas = 0));
@@ -153,37 +157,13 @@ fn without_server(scenario: &mut Scenario, gone: usize) {
     scenario.operations.retain(|operation| operation.node != gone);
     let renumber = |node: &mut usize| *node -= usize::from(*node > gone);
     scenario.operations.iter_mut().for_each(|operation| renumber(&mut operation.node));
-    scenario.faults.retain_mut(|fault| match &mut fault.kind {
-        FaultKind::Partition { left, right, .. } => {
-            for side in [left, right] {
-                side.retain(|node| *node != gone);
-                side.iter_mut().for_each(renumber);
-            }
-            true
-        }
-        FaultKind::Crash { node, .. }
-        | FaultKind::Stop { node, .. }
-        | FaultKind::Restore { node, .. }
-        | FaultKind::Pause { node }
-        | FaultKind::Lag { node, .. }
-        | FaultKind::FsyncFails { node, .. }
-        | FaultKind::DiskFull { node }
-        | FaultKind::SlowDisk { node, .. }
-        | FaultKind::Reset { node } => {
-            let stays = *node != gone;
-            renumber(node);
-            stays
-        }
-        FaultKind::Loss { .. } | FaultKind::Duplicate { .. } | FaultKind::Reorder { .. } => true,
-    });
-    // Zones are numbered by name: one that is gone leaves the latencies too.
-    for zone in (0..zones.len()).rev() {
-        if !scenario.nodes.iter().any(|node| node.zone == zones[zone]) {
-            scenario.network.far_us.remove(zone);
-            for lesser in scenario.network.far_us.iter_mut().skip(zone) {
-                lesser.remove(zone);
-            }
-            scenario.operations.retain(|operation| operation.target.zone.as_ref() != Some(&zones[zone]));
+    scenario.faults.retain_mut(|fault| fault.kind.without(gone));
+    scenario.core.retain(|node| *node != gone);
+    scenario.core.iter_mut().for_each(renumber);
+    for zone in zones {
+        if !scenario.nodes.iter().any(|node| node.zone == zone) {
+            scenario.network.links.retain(|link| !link.between.contains(&zone));
+            scenario.operations.retain(|operation| operation.target.zone.as_ref() != Some(&zone));
         }
     }
 }

@@ -22,16 +22,21 @@ const BEGIN_US: u64 = 800_000;
 const BULK_MIN: u64 = 200;
 const BULK_MAX: u64 = 500;
 
-/// The time that names write `id`.
+/// What a clock that is off is off by a multiple of, in milliseconds: as many as a scenario has operations at most, so
+/// that a write's number fits below it.
+const WALL_STEP_MS: i64 = 1 << 20;
+
+/// The time that names write `id` on a clock that is this far off.
 #[must_use]
-pub(crate) fn wall(id: u32) -> Wall {
-    Wall(WALL_ORIGIN_MS + i64::from(id))
+pub(crate) fn wall(id: u32, offset_s: i64) -> Wall {
+    let steps = (offset_s * 1_000).div_euclid(WALL_STEP_MS);
+    Wall(WALL_ORIGIN_MS + steps * WALL_STEP_MS + i64::from(id))
 }
 
 /// The write that a change's time names, if it is one that a simulator could have asked for.
 #[must_use]
 pub(crate) fn write_of(wall: Wall) -> Option<u32> {
-    u32::try_from(wall.0.checked_sub(WALL_ORIGIN_MS)?).ok()
+    u32::try_from(wall.0.checked_sub(WALL_ORIGIN_MS)?.rem_euclid(WALL_STEP_MS)).ok()
 }
 
 /// The field that write `id` alone writes.

@@ -9,7 +9,7 @@ mod queue;
 mod settle;
 mod watched;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use knot_engine::documents::Document;
@@ -41,7 +41,7 @@ pub struct World<D: Document> {
     queue: Queue<D>,
     nodes: Vec<Node<D>>,
     /// What waits for a process that is not scheduled.
-    backlogs: Vec<Vec<Happening<D>>>,
+    backlogs: Vec<VecDeque<Happening<D>>>,
     links: Links,
     streams: Streams,
     verdicts: Draw,
@@ -68,6 +68,7 @@ impl<D: Document> World<D> {
     /// A world in which `scenario` is about to happen, with `planted` bugs in every engine, and `watch` is told of it.
     #[must_use]
     pub fn new(scenario: Scenario, planted: Faults, watch: Watch) -> Self {
+        let scenario = scenario.expanded();
         let nodes: Vec<Node<D>> = (0..scenario.nodes.len()).map(|index| Node::new(index, &scenario)).collect();
         let targets: BTreeSet<_> = scenario.operations.iter().map(|operation| &operation.target).collect();
         let genesis = targets.iter().map(|target| D::genesis_hash(&target.id())).collect();
@@ -88,7 +89,7 @@ impl<D: Document> World<D> {
             disturbances: 0,
             calm_since: Instant::ZERO,
             audit: settle::Audit::default(),
-            backlogs: nodes.iter().map(|_| Vec::new()).collect(),
+            backlogs: nodes.iter().map(|_| VecDeque::new()).collect(),
             nodes,
             scenario,
         };
@@ -97,17 +98,18 @@ impl<D: Document> World<D> {
     }
 
     fn schedule_scenario(&mut self) {
-        let millis = |at_ms: u64| Instant::from_micros(at_ms * 1_000);
+        let millis = |at_ms: u64| Instant::from_micros(at_ms.saturating_mul(1_000));
         for index in 0..self.nodes.len() {
             let at = millis(self.nodes[index].spec.start_at_ms);
             self.insert(at, Happening::Start(index));
         }
         for index in 0..self.scenario.faults.len() {
-            let fault = &self.scenario.faults[index];
-            let (begins, ends) = (millis(fault.at_ms), fault.ends_at_ms().map(millis));
-            self.insert(begins, Happening::FaultBegins(index));
-            if let Some(ends) = ends {
-                self.insert(ends, Happening::FaultEnds(index));
+            let fault = self.scenario.faults[index].clone();
+            for begins_ms in fault.begins_at_ms() {
+                self.insert(millis(begins_ms), Happening::FaultBegins(index));
+                if let Some(lasting_ms) = fault.for_ms {
+                    self.insert(millis(begins_ms.saturating_add(lasting_ms)), Happening::FaultEnds(index));
+                }
             }
         }
         for index in 0..self.scenario.operations.len() {
@@ -122,6 +124,9 @@ impl<D: Document> World<D> {
     pub fn run(mut self) -> Report {
         let quiet = Instant::from_micros(self.scenario.quiet_at_ms * 1_000);
         self.run_until(quiet);
+        if !self.scenario.core.is_empty() {
+            self.heal_core();
+        }
         let settled = self.settle();
         if settled.is_some() {
             self.audit();
@@ -191,10 +196,16 @@ impl<D: Document> World<D> {
     }
 
     fn happen(&mut self, what: Happening<D>) {
-        if let Some(node) = self.paused_node(&what) {
+        if let Some(node) = self.node_of(&what)
+            && self.is_held_up(node)
+        {
             self.set_aside(node, what);
             return;
         }
+        self.perform_now(what);
+    }
+
+    fn perform_now(&mut self, what: Happening<D>) {
         match what {
             Happening::Network(delivery) => self.on_delivery(delivery),
             Happening::Wake(process, at) => self.on_wake(process, at),
@@ -214,6 +225,7 @@ impl<D: Document> World<D> {
             Happening::FaultEnds(index) => self.on_fault_ends(index),
             Happening::Start(node) => self.start(node),
             Happening::Exit(process) => self.on_exit(process),
+            Happening::Turn(node) => self.on_turn(node),
             Happening::Look => self.on_look(),
         }
     }
@@ -231,17 +243,18 @@ impl<D: Document> World<D> {
 
     /// Hands something to a process's engine, if it still runs, and does what it asks for then.
     fn tell(&mut self, process: Process, say: impl FnOnce(&mut Engine<D>, Instant)) {
-        let now = self.now;
+        let local = self.nodes[process.node].clock.read(self.now);
         if let Some(running) = &mut self.nodes[process.node].running
             && running.start == process.start
         {
-            say(&mut running.engine, now);
+            say(&mut running.engine, local);
             self.drain(process);
         }
     }
 
     fn on_wake(&mut self, process: Process, at: Instant) {
         let now = self.now;
+        let local = self.nodes[process.node].clock.read(now);
         let Some(running) = &mut self.nodes[process.node].running else {
             return;
         };
@@ -249,10 +262,10 @@ impl<D: Document> World<D> {
             return;
         }
         running.wake_at = None;
-        let due = |engine: &Engine<D>| engine.poll_timeout().filter(|(at, _)| *at <= now);
+        let due = |engine: &Engine<D>| engine.poll_timeout().filter(|(at, _)| *at <= local);
         if due(&running.engine).is_some() {
             self.trace.add(now, process.node, "wake", &[]);
-            running.engine.handle_timeout(now);
+            running.engine.handle_timeout(local);
         }
         let still_due = due(&running.engine);
         running.idle_wakes = if still_due.is_some() { running.idle_wakes + 1 } else { 0 };
@@ -269,13 +282,14 @@ impl<D: Document> World<D> {
     /// Puts a wake for the engine's next timer into the queue, unless an earlier one is there.
     fn schedule_wake(&mut self, process: Process) {
         let now = self.now;
-        let Some(running) = &mut self.nodes[process.node].running else {
+        let node = &mut self.nodes[process.node];
+        let Some(running) = &mut node.running else {
             return;
         };
         let Some((at, _)) = running.engine.poll_timeout() else {
             return;
         };
-        let at = at.max(now);
+        let at = node.clock.shows_at(at).max(now);
         if running.wake_at.is_none_or(|earlier| at < earlier) {
             running.wake_at = Some(at);
             self.insert(at, Happening::Wake(process, at));
@@ -295,6 +309,9 @@ impl<D: Document> World<D> {
         self.checkers.tap.on_durable(node, &commit.durable);
         self.checkers.tap.on_refused(node, &commit.refused);
         self.observe_durable(node, &commit.durable);
+        if self.burns(node) {
+            return;
+        }
         if let Some(wait) = next {
             self.insert(self.now + wait, Happening::CommitDone(process));
         }
@@ -321,6 +338,8 @@ impl<D: Document> World<D> {
         let operation = self.scenario.operations[index].clone();
         let node = operation.node;
         let now = self.now;
+        let local = self.nodes[node].clock.read(now);
+        let offset_s = self.nodes[node].clock.offset_s;
         let Some(running) = &mut self.nodes[node].running else {
             return;
         };
@@ -329,11 +348,11 @@ impl<D: Document> World<D> {
         match workload::request(&operation) {
             Some(request) => {
                 self.checkers.ledger.ask(&operation, now);
-                let edit = running.engine.edit(request, workload::wall(operation.id), now);
+                let edit = running.engine.edit(request, workload::wall(operation.id, offset_s), local);
                 running.edits.insert(edit, operation.id);
             }
             None => {
-                let read = running.engine.read(&operation.target.id(), false, now);
+                let read = running.engine.read(&operation.target.id(), false, local);
                 running.reads.insert(read, ReadFor::Client(operation.target.clone(), now));
             }
         }
@@ -384,6 +403,9 @@ impl<D: Document> World<D> {
                     self.trace.observe(now, || Observed::StreamEnds { end: (stream, side) });
                     self.on_session(process, session, SessionEvent::Closed(why));
                 }
+            }
+            Delivery::Retry { stream, since } => {
+                self.streams.on_retry(&mut self.links, (stream, since), now, &mut plan);
             }
             Delivery::GiveUp { stream, since } => {
                 self.streams.on_give_up(stream, since, now, &mut plan);

@@ -58,7 +58,13 @@ impl Checkers {
         let seen: BTreeMap<NodeId, &Member> =
             replica.members.iter().map(|member| (member.record.node, member)).collect();
         let gap = |detail: String| Some((Invariant::MembershipComplete, replica.node, detail));
-        for (node, id) in self.node_ids.iter().enumerate() {
+        let lost =
+            self.former_ids.iter().find(|(id, _)| seen.get(id).is_some_and(|member| member.status <= Status::Suspect));
+        if let Some((_, node)) = lost {
+            return gap(format!("the machine that was n{node} is gone and is not seen as failed"));
+        }
+        let promised = self.node_ids.iter().enumerate().filter(|(node, _)| !self.outside.contains(node));
+        for (node, id) in promised {
             let other = live.iter().find(|other| other.node == node);
             match (other, seen.get(id)) {
                 (Some(_), None) => return gap(format!("n{node} lives and is not known")),

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use knot_engine::membership::Closed;
 use knot_engine::{Instant, PeerIdentity, SessionEvent, SessionId};
 
-use super::{Attempt, CONNECT_TIMEOUT, Delivery, Links, Plan, Process, RETRANSMIT, STREAM_TIMEOUT};
+use super::{Attempt, CONNECT_TIMEOUT, Delivery, KEEPALIVE, Links, Plan, Process, RETRANSMIT, STREAM_TIMEOUT};
 
 /// Bytes that a stream moves in a microsecond.
 const BYTES_PER_MICRO: u64 = 50;
@@ -26,6 +26,8 @@ struct End {
     busy_until: Instant,
     /// When the last packet under way from this end arrives.
     arrives_last: Instant,
+    /// Until when this end is busy with what has arrived.
+    reads_until: Instant,
 }
 
 impl End {
@@ -39,6 +41,7 @@ impl End {
             queued_bytes: 0,
             busy_until: now,
             arrives_last: now,
+            reads_until: now,
         }
     }
 }
@@ -47,6 +50,24 @@ impl End {
 struct Stream {
     ends: [End; 2],
     stalled_since: Option<Instant>,
+    /// What stands between the ends has forgotten it.
+    forgotten: bool,
+}
+
+impl Stream {
+    fn nodes(&self) -> [usize; 2] {
+        [0, 1].map(|side: usize| self.ends[side].process.node)
+    }
+
+    fn is_blocked(&self, links: &Links) -> bool {
+        let [one, other] = self.nodes();
+        self.forgotten || links.stalls(one, other)
+    }
+
+    /// Whether an end has sent what the other has not acknowledged.
+    fn has_unacknowledged(&self, side: usize) -> bool {
+        !self.ends[side].held.is_empty() || !self.ends[1 - side].undelivered.is_empty()
+    }
 }
 
 /// All streams of a run.
@@ -110,8 +131,7 @@ impl Streams {
         let mut ends = [End::new(opener.0, opener.1, now), End::new(taker.0, taker.1, now)];
         ends[0].arrives_last = taker_hears;
         ends[1].arrives_last = opener_hears;
-        let stalled_since = None;
-        self.streams.insert(number, Stream { ends, stalled_since });
+        self.streams.insert(number, Stream { ends, stalled_since: None, forgotten: false });
         self.by_session.insert((opener.0, opener.1), (number, 0));
         self.by_session.insert((taker.0, taker.1), (number, 1));
         let opened = |side, peer: &PeerIdentity| Delivery::Opened { stream: number, side, peer: peer.clone() };
@@ -142,17 +162,16 @@ impl Streams {
         };
         links.counts.frames += 1;
         stream.ends[side].queued_bytes += frame.len();
-        let [one, other] = &stream.ends;
-        let blocked = links.stalls(one.process.node, other.process.node);
+        let blocked = stream.is_blocked(links);
         let peer_gone = !stream.ends[1 - side].open;
         if peer_gone && !blocked && links.hosts[stream.ends[1 - side].process.node].up {
             let back = links.stream_latency(stream.ends[1 - side].process.node, from.node);
             break_at(number, side, Closed::Reset, now + back * 2, plan);
-        } else if blocked || peer_gone || !stream.ends[side].held.is_empty() {
+        } else if blocked || peer_gone || stream.stalled_since.is_some() {
             stream.ends[side].held.push_back(frame);
             stall(number, stream, now, plan);
         } else {
-            depart(links, number, stream, side, frame, (now, Duration::ZERO), plan);
+            depart(links, number, stream, side, frame, now, plan);
         }
     }
 
@@ -186,9 +205,7 @@ impl Streams {
         if !stream.ends[side].open {
             return None;
         }
-        let [one, other] = &stream.ends;
-        let blocked = links.stalls(one.process.node, other.process.node);
-        if blocked || !stream.ends[side].undelivered.is_empty() {
+        if stream.is_blocked(links) || !stream.ends[side].undelivered.is_empty() {
             stream.ends[side].undelivered.push_back(frame);
             stall(number, stream, now, plan);
             return None;
@@ -209,14 +226,27 @@ impl Streams {
         end.open.then_some((end.process, end.session, end.queued_bytes))
     }
 
-    /// Gives up a stream that has stalled since then.
-    pub(crate) fn on_give_up(&self, number: u64, since: Instant, now: Instant, plan: &mut Plan) {
-        let Some(stream) = self.streams.get(&number) else {
+    /// Ends give up what they sent on a stream that has stalled since then; an end that sent nothing has yet to learn.
+    pub(crate) fn on_give_up(&mut self, number: u64, since: Instant, now: Instant, plan: &mut Plan) {
+        let Some(stream) = self.streams.get_mut(&number) else {
             return;
         };
         if stream.stalled_since == Some(since) {
+            stream.stalled_since = None;
             for side in [0, 1] {
-                break_at(number, side, Closed::Timeout, now, plan);
+                let patience = if stream.has_unacknowledged(side) { Duration::ZERO } else { KEEPALIVE };
+                break_at(number, side, Closed::Timeout, now + patience, plan);
+            }
+        }
+    }
+
+    /// What stands between forgets every stream of a server.
+    pub(crate) fn forget_all(&mut self, node: usize, now: Instant, plan: &mut Plan) {
+        for (number, stream) in self.streams.iter_mut().filter(|(_, stream)| stream.nodes().contains(&node)) {
+            stream.forgotten = true;
+            for side in [0, 1] {
+                // Whoever sends nothing until then asks whether the other is still there.
+                break_at(*number, side, Closed::Timeout, now + KEEPALIVE, plan);
             }
         }
     }
@@ -261,29 +291,42 @@ impl Streams {
         }
     }
 
-    /// Links changed: what stalled and no longer does goes on.
-    pub(crate) fn on_links_changed(&mut self, links: &mut Links, now: Instant, plan: &mut Plan) {
-        let stalled: Vec<u64> = self
-            .streams
-            .iter()
-            .filter(|(_, stream)| stream.stalled_since.is_some())
-            .map(|(number, _)| *number)
-            .collect();
-        for number in stalled {
-            self.go_on(links, number, now, plan);
+    /// Whether something is wrong with a stream still, or on its way from when something was.
+    pub(crate) fn are_disturbed(&self, now: Instant) -> bool {
+        let is_late = |end: &End| end.arrives_last > now + RETRANSMIT;
+        let disturbed =
+            |stream: &Stream| stream.forgotten || stream.stalled_since.is_some() || stream.ends.iter().any(is_late);
+        self.streams.values().any(disturbed)
+    }
+
+    /// Links changed: what stalled and no longer does goes on when it is next sent again.
+    pub(crate) fn on_links_changed(&self, links: &Links, now: Instant, plan: &mut Plan) {
+        for (&number, stream) in &self.streams {
+            if let Some(since) = stream.stalled_since
+                && !stream.is_blocked(links)
+            {
+                plan.push((next_retry(since, now), Delivery::Retry { stream: number, since }));
+            }
         }
     }
 
-    fn go_on(&mut self, links: &mut Links, number: u64, now: Instant, plan: &mut Plan) {
-        let Some(stream) = self.streams.get_mut(&number) else {
+    /// What waits in a stalled stream is sent again.
+    pub(crate) fn on_retry(
+        &mut self,
+        links: &mut Links,
+        (number, since): (u64, Instant),
+        now: Instant,
+        plan: &mut Plan,
+    ) {
+        let Some(stream) = self.streams.get_mut(&number).filter(|stream| stream.stalled_since == Some(since)) else {
             return;
         };
-        let nodes = [0, 1].map(|side: usize| stream.ends[side].process.node);
-        if links.stalls(nodes[0], nodes[1]) || nodes.iter().any(|&node| !links.hosts[node].up) {
+        let nodes = stream.nodes();
+        if stream.is_blocked(links) || nodes.iter().any(|&node| !links.hosts[node].up) {
             return;
         }
         if let Some(gone) = stream.ends.iter().position(|end| !end.open) {
-            let back = links.stream_latency(nodes[gone], nodes[1 - gone]) + RETRANSMIT;
+            let back = links.stream_latency(nodes[gone], nodes[1 - gone]);
             break_at(number, 1 - gone, Closed::Reset, now + back, plan);
             return;
         }
@@ -292,13 +335,13 @@ impl Streams {
             let again = std::mem::take(&mut stream.ends[side].undelivered);
             let sender = 1 - side;
             for frame in again {
-                arrive(links, number, stream, sender, frame, now + RETRANSMIT, plan);
+                arrive(links, number, stream, sender, frame, now, plan);
             }
         }
         for side in [0, 1] {
             let held = std::mem::take(&mut stream.ends[side].held);
             for frame in held {
-                depart(links, number, stream, side, frame, (now, RETRANSMIT), plan);
+                depart(links, number, stream, side, frame, now, plan);
             }
         }
     }
@@ -314,10 +357,13 @@ impl Streams {
             self.streams.remove(&number);
             return;
         }
-        if !links.stalls(here, there) && links.hosts[here].up {
+        if !stream.is_blocked(links) && links.hosts[here].up {
             let at = (now + links.stream_latency(here, there)).max(stream.ends[side].arrives_last);
             break_at(number, 1 - side, why, at, plan);
-        } else if !stream.ends[1 - side].held.is_empty() {
+            return;
+        }
+        break_at(number, 1 - side, Closed::Timeout, now + KEEPALIVE, plan);
+        if !stream.ends[1 - side].held.is_empty() {
             stall(number, stream, now, plan);
         }
     }
@@ -355,22 +401,35 @@ fn stall(number: u64, stream: &mut Stream, now: Instant, plan: &mut Plan) {
     }
 }
 
+/// When what has stalled since `since` is next sent again after `now`: after the least wait, then twice that, and so on.
+fn next_retry(since: Instant, now: Instant) -> Instant {
+    let mut wait = RETRANSMIT;
+    let mut at = since + wait;
+    while at <= now {
+        wait *= 2;
+        at = at + wait;
+    }
+    at
+}
+
 fn depart(
     links: &mut Links,
     number: u64,
     stream: &mut Stream,
     side: usize,
     frame: Bytes,
-    (now, penalty): (Instant, Duration),
+    now: Instant,
     plan: &mut Plan,
 ) {
     let bytes = frame.len();
+    let [here, there] = [side, 1 - side].map(|side| stream.ends[side].process.node);
     let takes = Duration::from_micros(1 + bytes as u64 / BYTES_PER_MICRO);
-    let end = &mut stream.ends[side];
-    let departs = end.busy_until.max(now) + takes;
-    end.busy_until = departs;
-    plan.push((departs, Delivery::Departed { stream: number, side, bytes }));
-    arrive(links, number, stream, side, frame, departs + penalty, plan);
+    let departs = links.departs(here, there, bytes, stream.ends[side].busy_until.max(now) + takes);
+    stream.ends[side].busy_until = departs;
+    let arrives = arrive(links, number, stream, side, frame, departs, plan);
+    // A reader that falls behind makes no room, and so keeps its peer's queue full.
+    let leaves = if links.access[there].reads.least().is_some() { arrives } else { departs };
+    plan.push((leaves, Delivery::Departed { stream: number, side, bytes }));
 }
 
 fn arrive(
@@ -381,11 +440,17 @@ fn arrive(
     frame: Bytes,
     departs: Instant,
     plan: &mut Plan,
-) {
-    let nodes = [0, 1].map(|side: usize| stream.ends[side].process.node);
-    let end = &mut stream.ends[sender];
-    let at = (departs + links.stream_latency(nodes[sender], nodes[1 - sender])).max(end.arrives_last);
-    end.arrives_last = at;
+) -> Instant {
+    let [here, there] = [sender, 1 - sender].map(|side| stream.ends[side].process.node);
+    let mut at = (departs + links.stream_latency(here, there)).max(stream.ends[sender].arrives_last);
+    stream.ends[sender].arrives_last = at;
     let side = 1 - sender;
+    if let Some(rate) = links.access[there].reads.least() {
+        let takes = Duration::from_micros(frame.len() as u64 * 1_000_000 / rate.max(1));
+        at = stream.ends[side].reads_until.max(at) + takes;
+        stream.ends[side].reads_until = at;
+        stream.ends[sender].arrives_last = at;
+    }
     plan.push((at, Delivery::Arrive { stream: number, side, frame }));
+    at
 }

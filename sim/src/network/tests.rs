@@ -5,7 +5,7 @@ use bytes::Bytes;
 use knot_engine::membership::Closed;
 use knot_engine::{Boot, ClusterId, Instant, PeerIdentity, SessionEvent, SessionId};
 
-use super::{CONNECT_TIMEOUT, Delivery, Links, Plan, Process, STREAM_TIMEOUT, Streams};
+use super::{CONNECT_TIMEOUT, Delivery, KEEPALIVE, Links, Plan, Process, STREAM_TIMEOUT, Streams};
 use crate::scenario::{NetworkSpec, NodeSpec};
 
 const A: Process = Process { node: 0, start: 1 };
@@ -25,16 +25,8 @@ struct Net {
 
 impl Net {
     fn new(loss_per_mille: u64) -> Self {
-        let node =
-            |name: &str| NodeSpec { name: name.to_owned(), zone: "au".to_owned(), start_at_ms: 0, own_seed: false };
-        let spec = NetworkSpec {
-            near_us: 500,
-            far_us: vec![Vec::new()],
-            jitter_percent: 50,
-            loss_per_mille,
-            duplicate_per_mille: 0,
-            reorder_per_mille: 0,
-        };
+        let node = |name: &str| NodeSpec::new(name, "au");
+        let spec = NetworkSpec { near_us: 500, jitter_percent: 50, loss_per_mille, ..NetworkSpec::default() };
         let mut links = Links::new(7, &spec, &[node("n0"), node("n1")]);
         links.process_started(A);
         links.process_started(B);
@@ -105,6 +97,9 @@ impl Net {
                     self.heard.push((now, to, format!("{why:?}")));
                 }
             }
+            Delivery::Retry { stream, since } => {
+                self.plan(|streams, links, now, plan| streams.on_retry(links, (stream, since), now, plan));
+            }
             Delivery::GiveUp { stream, since } => {
                 self.plan(|streams, _, now, plan| streams.on_give_up(stream, since, now, plan));
             }
@@ -122,7 +117,7 @@ impl Net {
 
     fn cut(&mut self, from: usize, to: usize, on: bool) {
         self.links.block(from, to, on);
-        self.plan(Streams::on_links_changed);
+        self.plan(|streams, links, now, plan| streams.on_links_changed(links, now, plan));
     }
 
     fn heard_by(&mut self, process: Process) -> Vec<String> {
@@ -174,21 +169,96 @@ fn a_stream_outlives_a_short_partition() {
     let mut net = connected(0);
     net.cut(0, 1, true);
     net.send("late");
-    net.run_for(STREAM_TIMEOUT / 2);
+    net.run_for(Duration::from_secs(5));
     assert!(net.heard_by(B).is_empty());
     net.cut(0, 1, false);
+    // Sent again after 0.2, 0.6, 1.4, 3.0 and 6.2 s.
     net.run_for(Duration::from_secs(1));
+    assert!(net.heard_by(B).is_empty(), "nothing is sent again before it is due");
+    net.run_for(Duration::from_millis(300));
     assert_eq!(net.heard_by(B), ["frame b\"late\""]);
 }
 
 #[test]
-fn a_stream_that_stalls_too_long_is_over_on_both_ends() {
+fn an_end_gives_up_what_it_sent_and_the_other_hears_later() {
     let mut net = connected(0);
     net.cut(1, 0, true);
     net.send("lost");
     net.run_for(STREAM_TIMEOUT + MOMENT);
     assert_eq!(net.heard_by(A), [format!("{:?}", Closed::Timeout)]);
+    assert!(net.heard_by(B).is_empty());
+    net.run_for(KEEPALIVE);
     assert_eq!(net.heard_by(B), [format!("{:?}", Closed::Timeout)]);
+}
+
+#[test]
+fn nobody_is_told_of_a_stream_that_is_forgotten() {
+    let mut net = connected(0);
+    net.plan(|streams, _, now, plan| streams.forget_all(1, now, plan));
+    net.send("into the void");
+    net.run_for(STREAM_TIMEOUT - MOMENT);
+    assert!(net.heard_by(A).is_empty());
+    net.run_for(KEEPALIVE);
+    assert_eq!(net.heard_by(A), [format!("{:?}", Closed::Timeout)]);
+    assert_eq!(net.heard_by(B), [format!("{:?}", Closed::Timeout)]);
+}
+
+#[test]
+fn a_slow_reader_keeps_its_peers_queue_full() {
+    let mut net = connected(0);
+    net.links.slow_reader(1, 100, true);
+    for _ in 0..3 {
+        net.send(&"x".repeat(100));
+    }
+    net.run_for(Duration::from_millis(1_500));
+    assert_eq!((net.heard_by(A).len(), net.heard_by(B).len()), (1, 1));
+    net.run_for(Duration::from_secs(2));
+    assert_eq!((net.heard_by(A).len(), net.heard_by(B).len()), (2, 2));
+}
+
+/// How many of `sizes` arrive, and when the last does.
+fn arrived(net: &mut Net, sizes: &[usize]) -> (usize, Duration) {
+    let began = net.now;
+    for size in sizes {
+        let bytes = Bytes::from(vec![b'x'; *size]);
+        net.plan(|_, links, now, plan| links.send_datagram((0, 1), &bytes, now, plan));
+    }
+    net.run_for(Duration::from_secs(10));
+    let last = net.heard.last().map_or(began, |(at, ..)| *at);
+    let took = last.since(began);
+    (net.heard_by(B).len(), took)
+}
+
+#[test]
+fn a_narrow_line_delays_and_drops_what_its_queue_has_no_room_for() {
+    let mut net = Net::new(0);
+    net.links.throttle(0, (1_000, 3_000), true);
+    let (count, took) = arrived(&mut net, &[1_000; 5]);
+    assert_eq!(count, 3);
+    assert!(took >= Duration::from_secs(3), "{took:?}");
+    net.links.throttle(0, (1_000, 3_000), false);
+    assert_eq!(arrived(&mut net, &[1_000; 5]).0, 5);
+}
+
+#[test]
+fn long_datagrams_vanish_and_streams_pass_where_packets_must_be_short() {
+    let mut net = connected(0);
+    net.links.limit_datagrams(1, 500, true);
+    assert_eq!(arrived(&mut net, &[500, 501]).0, 1);
+    net.send(&"x".repeat(5_000));
+    net.run_for(MOMENT);
+    assert_eq!(net.heard_by(B).len(), 1);
+}
+
+#[test]
+fn a_corrupt_datagram_differs_in_one_bit() {
+    let mut net = Net::new(0);
+    net.links.add_corruption(1_000, true);
+    let bytes = Bytes::from_static(&[0; 40]);
+    let mut plan = Plan::new();
+    net.links.send_datagram((0, 1), &bytes, net.now, &mut plan);
+    let [(_, Delivery::Datagram { bytes, .. })] = &plan[..] else { panic!("{plan:?}") };
+    assert_eq!(bytes.iter().map(|byte| byte.count_ones()).sum::<u32>(), 1);
 }
 
 #[test]

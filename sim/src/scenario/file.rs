@@ -1,15 +1,21 @@
 //! Scenarios as TOML, to be read, written and edited by people.
 
-use super::{FaultKind, Scenario, Target};
+use super::{Action, FORMAT, Fault, FaultKind, Scenario, Target};
 
-/// One way between zones where a file does not say, in microseconds.
-const FAR_US: u64 = 40_000;
 /// Most servers of a scenario.
 const NODES_MAX: usize = 64;
 /// How long after the last fault the last operation may come, in milliseconds.
 const LATE_MAX_MS: u64 = 1_000;
-/// Longest scenario, in milliseconds: a day.
-const LENGTH_MAX_MS: u64 = 24 * 60 * 60 * 1_000;
+/// Longest scenario, in milliseconds: a week.
+const LENGTH_MAX_MS: u64 = 7 * 24 * 60 * 60 * 1_000;
+/// Most operations, those of clients among them: what the time of a change has room for.
+const OPERATIONS_MAX: u32 = 1 << 20;
+/// How often a fault may recur.
+const TIMES_MAX: u64 = 10_000;
+/// Furthest that a clock is off, in seconds: a century and some days.
+const CLOCK_MAX_S: u64 = 3_200_000_000;
+/// Most that a clock runs fast or slow, in millionths.
+const DRIFT_MAX_PPM: u64 = 100_000;
 
 /// Why a text is no scenario.
 #[derive(Debug, thiserror::Error)]
@@ -23,18 +29,12 @@ pub enum ScenarioError {
 }
 
 impl Scenario {
-    /// Reads a scenario, and fills in what may be left out.
+    /// Reads a scenario.
     ///
     /// # Errors
     /// With the line for what does not parse, with the entry for what makes no sense.
     pub fn from_toml(text: &str) -> Result<Self, ScenarioError> {
         let mut scenario: Self = toml::from_str(text).map_err(Box::new)?;
-        let zones = scenario.zones().len();
-        let far = &mut scenario.network.far_us;
-        far.resize(far.len().max(zones), Vec::new());
-        for (zone, lesser) in far.iter_mut().enumerate() {
-            lesser.resize(lesser.len().max(zone), FAR_US);
-        }
         scenario.operations.sort_by_key(|operation| operation.at_us);
         scenario.check().map_err(ScenarioError::Invalid)?;
         Ok(scenario)
@@ -48,7 +48,11 @@ impl Scenario {
         toml::to_string(self)
     }
 
-    fn check(&self) -> Result<(), String> {
+    /// Whether it makes sense.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        if self.format != FORMAT {
+            return Err(format!("format is {}; this version reads {FORMAT}", self.format));
+        }
         let count = self.nodes.len();
         if !(2..=NODES_MAX).contains(&count) {
             return Err(format!("there are {count} [[nodes]]; a scenario has 2 to {NODES_MAX}"));
@@ -56,26 +60,112 @@ impl Scenario {
         if self.quiet_at_ms > LENGTH_MAX_MS {
             return Err(format!("quiet_at_ms is {}, and at most {LENGTH_MAX_MS}", self.quiet_at_ms));
         }
-        let known = |what: &str, node: usize| {
-            if node < count { Ok(()) } else { Err(format!("{what}: there is no node {node}, only 0 to {}", count - 1)) }
-        };
-        for (index, fault) in self.faults.iter().enumerate() {
-            let what = format!("[[faults]] number {index}");
-            fault.kind.nodes().into_iter().try_for_each(|node| known(&what, node))?;
-            if fault.for_ms.is_none() && !matches!(fault.kind, FaultKind::Crash { .. }) {
-                return Err(format!("{what}: for_ms is missing; only a crash may last for ever"));
+        self.check_nodes()?;
+        self.check_links()?;
+        self.faults.iter().enumerate().try_for_each(|(index, fault)| {
+            self.check_fault(fault).map_err(|why| format!("[[faults]] number {index}: {why}"))
+        })?;
+        self.check_clients()?;
+        self.check_operations()
+    }
+
+    fn known(&self, node: usize) -> Result<(), String> {
+        let count = self.nodes.len();
+        if node < count { Ok(()) } else { Err(format!("there is no node {node}, only 0 to {}", count - 1)) }
+    }
+
+    fn check_nodes(&self) -> Result<(), String> {
+        for node in &self.nodes {
+            let name = &node.name;
+            if self.nodes.iter().filter(|other| other.name == *name).count() > 1 {
+                return Err(format!("two [[nodes]] are called {name:?}"));
             }
-            if fault.ends_at_ms().unwrap_or(fault.at_ms) > self.quiet_at_ms {
-                return Err(format!("{what}: it ends after quiet_at_ms, {}", self.quiet_at_ms));
+            if node.clock_offset_s.unsigned_abs() > CLOCK_MAX_S {
+                return Err(format!("[[nodes]] {name:?}: clock_offset_s is at most {CLOCK_MAX_S} either way"));
+            }
+            if node.clock_drift_ppm.unsigned_abs() > DRIFT_MAX_PPM {
+                return Err(format!("[[nodes]] {name:?}: clock_drift_ppm is at most {DRIFT_MAX_PPM} either way"));
             }
         }
+        self.core.iter().try_for_each(|&node| self.known(node).map_err(|why| format!("core: {why}")))
+    }
+
+    fn check_links(&self) -> Result<(), String> {
+        let zones = self.zones();
+        for link in &self.network.links {
+            for zone in &link.between {
+                if !zones.contains(&zone.as_str()) {
+                    return Err(format!(
+                        "[[network.links]]: no node is in zone {zone:?}; there are {}",
+                        zones.join(", ")
+                    ));
+                }
+            }
+            if link.bytes_per_s == Some(0) {
+                return Err("[[network.links]]: bytes_per_s is at least 1".to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    fn check_fault(&self, fault: &Fault) -> Result<(), String> {
+        fault.kind.nodes().into_iter().try_for_each(|node| self.known(node))?;
+        if fault.for_ms.is_none() && !matches!(fault.kind, FaultKind::Crash { .. }) && self.core.is_empty() {
+            return Err("for_ms is missing; only a crash may last for ever".to_owned());
+        }
+        if fault.ends_at_ms().unwrap_or(fault.at_ms) > self.quiet_at_ms && self.core.is_empty() {
+            return Err(format!("it ends after quiet_at_ms, {}", self.quiet_at_ms));
+        }
+        if fault.times > TIMES_MAX {
+            return Err(format!("times is at most {TIMES_MAX}"));
+        }
+        if fault.every_ms > 0 && fault.for_ms.is_none_or(|lasting| lasting > fault.every_ms) {
+            return Err("it recurs before it ends: for_ms is at most every_ms".to_owned());
+        }
+        if matches!(fault.kind, FaultKind::Corrupt { .. }) && !self.sealed {
+            return Err("only sealed datagrams are known from corrupt ones: add sealed = true at the top".to_owned());
+        }
+        if let FaultKind::Throttle { bytes_per_s: 0, .. } | FaultKind::SlowReader { bytes_per_s: 0, .. } = fault.kind {
+            return Err("bytes_per_s is at least 1".to_owned());
+        }
+        if let FaultKind::Clock { offset_s, .. } = fault.kind
+            && offset_s.unsigned_abs() > CLOCK_MAX_S
+        {
+            return Err(format!("offset_s is at most {CLOCK_MAX_S} either way"));
+        }
+        Ok(())
+    }
+
+    fn check_clients(&self) -> Result<(), String> {
+        let mut operations = self.operations.len() as u64;
+        for (index, client) in self.clients.iter().enumerate() {
+            let what = format!("[[clients]] number {index}");
+            client.nodes.iter().try_for_each(|&node| self.known(node).map_err(|why| format!("{what}: {why}")))?;
+            if client.every_ms == 0 || client.actions.is_empty() {
+                return Err(format!("{what}: every_ms is at least 1, and actions names at least one"));
+            }
+            let target =
+                Target { zone: client.zone.clone(), collection: client.collection.clone(), key: "k0".to_owned() };
+            check_target(&target, &client.actions).map_err(|why| format!("{what}: {why}"))?;
+            operations += 2 * self.quiet_at_ms / client.every_ms;
+        }
+        if operations > u64::from(OPERATIONS_MAX) {
+            return Err(format!("that is about {operations} operations, and at most {OPERATIONS_MAX} are possible"));
+        }
+        Ok(())
+    }
+
+    fn check_operations(&self) -> Result<(), String> {
         let mut ids = std::collections::BTreeSet::new();
         for operation in &self.operations {
             let what = format!("[[operations]] with id {}", operation.id);
-            known(&what, operation.node)?;
-            check_target(&operation.target).map_err(|why| format!("{what}: {why}"))?;
+            self.known(operation.node).map_err(|why| format!("{what}: {why}"))?;
+            check_target(&operation.target, &[operation.action]).map_err(|why| format!("{what}: {why}"))?;
             if !ids.insert(operation.id) {
                 return Err(format!("{what}: another has this id"));
+            }
+            if operation.id >= OPERATIONS_MAX {
+                return Err(format!("{what}: an id is less than {OPERATIONS_MAX}"));
             }
             if operation.at_us > (self.quiet_at_ms + LATE_MAX_MS) * 1_000 {
                 return Err(format!("{what}: at_us is over {LATE_MAX_MS} ms after quiet_at_ms, {}", self.quiet_at_ms));
@@ -85,28 +175,18 @@ impl Scenario {
     }
 }
 
-fn check_target(target: &Target) -> Result<(), String> {
-    let id = knot_engine::documents::DocumentId::new(target.scope(), &target.collection, &target.key);
-    id.map(drop).map_err(|error| error.to_string())
-}
-
-impl FaultKind {
-    /// The servers that it names.
-    pub(crate) fn nodes(&self) -> Vec<usize> {
-        match self {
-            Self::Partition { left, right, .. } => left.iter().chain(right).copied().collect(),
-            Self::Crash { node, .. }
-            | Self::Stop { node, .. }
-            | Self::Restore { node, .. }
-            | Self::Pause { node }
-            | Self::Lag { node, .. }
-            | Self::FsyncFails { node, .. }
-            | Self::DiskFull { node }
-            | Self::SlowDisk { node, .. }
-            | Self::Reset { node } => vec![*node],
-            Self::Loss { .. } | Self::Duplicate { .. } | Self::Reorder { .. } => Vec::new(),
+fn check_target(target: &Target, actions: &[Action]) -> Result<(), String> {
+    if target.only_grows() {
+        let shrinks = |action: &&Action| matches!(action, Action::Put | Action::Delete);
+        if let Some(action) = actions.iter().find(shrinks) {
+            return Err(format!(
+                "documents of a collection whose name ends with {:?} are only added to, and {action:?} is not that",
+                super::GROWING
+            ));
         }
     }
+    let id = knot_engine::documents::DocumentId::new(target.scope(), &target.collection, &target.key);
+    id.map(drop).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
@@ -133,7 +213,6 @@ operations = [{ id = 1, at_us = 3500000, node = 0, action = "put", target = { co
     #[test]
     fn a_short_file_is_a_whole_scenario() {
         let scenario = Scenario::from_toml(SMALL).unwrap();
-        assert_eq!(scenario.network.far_us, [vec![], vec![FAR_US]]);
         assert_eq!((scenario.faults.len(), scenario.operations.len()), (1, 1));
     }
 

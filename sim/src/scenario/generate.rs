@@ -6,7 +6,9 @@
 use knot_engine::Limits;
 use serde::{Deserialize, Serialize};
 
-use super::{Bounds, DiskSpec, DocumentKind, Fault, FaultKind, NetworkSpec, NodeSpec, Scenario};
+use super::{
+    Bounds, DiskSpec, DocumentKind, FORMAT, Fault, FaultKind, LinkSpec, NetworkSpec, NodeSpec, Scenario, Spread,
+};
 use crate::checker::LOSS_ENVELOPE;
 use crate::draw::Draw;
 use crate::workload;
@@ -72,10 +74,16 @@ impl Scenario {
         let nodes = nodes(seed, shape.nodes, quiet_at_ms);
         let mut draw = Draw::new(seed, "disk");
         let commit_max_us = *draw.pick(&[300, 2_000, 20_000]);
-        let faults = Faults::new(seed, shape.profile, &nodes, quiet_at_ms).generate();
+        let core = core(seed, shape.profile, nodes.len());
+        let sealed = shape.profile != Profile::Calm && Draw::new(seed, "sealed").chance(150);
+        let faults = Faults::new(seed, shape.profile, &nodes, quiet_at_ms, sealed, !core.is_empty()).generate();
         Self {
+            format: FORMAT,
             seed,
             document: shape.document,
+            sealed,
+            core,
+            clients: Vec::new(),
             operations: workload::generate(seed, shape.document, &nodes, quiet_at_ms),
             network: network(seed, &nodes),
             disk: DiskSpec { commit_min_us: 60, commit_max_us },
@@ -115,14 +123,22 @@ fn nodes(seed: u64, count: Option<usize>, quiet_at_ms: u64) -> Vec<NodeSpec> {
     let mut nodes: Vec<NodeSpec> = (0..count)
         .map(|index| {
             let zone = if index < zones { index } else { draw.index(zones) };
-            NodeSpec {
-                name: format!("n{index}"),
-                zone: ZONES[zone.min(ZONES.len() - 1)].to_owned(),
-                start_at_ms: draw.between(0, 400),
-                own_seed,
-            }
+            let mut node = NodeSpec::new(&format!("n{index}"), ZONES[zone.min(ZONES.len() - 1)]);
+            node.start_at_ms = draw.between(0, 400);
+            node.own_seed = own_seed;
+            node
         })
         .collect();
+    let mut clocks = Draw::new(seed, "clocks");
+    if clocks.chance(250) {
+        for node in &mut nodes {
+            node.clock_offset_s = clock_offset_s(&mut clocks);
+            node.clock_drift_ppm = i64::try_from(clocks.between(0, 400)).unwrap_or_default() - 200;
+        }
+        // One whose clock is broken.
+        let broken = clocks.index(nodes.len());
+        nodes[broken].clock_drift_ppm *= 150;
+    }
     // Some clusters grow: one server joins the others when they already hold something.
     if draw.chance(200)
         && let Some(last) = nodes.last_mut()
@@ -130,6 +146,28 @@ fn nodes(seed: u64, count: Option<usize>, quiet_at_ms: u64) -> Vec<NodeSpec> {
         last.start_at_ms = draw.between(0, quiet_at_ms);
     }
     nodes
+}
+
+/// From a second to a century, either way.
+fn clock_offset_s(draw: &mut Draw) -> i64 {
+    const SPANS_S: [i64; 4] = [1, 3_600, 10 * 365 * 86_400, 100 * 365 * 86_400];
+    let span = *draw.pick(&SPANS_S);
+    if draw.chance(500) { span } else { -span }
+}
+
+/// In some runs only a part of the servers is healed: one that knows a seed, and at least one more.
+fn core(seed: u64, profile: Profile, count: usize) -> Vec<usize> {
+    let mut draw = Draw::new(seed, "core");
+    if profile == Profile::Calm || count < 4 || !draw.chance(150) {
+        return Vec::new();
+    }
+    let mut others: Vec<usize> = (1..count).collect();
+    draw.shuffle(&mut others);
+    let kept = 1 + draw.index(count - 2);
+    others.truncate(kept);
+    let mut core: Vec<usize> = std::iter::once(0).chain(others).collect();
+    core.sort_unstable();
+    core
 }
 
 fn window_ms(seed: u64, length: Option<Length>) -> u64 {
@@ -148,15 +186,33 @@ fn window_ms(seed: u64, length: Option<Length>) -> u64 {
 
 fn network(seed: u64, nodes: &[NodeSpec]) -> NetworkSpec {
     let mut draw = Draw::new(seed, "network");
-    let far_us =
-        (0..zones(nodes).len()).map(|zone| (0..zone).map(|_| draw.between(4_000, 120_000)).collect()).collect();
+    let zones = zones(nodes);
+    let pairs = (0..zones.len()).flat_map(|one| (0..one).map(move |other| (one, other)));
+    let mut links: Vec<LinkSpec> =
+        pairs.map(|(one, other)| LinkSpec::new(zones[one], zones[other], draw.between(4_000, 120_000))).collect();
+    let near_us = draw.between(80, 800);
+    let jitter_percent = draw.between(1, 30);
+    let loss_per_mille = *draw.pick(&[0, 0, 1, 10, LOSS_ENVELOPE]);
+    let duplicate_per_mille = *draw.pick(&[0, 0, 5]);
+    let reorder_per_mille = *draw.pick(&[0, 0, 10]);
+    let spread = *draw.pick(&[Spread::Even, Spread::Even, Spread::Tail]);
+    for link in &mut links {
+        if draw.chance(250) {
+            link.back_us = Some(draw.between(4_000, 120_000));
+        }
+        if draw.chance(100) {
+            link.bytes_per_s = Some(*draw.pick(&[125_000, 1_250_000]));
+        }
+    }
     NetworkSpec {
-        near_us: draw.between(80, 800),
-        far_us,
-        jitter_percent: draw.between(1, 30),
-        loss_per_mille: *draw.pick(&[0, 0, 1, 10, LOSS_ENVELOPE]),
-        duplicate_per_mille: *draw.pick(&[0, 0, 5]),
-        reorder_per_mille: *draw.pick(&[0, 0, 10]),
+        near_us,
+        jitter_percent,
+        spread,
+        loss_per_mille,
+        duplicate_per_mille,
+        reorder_per_mille,
+        links,
+        ..NetworkSpec::default()
     }
 }
 
@@ -176,32 +232,62 @@ fn bounds(seed: u64) -> Bounds {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Class {
     Partition,
+    Flap,
+    Swizzle,
+    Gray,
+    NoDatagrams,
+    Packets,
+    Corrupt,
+    Lag,
+    Narrow,
+    Mtu,
+    Reset,
+    HalfOpen,
+    StreamsStall,
+    SlowReader,
     Crash,
     PowerCut,
+    CrashAtStorage,
     Stop,
     Restore,
+    DiskLost,
     Pause,
-    Packets,
-    Lag,
+    SlowCpu,
+    Clock,
     Fsync,
+    ReadFails,
     DiskFull,
     SlowDisk,
-    Reset,
 }
 
-const CLASSES: [Class; 12] = [
+const CLASSES: [Class; 27] = [
     Class::Partition,
+    Class::Flap,
+    Class::Swizzle,
+    Class::Gray,
+    Class::NoDatagrams,
+    Class::Packets,
+    Class::Corrupt,
+    Class::Lag,
+    Class::Narrow,
+    Class::Mtu,
+    Class::Reset,
+    Class::HalfOpen,
+    Class::StreamsStall,
+    Class::SlowReader,
     Class::Crash,
     Class::PowerCut,
+    Class::CrashAtStorage,
     Class::Stop,
     Class::Restore,
+    Class::DiskLost,
     Class::Pause,
-    Class::Packets,
-    Class::Lag,
+    Class::SlowCpu,
+    Class::Clock,
     Class::Fsync,
+    Class::ReadFails,
     Class::DiskFull,
     Class::SlowDisk,
-    Class::Reset,
 ];
 
 struct Faults<'a> {
@@ -209,10 +295,12 @@ struct Faults<'a> {
     classes: Vec<Class>,
     nodes: &'a [NodeSpec],
     quiet_at_ms: u64,
+    /// Whether they may last longer than that.
+    outlasts: bool,
 }
 
 impl<'a> Faults<'a> {
-    fn new(seed: u64, profile: Profile, nodes: &'a [NodeSpec], quiet_at_ms: u64) -> Self {
+    fn new(seed: u64, profile: Profile, nodes: &'a [NodeSpec], quiet_at_ms: u64, sealed: bool, outlasts: bool) -> Self {
         let mut draw = Draw::new(seed, "faults");
         let swarms = match profile {
             Profile::Mixed => seed.is_multiple_of(2),
@@ -220,6 +308,7 @@ impl<'a> Faults<'a> {
             Profile::All | Profile::Calm => false,
         };
         let mut classes = CLASSES.to_vec();
+        classes.retain(|class| sealed || *class != Class::Corrupt);
         if profile == Profile::Calm {
             classes.clear();
         }
@@ -228,7 +317,7 @@ impl<'a> Faults<'a> {
             let kept = 1 + draw.index(5);
             classes.truncate(kept);
         }
-        Self { draw, classes, nodes, quiet_at_ms }
+        Self { draw, classes, nodes, quiet_at_ms, outlasts }
     }
 
     fn generate(mut self) -> Vec<Fault> {
@@ -244,8 +333,12 @@ impl<'a> Faults<'a> {
             if at_ms + 1_000 >= self.quiet_at_ms {
                 break;
             }
-            let fault = self.fault(at_ms);
-            faults.push(fault);
+            let class = *self.draw.pick(&self.classes);
+            if class == Class::Swizzle {
+                self.swizzle(at_ms, &mut faults);
+            } else {
+                faults.push(self.fault(class, at_ms));
+            }
         }
         self.add_victim(&mut faults);
         faults
@@ -258,37 +351,88 @@ impl<'a> Faults<'a> {
         if self.nodes.len() < 4 || !allowed || !self.draw.chance(300) {
             return;
         }
-        faults.push(Fault {
-            at_ms: self.draw.between(FAULTS_BEGIN_MS, self.quiet_at_ms),
-            for_ms: None,
-            kind: FaultKind::Crash {
-                node: self.draw.index(self.nodes.len()),
-                power: self.draw.chance(500),
-                moves: false,
-            },
-        });
+        let at_ms = self.draw.between(FAULTS_BEGIN_MS, self.quiet_at_ms);
+        let node = self.draw.index(self.nodes.len());
+        let power = self.draw.chance(500);
+        faults.push(Fault::new(at_ms, None, FaultKind::Crash { node, power, moves: false }));
     }
 
-    fn fault(&mut self, at_ms: u64) -> Fault {
-        let class = *self.draw.pick(&self.classes);
+    fn fault(&mut self, class: Class, at_ms: u64) -> Fault {
         let lasting = self.lasting_ms();
+        let lasting = if self.outlasts { lasting } else { lasting.min(self.quiet_at_ms - at_ms) };
         let node = self.draw.index(self.nodes.len());
         let moves = self.draw.chance(150);
         let kind = match class {
-            Class::Partition => self.partition(),
+            Class::Flap => return self.flap(at_ms, lasting),
+            Class::Partition | Class::Swizzle => self.partition(),
+            Class::Gray => self.gray(),
+            Class::NoDatagrams => {
+                let (left, right) = self.sides();
+                FaultKind::DatagramsBlocked { left, right }
+            }
+            Class::Packets => self.packets(),
+            Class::Corrupt => FaultKind::Corrupt { per_mille: self.draw.between(10, 300) },
+            Class::Lag => FaultKind::Lag { node, extra_ms: self.draw.between(10, 900) },
+            Class::Narrow => FaultKind::Throttle {
+                node,
+                bytes_per_s: *self.draw.pick(&[4_000, 30_000, 250_000]),
+                queue_bytes: *self.draw.pick(&[2_000, 20_000]),
+            },
+            Class::Mtu => FaultKind::Mtu { node, bytes: *self.draw.pick(&[200, 600, 1_000]) },
+            Class::Reset => FaultKind::Reset { node },
+            Class::HalfOpen => FaultKind::HalfOpen { node },
+            Class::StreamsStall => FaultKind::StreamsStall { node },
+            Class::SlowReader => {
+                FaultKind::SlowReader { node, bytes_per_s: *self.draw.pick(&[1_000, 20_000, 300_000]) }
+            }
             Class::Crash => FaultKind::Crash { node, power: false, moves },
             Class::PowerCut => FaultKind::Crash { node, power: true, moves },
+            Class::CrashAtStorage => {
+                let (operation, power) = (1 + self.draw.between(0, 12), self.draw.chance(500));
+                FaultKind::CrashAtStorage { node, operation, power }
+            }
             Class::Stop => FaultKind::Stop { node, moves },
             Class::Restore => FaultKind::Restore { node, down_ms: self.draw.between(50, 1_500) },
+            Class::DiskLost => FaultKind::DiskLost { node },
             Class::Pause => FaultKind::Pause { node },
-            Class::Packets => self.packets(),
-            Class::Lag => FaultKind::Lag { node, extra_ms: self.draw.between(10, 900) },
+            Class::SlowCpu => FaultKind::SlowCpu { node, event_us: *self.draw.pick(&[50, 500, 3_000]) },
+            Class::Clock => FaultKind::Clock { node, offset_s: clock_offset_s(&mut self.draw) },
             Class::Fsync => FaultKind::FsyncFails { node, power: self.draw.chance(700) },
+            Class::ReadFails => FaultKind::ReadFails { node },
             Class::DiskFull => FaultKind::DiskFull { node },
             Class::SlowDisk => FaultKind::SlowDisk { node, commit_ms: self.draw.between(5, 400) },
-            Class::Reset => FaultKind::Reset { node },
         };
-        Fault { at_ms, for_ms: Some(lasting.min(self.quiet_at_ms - at_ms)), kind }
+        Fault::new(at_ms, Some(lasting), kind)
+    }
+
+    /// A link that comes and goes.
+    fn flap(&mut self, at_ms: u64, lasting_ms: u64) -> Fault {
+        let every_ms = self.draw.between(200, 4_000);
+        let for_ms = 1 + every_ms * self.draw.between(100, 900) / 1_000;
+        let room = (lasting_ms / every_ms).max(1);
+        let kind = if self.draw.chance(300) { self.gray() } else { self.partition() };
+        Fault { at_ms, for_ms: Some(for_ms.min(lasting_ms)), every_ms, times: room, kind }
+    }
+
+    /// One server after another is cut off from all, and then each comes back, in another order.
+    fn swizzle(&mut self, at_ms: u64, faults: &mut Vec<Fault>) {
+        let mut order: Vec<usize> = (0..self.nodes.len()).collect();
+        self.draw.shuffle(&mut order);
+        let kept = 1 + self.draw.index(order.len());
+        order.truncate(kept);
+        let step_ms = self.draw.between(50, 1_500);
+        let count = order.len() as u64;
+        let mut backs: Vec<u64> = (0..count).map(|turn| at_ms + (count + turn) * step_ms).collect();
+        self.draw.shuffle(&mut backs);
+        for ((turn, node), back_ms) in (0..).zip(order).zip(backs) {
+            let begins = at_ms + turn * step_ms;
+            let ends = if self.outlasts { back_ms } else { back_ms.min(self.quiet_at_ms) };
+            if begins < ends {
+                let right = (0..self.nodes.len()).filter(|other| *other != node).collect();
+                let kind = FaultKind::Partition { left: vec![node], right, one_way: false };
+                faults.push(Fault::new(begins, Some(ends - begins), kind));
+            }
+        }
     }
 
     /// From shorter than a probe to longer than every timeout.
@@ -302,25 +446,40 @@ impl<'a> Faults<'a> {
     }
 
     fn partition(&mut self) -> FaultKind {
-        let mut order: Vec<usize> = (0..self.nodes.len()).collect();
-        let (left, right) = match self.draw.between(0, 3) {
-            0 => {
-                let zone = &self.nodes[self.draw.index(self.nodes.len())].zone;
-                order.iter().partition(|&&index| self.nodes[index].zone == *zone)
-            }
-            1 => {
-                self.draw.shuffle(&mut order);
-                let right = order.split_off(1);
-                (order, right)
-            }
-            _ => {
-                self.draw.shuffle(&mut order);
-                let at = 1 + self.draw.index(order.len() - 1);
-                let right = order.split_off(at);
-                (order, right)
-            }
-        };
+        let (left, right) = self.sides();
         FaultKind::Partition { left, right, one_way: self.draw.chance(250) }
+    }
+
+    fn gray(&mut self) -> FaultKind {
+        let (left, right) = self.sides();
+        FaultKind::Gray {
+            left,
+            right,
+            one_way: self.draw.chance(400),
+            extra_ms: self.draw.between(50, 3_000),
+            loss_per_mille: self.draw.between(0, 400),
+        }
+    }
+
+    /// A zone and the rest, one server and the rest, a part and the rest, or two that leave others between them.
+    fn sides(&mut self) -> (Vec<usize>, Vec<usize>) {
+        let mut order: Vec<usize> = (0..self.nodes.len()).collect();
+        let kind = self.draw.between(0, 4);
+        if kind == 0 {
+            let zone = &self.nodes[self.draw.index(self.nodes.len())].zone;
+            let sides: (Vec<usize>, Vec<usize>) = order.iter().partition(|&&index| self.nodes[index].zone == *zone);
+            if !sides.1.is_empty() {
+                return sides;
+            }
+        }
+        self.draw.shuffle(&mut order);
+        let at = if kind == 1 { order.len() - 1 } else { 1 + self.draw.index(order.len() - 1) };
+        let mut right = order.split_off(at);
+        if kind == 3 {
+            right.truncate(1);
+            order.truncate(1);
+        }
+        (order, right)
     }
 
     fn packets(&mut self) -> FaultKind {

@@ -1,5 +1,6 @@
 //! What goes wrong, and how it ends.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use knot_engine::Instant;
@@ -10,6 +11,7 @@ use crate::checker::LOSS_ENVELOPE;
 use crate::ledger::Outcome;
 use crate::network::{Delivery, Plan, Process};
 use crate::scenario::{Fault, FaultKind};
+use crate::tap::ChangeNo;
 use crate::watch::{Answer, Observed};
 
 /// How soon a supervisor starts a process again that stopped by itself.
@@ -41,7 +43,11 @@ impl End {
 }
 
 impl<D: Document> World<D> {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "each half of the kinds has its own match")]
     pub(super) fn on_fault_begins(&mut self, index: usize) {
+        if self.is_past_healing() {
+            return;
+        }
         let fault = self.scenario.faults[index].clone();
         self.trace.add(self.now, 0, "fault", &(index as u64).to_le_bytes());
         self.trace.log(self.now, 0, || format!("FAULT {fault:?}"));
@@ -55,34 +61,46 @@ impl<D: Document> World<D> {
                 self.hold_down(*node);
                 self.end_process(*node, if *power { End::Power } else { End::Killed });
             }
+            FaultKind::CrashAtStorage { node, operation, power } => {
+                self.nodes[*node].fuse = Some((*operation, *power));
+            }
             FaultKind::Stop { node, .. } => {
                 self.hold_down(*node);
                 self.leave(*node);
             }
             FaultKind::Restore { node, .. } => self.nodes[*node].disk.back_up(),
+            FaultKind::DiskLost { node } => self.lose_disk(*node),
             FaultKind::FsyncFails { node, .. } => self.nodes[*node].disk.fails_next = true,
+            FaultKind::ReadFails { node } => self.nodes[*node].disk.reads_fail = true,
             FaultKind::Reset { node } => {
                 let mut plan = Plan::new();
                 self.streams.reset_all(*node, self.now, &mut plan);
+                self.insert_plan(plan);
+            }
+            FaultKind::HalfOpen { node } => {
+                let mut plan = Plan::new();
+                self.streams.forget_all(*node, self.now, &mut plan);
                 self.insert_plan(plan);
             }
             FaultKind::Pause { node } => {
                 self.nodes[*node].paused += 1;
                 self.trace.observe(self.now, || Observed::Pauses { node: *node, on: true });
             }
+            FaultKind::SlowCpu { node, event_us } => self.nodes[*node].slow.push(Duration::from_micros(*event_us)),
+            FaultKind::Clock { node, offset_s } => self.nodes[*node].clock.offset_s += offset_s,
             FaultKind::DiskFull { node } => self.nodes[*node].disk.full = true,
             FaultKind::SlowDisk { node, commit_ms } => {
                 self.nodes[*node].disk.slow = Some(Duration::from_millis(*commit_ms));
             }
-            FaultKind::Partition { .. }
-            | FaultKind::Loss { .. }
-            | FaultKind::Duplicate { .. }
-            | FaultKind::Reorder { .. }
-            | FaultKind::Lag { .. } => self.set_links(&fault.kind, true),
+            kind => self.set_links(kind, true),
         }
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "each half of the kinds has its own match")]
     pub(super) fn on_fault_ends(&mut self, index: usize) {
+        if self.is_past_healing() {
+            return;
+        }
         let fault = self.scenario.faults[index].clone();
         self.trace.log(self.now, 0, || format!("END {fault:?}"));
         self.trace.observe(self.now, || Observed::FaultEnds(index));
@@ -91,7 +109,17 @@ impl<D: Document> World<D> {
                 self.nodes[*node].moves += u32::from(*moves && self.nodes[*node].running.is_none());
                 self.release(*node, Duration::ZERO);
             }
+            FaultKind::CrashAtStorage { node, .. } => {
+                let blown = &mut self.nodes[*node].blown;
+                if *blown > 0 {
+                    *blown -= 1;
+                    self.release(*node, Duration::ZERO);
+                } else {
+                    self.nodes[*node].fuse = None;
+                }
+            }
             FaultKind::Restore { node, down_ms } => self.restore(*node, Duration::from_millis(*down_ms)),
+            FaultKind::DiskLost { node } => self.release(*node, Duration::ZERO),
             FaultKind::FsyncFails { node, power } => {
                 self.nodes[*node].disk.fails_next = false;
                 if *power {
@@ -100,15 +128,27 @@ impl<D: Document> World<D> {
                     self.release(*node, RESTART_AFTER);
                 }
             }
-            FaultKind::Pause { node } => self.resume(*node),
+            FaultKind::ReadFails { node } => self.nodes[*node].disk.reads_fail = false,
+            FaultKind::Pause { node } => {
+                let paused = &mut self.nodes[*node].paused;
+                *paused = paused.saturating_sub(1);
+                if *paused == 0 {
+                    self.trace.observe(self.now, || Observed::Pauses { node: *node, on: false });
+                }
+                self.go_on(*node);
+            }
+            FaultKind::SlowCpu { node, event_us } => {
+                let slow = &mut self.nodes[*node].slow;
+                if let Some(at) = slow.iter().position(|takes| *takes == Duration::from_micros(*event_us)) {
+                    slow.remove(at);
+                }
+                self.go_on(*node);
+            }
+            FaultKind::Clock { node, offset_s } => self.nodes[*node].clock.offset_s -= offset_s,
             FaultKind::DiskFull { node } => self.nodes[*node].disk.full = false,
             FaultKind::SlowDisk { node, .. } => self.nodes[*node].disk.slow = None,
-            FaultKind::Reset { .. } => {}
-            FaultKind::Partition { .. }
-            | FaultKind::Loss { .. }
-            | FaultKind::Duplicate { .. }
-            | FaultKind::Reorder { .. }
-            | FaultKind::Lag { .. } => self.set_links(&fault.kind, false),
+            FaultKind::Reset { .. } | FaultKind::HalfOpen { .. } => {}
+            kind => self.set_links(kind, false),
         }
         if disturbs(&fault) {
             self.disturbances = self.disturbances.saturating_sub(1);
@@ -116,38 +156,68 @@ impl<D: Document> World<D> {
         }
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "each half of the kinds has its own match")]
     fn set_links(&mut self, kind: &FaultKind, on: bool) {
+        let links = &mut self.links;
         match kind {
             FaultKind::Partition { left, right, one_way } => {
-                for (&one, &other) in left.iter().flat_map(|one| right.iter().map(move |other| (one, other))) {
-                    self.links.block(one, other, on);
-                    if !one_way {
-                        self.links.block(other, one, on);
-                    }
-                }
+                each_pair(left, right, *one_way, |from, to| links.block(from, to, on));
             }
-            FaultKind::Loss { per_mille } => self.links.add_loss(*per_mille, on),
-            FaultKind::Duplicate { per_mille } => self.links.add_duplicates(*per_mille, on),
-            FaultKind::Reorder { per_mille } => self.links.add_reorder(*per_mille, on),
-            FaultKind::Lag { node, extra_ms } => {
-                self.links.add_lag(*node, Duration::from_millis(*extra_ms), on);
+            FaultKind::DatagramsBlocked { left, right } => {
+                each_pair(left, right, false, |from, to| links.block_datagrams(from, to, on));
             }
-            FaultKind::Crash { .. }
-            | FaultKind::Stop { .. }
-            | FaultKind::Restore { .. }
-            | FaultKind::Pause { .. }
-            | FaultKind::FsyncFails { .. }
-            | FaultKind::DiskFull { .. }
-            | FaultKind::SlowDisk { .. }
-            | FaultKind::Reset { .. } => {}
+            FaultKind::Gray { left, right, one_way, extra_ms, loss_per_mille } => {
+                let bad = (Duration::from_millis(*extra_ms), *loss_per_mille);
+                each_pair(left, right, *one_way, |from, to| links.gray(from, to, bad, on));
+            }
+            FaultKind::Loss { per_mille } => links.add_loss(*per_mille, on),
+            FaultKind::Duplicate { per_mille } => links.add_duplicates(*per_mille, on),
+            FaultKind::Reorder { per_mille } => links.add_reorder(*per_mille, on),
+            FaultKind::Corrupt { per_mille } => links.add_corruption(*per_mille, on),
+            FaultKind::Lag { node, extra_ms } => links.add_lag(*node, Duration::from_millis(*extra_ms), on),
+            FaultKind::Throttle { node, bytes_per_s, queue_bytes } => {
+                links.throttle(*node, (*bytes_per_s, *queue_bytes), on);
+            }
+            FaultKind::Mtu { node, bytes } => links.limit_datagrams(*node, *bytes as u64, on),
+            FaultKind::StreamsStall { node } => links.stall_streams(*node, on),
+            FaultKind::SlowReader { node, bytes_per_s } => links.slow_reader(*node, *bytes_per_s, on),
+            kind => unreachable!("{kind:?} is none of the network's"),
         }
         self.links_changed();
     }
 
     fn links_changed(&mut self) {
         let mut plan = Plan::new();
-        self.streams.on_links_changed(&mut self.links, self.now, &mut plan);
+        self.streams.on_links_changed(&self.links, self.now, &mut plan);
         self.insert_plan(plan);
+    }
+
+    /// Whether only the core has been healed, and all else stays as it is.
+    fn is_past_healing(&self) -> bool {
+        !self.scenario.core.is_empty() && self.now >= Instant::from_micros(self.scenario.quiet_at_ms * 1_000)
+    }
+
+    /// Mends what is wrong with the core and within it; what is wrong with the others stays wrong.
+    pub(super) fn heal_core(&mut self) {
+        let core = self.scenario.core.clone();
+        self.trace.log(self.now, 0, || format!("HEALS {core:?}"));
+        self.links.heal(&core);
+        for &node in &core {
+            let mended = &mut self.nodes[node];
+            (mended.paused, mended.fuse, mended.blown) = (0, None, 0);
+            mended.slow.clear();
+            mended.disk.mend();
+            self.go_on(node);
+            if self.nodes[node].held_down > 0 {
+                self.nodes[node].held_down = 1;
+                self.release(node, Duration::ZERO);
+            }
+        }
+        // From now on somebody may always be half reachable.
+        self.disturbances += 1;
+        self.calm_since = self.now;
+        self.checkers.outside = (0..self.nodes.len()).filter(|node| !core.contains(node)).collect();
+        self.links_changed();
     }
 
     fn hold_down(&mut self, node: usize) {
@@ -175,16 +245,41 @@ impl<D: Document> World<D> {
         self.end_process(node, End::Power);
         let before = self.checkers.tap.nodes[node].durable.clone();
         if self.nodes[node].disk.restore() {
-            self.nodes[node].restored = self.now;
-            let disk = &self.nodes[node].disk;
-            let image = disk.durable();
-            self.checkers.tap.on_disk_read(node, image, image);
-            let kept = &self.checkers.tap.nodes[node].durable;
-            let lost: Vec<_> = before.difference(kept).copied().collect();
-            let others: Vec<usize> = (0..self.nodes.len()).filter(|&other| other != node).collect();
-            self.checkers.excuse(lost, &others);
+            self.disk_changed(node, &before);
         }
         self.release(node, down);
+    }
+
+    fn lose_disk(&mut self, node: usize) {
+        self.hold_down(node);
+        self.end_process(node, End::Power);
+        let before = self.checkers.tap.nodes[node].durable.clone();
+        self.nodes[node].replace();
+        let id = self.nodes[node].key.node_id();
+        self.checkers.replace(node, id);
+        self.disk_changed(node, &before);
+    }
+
+    /// Another disk is in a server's place: what nobody else has is nobody's fault.
+    fn disk_changed(&mut self, node: usize, before: &BTreeSet<ChangeNo>) {
+        self.nodes[node].restored = self.now;
+        let image = self.nodes[node].disk.durable();
+        self.checkers.tap.on_disk_read(node, image, image);
+        let kept = &self.checkers.tap.nodes[node].durable;
+        let lost: Vec<_> = before.difference(kept).copied().collect();
+        let others: Vec<usize> = (0..self.nodes.len()).filter(|&other| other != node).collect();
+        self.checkers.excuse(lost, &others);
+    }
+
+    /// Counts a storage operation of a server; true when its process dies at it.
+    pub(super) fn burns(&mut self, node: usize) -> bool {
+        let Some(power) = self.nodes[node].burn() else {
+            return false;
+        };
+        self.nodes[node].blown += 1;
+        self.hold_down(node);
+        self.end_process(node, if power { End::Power } else { End::Killed });
+        true
     }
 
     fn end_process(&mut self, node: usize, end: End) {
@@ -244,28 +339,42 @@ impl<D: Document> World<D> {
         }
     }
 
-    /// The server whose process would take part in this, if it is not scheduled now.
-    pub(super) fn paused_node(&self, what: &Happening<D>) -> Option<usize> {
-        let node = match what {
+    /// The server whose process takes part in this.
+    pub(super) fn node_of(&self, what: &Happening<D>) -> Option<usize> {
+        match what {
             Happening::Network(delivery) => match delivery {
-                Delivery::Datagram { to, .. } => *to,
-                Delivery::Session { to, .. } => to.node,
+                Delivery::Datagram { to, .. } => Some(*to),
+                Delivery::Session { to, .. } => Some(to.node),
                 Delivery::Opened { stream, side, .. }
                 | Delivery::Arrive { stream, side, .. }
                 | Delivery::Departed { stream, side, .. }
-                | Delivery::Break { stream, side, .. } => self.streams.node_of(*stream, *side)?,
-                Delivery::Connect(attempt) => attempt.to,
-                Delivery::GiveUp { .. } => return None,
+                | Delivery::Break { stream, side, .. } => self.streams.node_of(*stream, *side),
+                Delivery::Connect(attempt) => Some(attempt.to),
+                Delivery::Retry { .. } | Delivery::GiveUp { .. } => None,
             },
             Happening::Wake(process, _)
             | Happening::CommitDone(process)
             | Happening::Load(process, ..)
             | Happening::Verdict(process, _)
-            | Happening::Exit(process) => process.node,
-            Happening::Operation(index) => self.scenario.operations[*index].node,
-            Happening::FaultBegins(_) | Happening::FaultEnds(_) | Happening::Start(_) | Happening::Look => return None,
-        };
-        (self.nodes[node].paused > 0).then_some(node)
+            | Happening::Exit(process) => Some(process.node),
+            Happening::Operation(index) => Some(self.scenario.operations[*index].node),
+            Happening::FaultBegins(_)
+            | Happening::FaultEnds(_)
+            | Happening::Start(_)
+            | Happening::Turn(_)
+            | Happening::Look => None,
+        }
+    }
+
+    /// Whether a server's process is not scheduled now, or busy; if not, it is from now on for as long as this takes.
+    pub(super) fn is_held_up(&mut self, node: usize) -> bool {
+        let (now, waits) = (self.now, !self.backlogs[node].is_empty());
+        let node = &mut self.nodes[node];
+        let busy = !node.slow.is_empty() && (waits || now < node.busy_until);
+        if node.paused == 0 && !busy {
+            node.busy_until = now + node.slow.iter().sum();
+        }
+        node.paused > 0 || busy
     }
 
     pub(super) fn set_aside(&mut self, node: usize, what: Happening<D>) {
@@ -273,19 +382,43 @@ impl<D: Document> World<D> {
         let is_datagram = |what: &Happening<D>| matches!(what, Happening::Network(Delivery::Datagram { .. }));
         let full =
             is_datagram(&what) && backlog.iter().filter(|what| is_datagram(what)).count() >= SOCKET_DATAGRAMS_MAX;
-        if !full {
-            backlog.push(what);
+        if full {
+            return;
+        }
+        backlog.push_back(what);
+        if backlog.len() == 1 && self.nodes[node].paused == 0 {
+            let turn = self.nodes[node].busy_until;
+            self.insert(turn, Happening::Turn(node));
         }
     }
 
-    fn resume(&mut self, node: usize) {
-        let paused = &mut self.nodes[node].paused;
-        *paused = paused.saturating_sub(1);
-        if *paused == 0 {
-            self.trace.observe(self.now, || Observed::Pauses { node, on: false });
-            for what in std::mem::take(&mut self.backlogs[node]) {
-                self.insert(self.now, what);
+    /// A busy process turns to what has waited longest.
+    pub(super) fn on_turn(&mut self, node: usize) {
+        if self.nodes[node].paused > 0 {
+            return;
+        }
+        let Some(what) = self.backlogs[node].pop_front() else {
+            return;
+        };
+        let free = self.now + self.nodes[node].slow.iter().sum();
+        self.nodes[node].busy_until = free;
+        if !self.backlogs[node].is_empty() {
+            self.insert(free, Happening::Turn(node));
+        }
+        self.perform_now(what);
+    }
+
+    /// A process that is scheduled again, at its usual speed unless something else slows it down, finds what waits.
+    fn go_on(&mut self, node: usize) {
+        if self.nodes[node].paused > 0 || !self.nodes[node].slow.is_empty() {
+            // A slow one goes on as before.
+            if self.nodes[node].paused == 0 && !self.backlogs[node].is_empty() {
+                self.insert(self.now, Happening::Turn(node));
             }
+            return;
+        }
+        for what in std::mem::take(&mut self.backlogs[node]) {
+            self.insert(self.now, what);
         }
     }
 
@@ -295,21 +428,42 @@ impl<D: Document> World<D> {
     }
 }
 
+fn each_pair(left: &[usize], right: &[usize], one_way: bool, mut set: impl FnMut(usize, usize)) {
+    for (&one, &other) in left.iter().flat_map(|one| right.iter().map(move |other| (one, other))) {
+        set(one, other);
+        if !one_way {
+            set(other, one);
+        }
+    }
+}
+
 /// Whether membership may rightly falter because of it. A server that never comes back is itself the only one it excuses.
 fn disturbs(fault: &Fault) -> bool {
     match &fault.kind {
-        FaultKind::Loss { per_mille } => *per_mille > LOSS_ENVELOPE,
+        FaultKind::Loss { per_mille } | FaultKind::Corrupt { per_mille } => *per_mille > LOSS_ENVELOPE,
         FaultKind::Duplicate { .. }
         | FaultKind::Reorder { .. }
+        | FaultKind::Clock { .. }
         | FaultKind::DiskFull { .. }
         | FaultKind::SlowDisk { .. } => false,
         FaultKind::Partition { .. }
+        | FaultKind::DatagramsBlocked { .. }
+        | FaultKind::Gray { .. }
+        | FaultKind::Lag { .. }
+        | FaultKind::Throttle { .. }
+        | FaultKind::Mtu { .. }
+        | FaultKind::Reset { .. }
+        | FaultKind::HalfOpen { .. }
+        | FaultKind::StreamsStall { .. }
+        | FaultKind::SlowReader { .. }
         | FaultKind::Crash { .. }
+        | FaultKind::CrashAtStorage { .. }
         | FaultKind::Stop { .. }
         | FaultKind::Restore { .. }
+        | FaultKind::DiskLost { .. }
         | FaultKind::Pause { .. }
-        | FaultKind::Lag { .. }
+        | FaultKind::SlowCpu { .. }
         | FaultKind::FsyncFails { .. }
-        | FaultKind::Reset { .. } => fault.for_ms.is_some(),
+        | FaultKind::ReadFails { .. } => fault.for_ms.is_some(),
     }
 }

@@ -114,6 +114,9 @@ impl<D: Document> World<D> {
             self.trace.add(self.now, node, "write", &write.key);
         }
         self.checkers.on_persist(node, &batch, self.now);
+        if self.burns(node) {
+            return;
+        }
         if let Some(wait) = self.nodes[node].disk.persist(batch) {
             self.insert(self.now + wait, Happening::CommitDone(process));
         }

@@ -21,6 +21,8 @@ pub(super) enum Happening<D: Document> {
     FaultEnds(usize),
     Start(usize),
     Exit(Process),
+    /// A busy process turns to what waits for it.
+    Turn(usize),
     Look,
 }
 

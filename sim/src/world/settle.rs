@@ -18,6 +18,8 @@ use crate::scenario::Target;
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How long after the last fault a server may take to start again.
 const STARTS_WITHIN: Duration = Duration::from_secs(3);
+/// How long streams may take to get over the faults: the longest wait for a retransmission, and a keepalive.
+const STREAMS_RECOVER: Duration = Duration::from_secs(60);
 /// How long a read of the audit may take.
 const READ_WITHIN: Duration = Duration::from_secs(5);
 
@@ -71,7 +73,7 @@ impl<D: Document> World<D> {
 
     /// What only a server that never comes back has, nobody can show.
     fn excuse_the_dead(&mut self) {
-        let live = |node: &usize| self.nodes[*node].held_down == 0;
+        let live = |node: &usize| self.nodes[*node].held_down == 0 && !self.checkers.outside.contains(node);
         let (living, dead): (Vec<usize>, Vec<usize>) = (0..self.nodes.len()).partition(live);
         for node in dead {
             let held: Vec<_> = self.checkers.tap.nodes[node].durable.iter().copied().collect();
@@ -80,7 +82,8 @@ impl<D: Document> World<D> {
     }
 
     fn replicas(&self) -> Vec<Replica> {
-        let running = self.nodes.iter().filter_map(|node| Some((node.index, node.running.as_ref()?)));
+        let promised = self.nodes.iter().filter(|node| !self.checkers.outside.contains(&node.index));
+        let running = promised.filter_map(|node| Some((node.index, node.running.as_ref()?)));
         running
             .map(|(node, running)| Replica {
                 node,
@@ -93,7 +96,9 @@ impl<D: Document> World<D> {
 
     fn unanswered(&self) -> Option<(Invariant, usize, String)> {
         let pending = |outcome: &Outcome| *outcome == Outcome::Pending;
-        let write = self.checkers.ledger.writes().find(|write| pending(&write.outcome))?;
+        let outside = |node: &usize| self.checkers.outside.contains(node);
+        let mut writes = self.checkers.ledger.writes().filter(|write| !outside(&write.operation.node));
+        let write = writes.find(|write| pending(&write.outcome))?;
         let node = write.operation.node;
         let detail = format!("w{} was asked at {}", write.operation.id, write.asked);
         Some((Invariant::Answered, node, detail))
@@ -120,18 +125,19 @@ impl<D: Document> World<D> {
         let now = self.now;
         let holders: Vec<usize> = (0..self.nodes.len())
             .filter(|&node| target.is_held_in(&self.nodes[node].spec.zone))
-            .filter(|&node| self.nodes[node].running.is_some())
+            .filter(|&node| self.nodes[node].running.is_some() && !self.checkers.outside.contains(&node))
             .collect();
         self.audit = Audit::default();
         let mut etags: BTreeMap<usize, Option<Etag>> = BTreeMap::new();
         for &node in &holders {
+            let local = self.nodes[node].clock.read(now);
             let Some(running) = &mut self.nodes[node].running else {
                 continue;
             };
             etags.insert(node, running.engine.summary(&id).map(|summary| summary.etag));
-            let value = running.engine.read(&id, false, now);
+            let value = running.engine.read(&id, false, local);
             running.reads.insert(value, ReadFor::AuditValue);
-            let history = running.engine.history(&id, now);
+            let history = running.engine.history(&id, local);
             running.reads.insert(history, ReadFor::AuditHistory);
             let process = Process { node, start: running.start };
             self.drain(process);
@@ -168,9 +174,15 @@ impl<D: Document> World<D> {
 
     /// Leaves the cluster alone and measures what it sends.
     pub(super) fn idle(&mut self) {
-        // Each datagram that is lost is answered with helpers' probes.
-        if self.scenario.network.loss_per_mille > IDLE_LOSS_MAX {
+        // Each datagram that is lost is answered with helpers' probes; who is half reachable is never left alone.
+        let loses = self.scenario.network.loss_per_mille_most() > IDLE_LOSS_MAX;
+        if loses || !self.checkers.outside.is_empty() {
             return;
+        }
+        // What a fault has left in streams comes late, and is no sign of unrest.
+        let patience = self.now + STREAMS_RECOVER;
+        while self.streams.are_disturbed(self.now) && self.now < patience && !self.is_broken() {
+            self.run_until(self.now + LOOK_EVERY);
         }
         let begins = self.now + IDLE_AFTER;
         self.run_until(begins);
@@ -179,7 +191,7 @@ impl<D: Document> World<D> {
         if self.is_over() {
             return;
         }
-        let some_failed = self.nodes.iter().any(|node| node.running.is_none());
+        let some_failed = self.checkers.has_replaced() || self.nodes.iter().any(|node| node.running.is_none());
         for (node, sent) in self.sent() {
             let earlier = before.get(&node).copied().unwrap_or_default();
             self.checkers.check_idle(node, sent.since(earlier), some_failed, self.now);

@@ -1,0 +1,309 @@
+//! What goes wrong, and for how long.
+
+use serde::{Deserialize, Serialize};
+
+/// Something that goes wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fault {
+    /// When it begins, in milliseconds.
+    pub at_ms: u64,
+    /// How long it lasts; none for a server that never comes back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub for_ms: Option<u64>,
+    /// Once more each time this long has passed, in milliseconds; zero for once.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub every_ms: u64,
+    /// How often in all, where it recurs.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub times: u64,
+    /// What.
+    #[serde(flatten)]
+    pub kind: FaultKind,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+/// What goes wrong. Those without an end of their own last as long as the fault says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum FaultKind {
+    /// Nothing passes from `left` to `right`, nor back unless `one_way`.
+    Partition {
+        /// One side.
+        left: Vec<usize>,
+        /// The other.
+        right: Vec<usize>,
+        /// Whether packets from right to left still pass.
+        #[serde(default)]
+        one_way: bool,
+    },
+    /// As a partition, but of datagrams alone: a firewall that knows no UDP.
+    DatagramsBlocked {
+        /// One side.
+        left: Vec<usize>,
+        /// The other.
+        right: Vec<usize>,
+    },
+    /// The link between two sides is slow and lossy, and alive.
+    Gray {
+        /// One side.
+        left: Vec<usize>,
+        /// The other.
+        right: Vec<usize>,
+        /// Whether packets from right to left are as usual.
+        #[serde(default)]
+        one_way: bool,
+        /// How much longer each packet takes, in milliseconds.
+        extra_ms: u64,
+        /// Packets lost of a thousand.
+        loss_per_mille: u64,
+    },
+    /// More packets are lost.
+    Loss {
+        /// Of a thousand.
+        per_mille: u64,
+    },
+    /// More datagrams arrive twice.
+    Duplicate {
+        /// Of a thousand.
+        per_mille: u64,
+    },
+    /// More datagrams are overtaken.
+    Reorder {
+        /// Of a thousand.
+        per_mille: u64,
+    },
+    /// Datagrams arrive with a bit that is not what it was. Only where the scenario is sealed.
+    Corrupt {
+        /// Of a thousand.
+        per_mille: u64,
+    },
+    /// All packets to and from a server take longer.
+    Lag {
+        /// Whose.
+        node: usize,
+        /// How much, in milliseconds.
+        extra_ms: u64,
+    },
+    /// What a server sends goes through a narrow line; datagrams that find its queue full are lost.
+    Throttle {
+        /// Whose.
+        node: usize,
+        /// How narrow.
+        bytes_per_s: u64,
+        /// How long its queue.
+        queue_bytes: u64,
+    },
+    /// Longer datagrams of a server's vanish.
+    Mtu {
+        /// Whose.
+        node: usize,
+        /// Longest that pass.
+        bytes: usize,
+    },
+    /// Every stream of a server is reset.
+    Reset {
+        /// Whose.
+        node: usize,
+    },
+    /// Every stream of a server is forgotten by what stands between: neither end is told, and nothing passes.
+    HalfOpen {
+        /// Whose.
+        node: usize,
+    },
+    /// The streams of a server make no progress; datagrams pass.
+    StreamsStall {
+        /// Whose.
+        node: usize,
+    },
+    /// A server takes what comes on streams slowly.
+    SlowReader {
+        /// Whose.
+        node: usize,
+        /// How slowly, on each stream.
+        bytes_per_s: u64,
+    },
+    /// The process dies and is started again.
+    Crash {
+        /// Whose.
+        node: usize,
+        /// True when the machine loses power: what was not synced is gone, and nothing refuses connections meanwhile.
+        power: bool,
+        /// Whether it comes back at another address.
+        #[serde(default)]
+        moves: bool,
+    },
+    /// The process dies at a certain one of its storage operations: as it asks for a commit, or before it hears of one
+    /// that is done.
+    CrashAtStorage {
+        /// Whose.
+        node: usize,
+        /// At which, from when the fault begins; the first is 1.
+        operation: u64,
+        /// Whether the machine loses power.
+        power: bool,
+    },
+    /// The process leaves, stops and is started again.
+    Stop {
+        /// Whose.
+        node: usize,
+        /// Whether it comes back at another address.
+        #[serde(default)]
+        moves: bool,
+    },
+    /// The disk is copied at the beginning; at the end the machine loses power and starts from the copy.
+    Restore {
+        /// Whose.
+        node: usize,
+        /// How long it stays down, in milliseconds.
+        down_ms: u64,
+    },
+    /// The machine is lost with its disk. At the end one with the same name and address starts empty, as another server.
+    DiskLost {
+        /// Whose.
+        node: usize,
+    },
+    /// The process is not scheduled.
+    Pause {
+        /// Whose.
+        node: usize,
+    },
+    /// All that the process does takes time.
+    SlowCpu {
+        /// Whose.
+        node: usize,
+        /// How much an event, in microseconds.
+        event_us: u64,
+    },
+    /// The wall clock is off.
+    Clock {
+        /// Whose.
+        node: usize,
+        /// How far, in seconds; less than zero is the past.
+        offset_s: i64,
+    },
+    /// A sync fails: what it covered can be read but is not durable. The process stops and is started again.
+    FsyncFails {
+        /// Whose.
+        node: usize,
+        /// Whether the machine loses power at the end.
+        power: bool,
+    },
+    /// Reads fail.
+    ReadFails {
+        /// Whose.
+        node: usize,
+    },
+    /// No room for writes.
+    DiskFull {
+        /// Whose.
+        node: usize,
+    },
+    /// Commits take longer.
+    SlowDisk {
+        /// Whose.
+        node: usize,
+        /// How long, in milliseconds.
+        commit_ms: u64,
+    },
+}
+
+impl Fault {
+    /// Once, from `at_ms` on for `for_ms`.
+    #[must_use]
+    pub fn new(at_ms: u64, for_ms: Option<u64>, kind: FaultKind) -> Self {
+        Self { at_ms, for_ms, every_ms: 0, times: 0, kind }
+    }
+
+    /// When it ends, in milliseconds, the last time; none when it does not.
+    #[must_use]
+    pub fn ends_at_ms(&self) -> Option<u64> {
+        self.for_ms.map(|lasting| self.begins_last_ms().saturating_add(lasting))
+    }
+
+    fn begins_last_ms(&self) -> u64 {
+        self.at_ms.saturating_add(self.every_ms.saturating_mul(self.times.saturating_sub(1)))
+    }
+
+    /// When it begins, each time, in milliseconds.
+    pub fn begins_at_ms(&self) -> impl Iterator<Item = u64> + '_ {
+        let times = if self.every_ms == 0 { 1 } else { self.times.max(1) };
+        (0..times).map(|time| self.at_ms + time * self.every_ms)
+    }
+}
+
+impl FaultKind {
+    /// The servers that it names.
+    #[must_use]
+    pub fn nodes(&self) -> Vec<usize> {
+        match self {
+            Self::Partition { left, right, .. }
+            | Self::DatagramsBlocked { left, right }
+            | Self::Gray { left, right, .. } => left.iter().chain(right).copied().collect(),
+            Self::Loss { .. } | Self::Duplicate { .. } | Self::Reorder { .. } | Self::Corrupt { .. } => Vec::new(),
+            Self::Lag { node, .. }
+            | Self::Throttle { node, .. }
+            | Self::Mtu { node, .. }
+            | Self::Reset { node }
+            | Self::HalfOpen { node }
+            | Self::StreamsStall { node }
+            | Self::SlowReader { node, .. }
+            | Self::Crash { node, .. }
+            | Self::CrashAtStorage { node, .. }
+            | Self::Stop { node, .. }
+            | Self::Restore { node, .. }
+            | Self::DiskLost { node }
+            | Self::Pause { node }
+            | Self::SlowCpu { node, .. }
+            | Self::Clock { node, .. }
+            | Self::FsyncFails { node, .. }
+            | Self::ReadFails { node }
+            | Self::DiskFull { node }
+            | Self::SlowDisk { node, .. } => vec![*node],
+        }
+    }
+
+    /// Takes the server `gone` out and closes the gap in the numbers; false when nothing is left to go wrong.
+    #[must_use]
+    pub(crate) fn without(&mut self, gone: usize) -> bool {
+        let renumber = |node: &mut usize| *node -= usize::from(*node > gone);
+        match self {
+            Self::Partition { left, right, .. }
+            | Self::DatagramsBlocked { left, right }
+            | Self::Gray { left, right, .. } => {
+                for side in [&mut *left, &mut *right] {
+                    side.retain(|node| *node != gone);
+                    side.iter_mut().for_each(renumber);
+                }
+                !left.is_empty() && !right.is_empty()
+            }
+            Self::Loss { .. } | Self::Duplicate { .. } | Self::Reorder { .. } | Self::Corrupt { .. } => true,
+            Self::Lag { node, .. }
+            | Self::Throttle { node, .. }
+            | Self::Mtu { node, .. }
+            | Self::Reset { node }
+            | Self::HalfOpen { node }
+            | Self::StreamsStall { node }
+            | Self::SlowReader { node, .. }
+            | Self::Crash { node, .. }
+            | Self::CrashAtStorage { node, .. }
+            | Self::Stop { node, .. }
+            | Self::Restore { node, .. }
+            | Self::DiskLost { node }
+            | Self::Pause { node }
+            | Self::SlowCpu { node, .. }
+            | Self::Clock { node, .. }
+            | Self::FsyncFails { node, .. }
+            | Self::ReadFails { node }
+            | Self::DiskFull { node }
+            | Self::SlowDisk { node, .. } => {
+                let stays = *node != gone;
+                renumber(node);
+                stays
+            }
+        }
+    }
+}

@@ -93,8 +93,9 @@ impl Net {
                 }
             }
             Delivery::Departed { stream, side, bytes } => {
-                let (_, _, queued) = self.streams.on_departed(stream, side, bytes).unwrap();
-                self.queued = queued;
+                if let Some((_, _, queued)) = self.streams.on_departed(stream, side, bytes) {
+                    self.queued = queued;
+                }
             }
             Delivery::Break { stream, side, why } => {
                 if let Some((to, _)) = self.streams.on_break(stream, side) {

@@ -181,7 +181,7 @@ impl<D: Document> World<D> {
         }
         // What a fault has left in streams comes late, and is no sign of unrest.
         let patience = self.now + STREAMS_RECOVER;
-        while self.streams.are_disturbed(self.now) && self.now < patience && !self.is_broken() {
+        while self.streams.are_disturbed(self.now) && self.now < patience && !self.is_over() {
             self.run_until(self.now + LOOK_EVERY);
         }
         let begins = self.now + IDLE_AFTER;

@@ -1,6 +1,9 @@
 //! What must hold, one file a promise.
 
 mod acknowledged;
+mod amplification;
+mod causal;
+mod content;
 mod convergence;
 mod deleted;
 mod durability;
@@ -11,6 +14,7 @@ mod membership;
 mod phantom;
 mod queues;
 mod reads;
+mod replay;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -18,6 +22,8 @@ use std::fmt;
 use knot_engine::{ChangeHash, Instant};
 use serde::Serialize;
 
+pub use self::amplification::ENVELOPE_BYTES_MAX;
+pub(crate) use self::amplification::Spending;
 pub use self::convergence::settle_bound;
 pub(crate) use self::convergence::{Replica, Seen};
 pub(crate) use self::idle::Sent;
@@ -57,6 +63,14 @@ pub enum Invariant {
     MembershipAccurate,
     /// A server shows what it has acknowledged.
     ReadsOwnWrites,
+    /// Who shows a write shows what its author saw.
+    CausalReads,
+    /// A datagram holds nothing of documents, and nothing at all that can be read where it is sealed.
+    NoPlaintext,
+    /// A log, read anew, is the state that the server shows.
+    ReplayEqual,
+    /// Writes cost the network little more than their bytes.
+    Amplification,
     /// An honest change is not put in quarantine.
     HonestAccepted,
     /// A process is not fenced while it is the only one of its server.
@@ -87,6 +101,10 @@ impl fmt::Display for Invariant {
             Self::MembershipComplete => "membership incomplete",
             Self::MembershipAccurate => "healthy member failed",
             Self::ReadsOwnWrites => "acknowledged write not shown",
+            Self::CausalReads => "effect without its cause",
+            Self::NoPlaintext => "plaintext in a datagram",
+            Self::ReplayEqual => "log and state differ",
+            Self::Amplification => "too much sent for a write",
             Self::HonestAccepted => "honest change in quarantine",
             Self::NotFenced => "lone process fenced",
             Self::Idle => "idle cluster is busy",

@@ -6,7 +6,7 @@ use std::time::Duration;
 use knot_engine::documents::Document;
 use knot_engine::seal::ClusterKey;
 use knot_engine::{
-    Address, Config, EditId, Engine, Faults, Instant, Limits, NodeKey, ReadId, Recovered, SessionId, Table,
+    Address, Config, EditId, Engine, Faults, Instant, Limits, NodeKey, ReadId, Recovered, Seed, SessionId, Table,
 };
 
 use crate::disk::{Disk, Image};
@@ -168,17 +168,9 @@ impl<D: Document> Node<D> {
     pub(crate) fn start(&mut self, nodes: usize, faults: Faults, now: Instant) -> Image {
         assert!(self.running.is_none(), "one process at a time");
         let image = self.disk.visible();
-        let mut recovered = Recovered::new(!self.clean);
-        for table in [Table::Meta, Table::Documents] {
-            for ((_, key), value) in image.iter().filter(|((of, _), _)| *of == table) {
-                recovered.push(table, key, value).expect("an engine reads what it wrote");
-            }
-        }
-        let config = self.config();
         let seed = self.draw.bytes();
-        let local = self.clock.read(now);
-        let mut engine = Engine::new(config, recovered, seed, faults, local);
-        engine.join(self.seeds(nodes), local);
+        let mut engine = self.engine(&image, seed, faults, now);
+        engine.join(self.seeds(nodes), self.clock.read(now));
         self.starts += 1;
         self.clean = false;
         self.running = Some(Running {
@@ -192,6 +184,21 @@ impl<D: Document> Node<D> {
             idle_wakes: 0,
         });
         image
+    }
+
+    fn engine(&self, image: &Image, seed: Seed, faults: Faults, now: Instant) -> Engine<D> {
+        let mut recovered = Recovered::new(!self.clean);
+        for table in [Table::Meta, Table::Documents] {
+            for ((_, key), value) in image.iter().filter(|((of, _), _)| *of == table) {
+                recovered.push(table, key, value).expect("an engine reads what it wrote");
+            }
+        }
+        Engine::new(self.config(), recovered, seed, faults, self.clock.read(now))
+    }
+
+    /// An engine that knows what the disk says and nothing else. It is never run.
+    pub(crate) fn read_anew(&self, faults: Faults, now: Instant) -> Engine<D> {
+        self.engine(&self.disk.visible(), self.draw.clone().bytes(), faults, now)
     }
 
     /// The machine is gone: what takes its place has another key, and nothing on its disk.

@@ -48,6 +48,7 @@ pub(crate) struct Tap {
     read: ReadHeader,
     by_bytes: BTreeMap<Bytes, ChangeNo>,
     by_hash: BTreeMap<ChangeHash, ChangeNo>,
+    by_write: BTreeMap<u32, ChangeNo>,
     changes: Vec<ChangeInfo>,
     pub(crate) nodes: Vec<Held>,
 }
@@ -58,6 +59,7 @@ impl Tap {
             read,
             by_bytes: BTreeMap::new(),
             by_hash: BTreeMap::new(),
+            by_write: BTreeMap::new(),
             changes: Vec::new(),
             nodes: (0..nodes).map(|_| Held::default()).collect(),
         }
@@ -69,6 +71,11 @@ impl Tap {
 
     pub(crate) fn number_of(&self, hash: &ChangeHash) -> Option<ChangeNo> {
         self.by_hash.get(hash).copied()
+    }
+
+    /// The change that a write made; the first, should it have made several.
+    pub(crate) fn number_of_write(&self, id: u32) -> Option<ChangeNo> {
+        self.by_write.get(&id).copied()
     }
 
     /// All changes so far.
@@ -91,6 +98,9 @@ impl Tap {
         let number = ChangeNo::try_from(self.changes.len()).ok()?;
         self.by_bytes.insert(bytes.clone(), number);
         self.by_hash.insert(header.hash, number);
+        if let Some(write) = workload::write_of(header.wall) {
+            self.by_write.entry(write).or_insert(number);
+        }
         self.changes.push(ChangeInfo {
             hash: header.hash,
             deps: header.deps,

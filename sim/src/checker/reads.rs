@@ -28,6 +28,7 @@ impl Checkers {
             return;
         }
         let shown: BTreeSet<u32> = value.map(written_fields).unwrap_or_default().into_iter().collect();
+        self.check_causes(node, target, &shown, now);
         let acknowledged = |write: &&Write| {
             write.operation.node == node
                 && write.operation.action != Action::Increment

@@ -53,6 +53,7 @@ impl<D: Document> World<D> {
         let mut plan = Plan::new();
         match output {
             Output::SendDatagram { to, bytes } => {
+                self.checkers.check_datagram(node, &bytes, self.scenario.sealed, now);
                 if let Some(to) = self.resolve(&to) {
                     let pair = (node, to);
                     self.links.send_datagram(pair, &bytes, now, &mut plan);

@@ -8,7 +8,7 @@ use knot_engine::{DocumentView, Etag, Instant, ReadError};
 use serde_json::Value;
 
 use super::World;
-use crate::checker::{IDLE_AFTER, IDLE_FOR, Invariant, Replica, Seen, Sent, settle_bound};
+use crate::checker::{IDLE_AFTER, IDLE_FOR, Invariant, Replica, Seen, Sent, Spending, settle_bound};
 use crate::ledger::Outcome;
 use crate::network::Process;
 use crate::node::ReadFor;
@@ -117,7 +117,33 @@ impl<D: Document> World<D> {
         }
         if !self.is_over() {
             self.checkers.audit(&all, self.now);
+            self.replay_logs();
+            self.check_spending();
         }
+    }
+
+    /// Starts an engine from each disk that is at rest, and compares it with the one that runs.
+    fn replay_logs(&mut self) {
+        for node in 0..self.nodes.len() {
+            let Some(running) = self.nodes[node].running.as_ref().filter(|_| self.nodes[node].disk.is_idle()) else {
+                continue;
+            };
+            let shown = running.engine.scopes();
+            let replayed = self.nodes[node].read_anew(self.planted, self.now).scopes();
+            self.checkers.check_replay(node, &shown, &replayed, self.now);
+        }
+    }
+
+    /// Where nothing has gone wrong, nothing was sent twice.
+    fn check_spending(&mut self) {
+        let usual = &self.scenario.network;
+        let lossy = usual.loss_per_mille_most() > 0 || usual.links.iter().any(|link| link.bytes_per_s.is_some());
+        if self.counts.faults > 0 || lossy {
+            return;
+        }
+        let frame_bytes = self.sent().values().map(|sent| sent.frame_bytes).sum();
+        let spent = Spending { frame_bytes, ..self.checkers.needed() };
+        self.checkers.check_amplification(spent, self.now);
     }
 
     fn look_at(&mut self, target: &Target) -> Vec<(usize, Seen)> {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use knot_engine::documents::{AutomergeDocument, ModelDocument};
-use knot_engine::{Faults, marks};
+use knot_engine::{Fault, Faults, marks};
 use serde::Serialize;
 
 use crate::report::{Counts, Report};
@@ -49,17 +49,12 @@ pub fn run_watched(scenario: Scenario, planted: Faults, watch: Watch) -> Report 
 
 /// The one line that runs a seed again.
 #[must_use]
-pub fn replay_line(seed: u64, shape: &Shape) -> String {
-    format!("knot-sim run --seed {seed}{} --log", options(shape))
+pub fn replay_line(seed: u64, shape: &Shape, planted: Faults) -> String {
+    format!("knot-sim replay {seed}{}{}", options(shape), plant_option(planted))
 }
 
-/// The one line that makes a failing seed small.
-#[must_use]
-pub fn shrink_line(seed: u64, shape: &Shape) -> String {
-    format!("knot-sim shrink --seed {seed}{}", options(shape))
-}
-
-fn options(shape: &Shape) -> String {
+/// The options that stand for a shape on a command line, each after a blank.
+pub(crate) fn options(shape: &Shape) -> String {
     let mut line = String::new();
     let profile = match shape.profile {
         Profile::Mixed => None,
@@ -82,6 +77,86 @@ fn options(shape: &Shape) -> String {
         }
     }
     line
+}
+
+/// The option that stands for planted bugs on a command line, after a blank.
+pub(crate) fn plant_option(planted: Faults) -> String {
+    let bug = Fault::ALL.iter().find(|bug| planted.has(**bug));
+    bug.map(|bug| format!(" --plant {bug}")).unwrap_or_default()
+}
+
+/// Many runs.
+#[derive(Clone, Debug)]
+pub struct Campaign {
+    /// Their seeds.
+    pub seeds: Range<u64>,
+    /// No seed is begun after this long; none for as long as it takes.
+    pub lasting: Option<Duration>,
+    /// What a seed stands for.
+    pub runs: Runs,
+    /// The bugs that are planted.
+    pub planted: Faults,
+    /// How many runs at once.
+    pub jobs: usize,
+}
+
+/// What a seed of a campaign stands for.
+#[derive(Clone, Debug)]
+pub enum Runs {
+    /// A scenario that it draws.
+    Drawn(Shape),
+    /// This scenario, with its seed.
+    Of(Box<Scenario>),
+}
+
+impl Campaign {
+    /// A campaign over what `seeds` draw.
+    #[must_use]
+    pub fn new(seeds: Range<u64>, shape: Shape) -> Self {
+        Self { seeds, lasting: None, runs: Runs::Drawn(shape), planted: Faults::default(), jobs: 2 }
+    }
+
+    /// The scenario of a seed.
+    #[must_use]
+    pub fn scenario(&self, seed: u64) -> Scenario {
+        match &self.runs {
+            Runs::Drawn(shape) => Scenario::generate(seed, shape),
+            Runs::Of(scenario) => Scenario { seed, ..(**scenario).clone() },
+        }
+    }
+}
+
+/// Is told how a campaign goes, on any of its threads.
+pub trait Listener: Sync {
+    /// A run is over.
+    fn on_progress(&self, _progress: &Progress) {}
+
+    /// A run broke a promise.
+    fn on_failure(&self, _report: &Report) {}
+}
+
+/// Nobody listens.
+impl Listener for () {}
+
+/// How far a campaign is.
+#[derive(Clone, Debug)]
+pub struct Progress {
+    /// Runs that are over.
+    pub runs: u64,
+    /// How many there will be; none when time says.
+    pub of: Option<u64>,
+    /// For how long it has gone on.
+    pub elapsed: Duration,
+    /// How long it goes on, where time says.
+    pub lasting: Option<Duration>,
+    /// Virtual time of all runs.
+    pub simulated: Duration,
+    /// Faults that began.
+    pub faults: u64,
+    /// States that the engines have come by, of those in [`marks`].
+    pub marks: usize,
+    /// Runs that broke a promise.
+    pub failures: usize,
 }
 
 /// What a campaign came to.
@@ -117,38 +192,37 @@ impl Summary {
     }
 }
 
-/// What a campaign tells while it runs.
-pub type Progress<'a> = &'a (dyn Fn(u64, usize) + Sync);
-
 #[derive(Default)]
 struct Gathered {
     summary: Summary,
     settled: Vec<f64>,
 }
 
-/// Runs `seeds` on `jobs` threads. Stops early once [`FAILURES_MAX`] seeds have failed. `progress` hears about every run:
-/// how many there were, and how many failed.
+/// Runs a campaign. Stops early once [`FAILURES_MAX`] seeds have failed.
 #[must_use]
-pub fn run(seeds: Range<u64>, shape: &Shape, planted: Faults, jobs: usize, progress: Progress<'_>) -> Summary {
-    let next = AtomicU64::new(seeds.start);
+pub fn run(campaign: &Campaign, listener: &dyn Listener) -> Summary {
+    let begun = Instant::now();
+    let next = AtomicU64::new(campaign.seeds.start);
     let stop = AtomicBool::new(false);
     let gathered = Mutex::new(Gathered::default());
+    let is_late = || campaign.lasting.is_some_and(|lasting| begun.elapsed() >= lasting);
     std::thread::scope(|scope| {
-        for _ in 0..jobs.max(1) {
+        for _ in 0..campaign.jobs.max(1) {
             scope.spawn(|| {
-                while !stop.load(Ordering::Relaxed) {
+                while !stop.load(Ordering::Relaxed) && !is_late() {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= seeds.end {
+                    if seed >= campaign.seeds.end {
                         break;
                     }
-                    let begun = CpuClock::start();
-                    let report = run_seed(seed, shape, planted, None);
-                    let cpu = begun.elapsed();
-                    let mut gathered = lock(&gathered);
-                    gathered.add(report, cpu);
-                    let failures = gathered.summary.failures.len();
-                    stop.fetch_or(failures >= FAILURES_MAX, Ordering::Relaxed);
-                    progress(gathered.summary.runs, failures);
+                    let clock = CpuClock::start();
+                    let report = run_scenario(campaign.scenario(seed), campaign.planted, None);
+                    let cpu = clock.elapsed();
+                    if !report.violations.is_empty() {
+                        listener.on_failure(&report);
+                    }
+                    let progress = lock(&gathered).add(report, cpu).progress(campaign, begun.elapsed());
+                    stop.fetch_or(progress.failures >= FAILURES_MAX, Ordering::Relaxed);
+                    listener.on_progress(&progress);
                 }
             });
         }
@@ -162,7 +236,7 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 impl Gathered {
-    fn add(&mut self, report: Report, cpu: Duration) {
+    fn add(&mut self, report: Report, cpu: Duration) -> &Self {
         let summary = &mut self.summary;
         summary.runs += 1;
         summary.cpu_s += cpu.as_secs_f64();
@@ -176,6 +250,21 @@ impl Gathered {
         }
         if !report.violations.is_empty() {
             summary.failures.push(report);
+        }
+        self
+    }
+
+    fn progress(&self, campaign: &Campaign, elapsed: Duration) -> Progress {
+        let Range { start, end } = campaign.seeds;
+        Progress {
+            runs: self.summary.runs,
+            of: campaign.lasting.is_none().then_some(end - start),
+            elapsed,
+            lasting: campaign.lasting,
+            simulated: Duration::try_from_secs_f64(self.summary.simulated_s).unwrap_or_default(),
+            faults: self.summary.counts.faults,
+            marks: self.summary.marks.len(),
+            failures: self.summary.failures.len(),
         }
     }
 

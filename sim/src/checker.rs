@@ -85,6 +85,88 @@ pub enum Invariant {
     NoPanic,
 }
 
+impl Invariant {
+    /// What holds where it is not broken, for people.
+    #[must_use]
+    pub fn promise(self) -> &'static str {
+        match self {
+            Self::AcknowledgedKept => {
+                "A write that a client was told is done is in the history of every server entitled to it, whatever crashed \
+                 since. Here one is not."
+            }
+            Self::DurableBeforeAcknowledged => {
+                "A write is acknowledged only once its change is on disk: here, and on as many peers as the client asked \
+                 for. This one was acknowledged too early, so a crash now would lose it."
+            }
+            Self::DurableBeforeSent => {
+                "A change leaves a server only once it is on that server's disk. This one left early: a crash now would \
+                 leave others with a change that its author has never heard of."
+            }
+            Self::ActorSeqUnique => {
+                "An actor and its sequence number name one change for ever. Two different changes carry this one, so \
+                 replicas that hold either can never agree."
+            }
+            Self::LogClosed => {
+                "A log holds no change without those that it depends on. This one has a hole: what builds on it cannot be \
+                 applied."
+            }
+            Self::DeletedStaysDeleted => {
+                "A document is deleted exactly when all its heads are deletes. What the server says of it and what its \
+                 history says differ."
+            }
+            Self::NoPhantom => {
+                "Each value traces to a write that a client asked for and that was not refused. Nobody wrote this one."
+            }
+            Self::ScopeEntitlement => {
+                "A zone's documents never leave it. This one did, on the way to a server outside."
+            }
+            Self::Convergence => {
+                "Once faults have stopped, all servers entitled to a document come to hold the same within a stated time. \
+                 These still differ."
+            }
+            Self::Answered => "Every edit and every read is answered, if only with a refusal. This one never was.",
+            Self::MembershipComplete => {
+                "Once faults have stopped, each server comes to see all that live and nobody else, within a stated time. \
+                 This one does not."
+            }
+            Self::MembershipAccurate => {
+                "A server that runs and can be reached is not declared failed. This one was, with nothing wrong for long \
+                 enough that its denial should have arrived."
+            }
+            Self::ReadsOwnWrites => {
+                "A server shows what it has acknowledged. This read came later and does not have it."
+            }
+            Self::HonestAccepted => {
+                "What an honest server wrote is applied. Here a change of one was put in quarantine."
+            }
+            Self::NotFenced => {
+                "Only a second live process of the same server makes one step back. This one stepped back while it was \
+                 alone, and takes no writes any more."
+            }
+            Self::Idle => {
+                "A cluster that has settled and is asked nothing falls back to a whisper. This one goes on talking."
+            }
+            Self::QueuesBounded => "Each queue has a limit and stays under it. This one is over.",
+            Self::CausalReads => {
+                "Who shows a write shows all that its author saw when it was made. This server shows an effect without its \
+                 cause."
+            }
+            Self::NoPlaintext => {
+                "What is sent in the open says nothing of documents, and where it is sealed nothing at all that can be \
+                 read. This datagram does."
+            }
+            Self::ReplayEqual => {
+                "A log that is read anew gives the state that the server shows. This one gives another."
+            }
+            Self::Amplification => "Writes cost the network little more than their own bytes. Here they cost far more.",
+            Self::NoPanic => "An engine never panics, whatever it is told. An assertion of this one failed.",
+            Self::Progress => {
+                "An engine that has been told everything falls silent. This one asks for the same for ever."
+            }
+        }
+    }
+}
+
 impl fmt::Display for Invariant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

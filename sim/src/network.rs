@@ -298,7 +298,8 @@ impl Links {
         self.hosts[process.node].process == Some(process.start)
     }
 
-    fn base_latency(&self, from: usize, to: usize) -> Duration {
+    /// One way from one server to another, without jitter.
+    pub(crate) fn base_latency(&self, from: usize, to: usize) -> Duration {
         let link = &self.links[self.pair(from, to)];
         self.path(from, to).latency + self.access[from].lag + self.access[to].lag + link.lag
     }

@@ -8,6 +8,7 @@ mod fault;
 mod file;
 mod generate;
 mod network;
+pub(crate) mod words;
 
 use knot_engine::Limits;
 use knot_engine::documents::{DocumentId, Scope};

@@ -12,6 +12,7 @@ use knot_engine::{Instant, ScopeStatus};
 
 pub use self::kind::{DATAGRAM_OVERHEAD_BYTES, Kind};
 use crate::ledger::Outcome;
+use crate::scenario::Operation;
 use crate::state::NodeState;
 use crate::trace::Sink;
 
@@ -75,10 +76,7 @@ pub enum Observed {
     /// It ends.
     FaultEnds(usize),
     /// A client's operation reaches its server.
-    Asked {
-        /// Its place among the scenario's operations.
-        operation: usize,
-    },
+    Asked(Operation),
     /// A write has its answer, or will never have one.
     Answered {
         /// The operation's number.

@@ -344,7 +344,7 @@ impl<D: Document> World<D> {
             return;
         };
         let process = Process { node, start: running.start };
-        self.trace.observe(now, || Observed::Asked { operation: index });
+        self.trace.observe(now, || Observed::Asked(operation.clone()));
         match workload::request(&operation) {
             Some(request) => {
                 self.checkers.ledger.ask(&operation, now);

@@ -3,7 +3,7 @@
 use std::process::{Command, Output};
 
 use knot_engine::{Area, Fault, Faults};
-use knot_sim::campaign::{self, Summary, replay_line, run_scenario, run_seed};
+use knot_sim::campaign::{self, Campaign, Summary, replay_line, run_scenario, run_seed};
 use knot_sim::matrix::{Detection, Totals, detect};
 use knot_sim::scenario::{DocumentKind, Profile, Scenario, Shape};
 use knot_sim::shrink::shrink;
@@ -19,7 +19,7 @@ fn assert_well(summary: &Summary, shape: &Shape) {
     let failures: Vec<String> = summary
         .failures
         .iter()
-        .map(|report| format!("{}\n{:#?}", replay_line(report.seed, shape), report.violations))
+        .map(|report| format!("{}\n{:#?}", replay_line(report.seed, shape, Faults::default()), report.violations))
         .collect();
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
@@ -27,7 +27,7 @@ fn assert_well(summary: &Summary, shape: &Shape) {
 #[test]
 fn promises_hold_under_faults() {
     let shape = Shape::default();
-    let summary = campaign::run(0..40, &shape, Faults::default(), 2, &|_, _| {});
+    let summary = campaign::run(&Campaign::new(0..40, shape), &());
     assert_well(&summary, &shape);
     assert!(summary.counts.crashes > 0, "faults happen");
     assert!(summary.counts.acknowledged > 0, "edits are made");
@@ -36,14 +36,14 @@ fn promises_hold_under_faults() {
 #[test]
 fn promises_hold_under_faults_with_automerge() {
     let shape = Shape { document: DocumentKind::Automerge, ..Shape::default() };
-    let summary = campaign::run(0..6, &shape, Faults::default(), 2, &|_, _| {});
+    let summary = campaign::run(&Campaign::new(0..6, shape), &());
     assert_well(&summary, &shape);
 }
 
 #[test]
 fn nothing_goes_wrong_where_nothing_is_wrong() {
     let shape = Shape { profile: Profile::Calm, ..Shape::default() };
-    let summary = campaign::run(0..10, &shape, Faults::default(), 2, &|_, _| {});
+    let summary = campaign::run(&Campaign::new(0..10, shape), &());
     assert_well(&summary, &shape);
     assert_eq!(summary.counts.unknown, 0, "every edit has its answer");
 }
@@ -86,7 +86,7 @@ fn a_failing_seed_prints_the_line_that_replays_it() {
     let printed = String::from_utf8(campaign.stdout).expect("text");
     let line = printed.lines().find_map(|line| line.trim().strip_prefix("replay: knot-sim ")).expect("a replay line");
     let arguments: Vec<&str> = line.split_whitespace().collect();
-    let replay = knot_sim(&[&arguments[..], &planted].concat());
+    let replay = knot_sim(&arguments);
     assert_eq!(replay.status.code(), Some(1), "{line}");
 }
 
@@ -152,8 +152,7 @@ fn a_scenario_goes_to_a_file_and_back() {
     let written = knot_sim(&["scenario", "--seed", "5", "--nodes", "3"]);
     std::fs::write(&file, &written.stdout).expect("written");
     let path = file.to_str().expect("UTF-8");
-    let (from_file, from_seed) =
-        (knot_sim(&["run", "--scenario", path]), knot_sim(&["run", "--seed", "5", "--nodes", "3"]));
+    let (from_file, from_seed) = (knot_sim(&["trace", path]), knot_sim(&["trace", "5", "--nodes", "3"]));
     assert!(from_file.status.success(), "{from_file:?}");
     assert_eq!(from_file.stdout, from_seed.stdout);
     std::fs::write(&file, "quiet_at_ms = 1\nnodes = []\n").expect("written");

@@ -2,26 +2,30 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::path::Path;
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::Args;
 use knot_engine::{Fault, Faults};
 
+use super::CliError;
+use crate::campaign::{options, plant_option};
+use crate::library::{LIBRARY, about, named};
 use crate::scenario::{DocumentKind, Length, Profile, Scenario, Shape};
 
 #[derive(Clone, Copy, Debug, Args)]
+#[command(next_help_heading = "What seeds draw")]
 pub(super) struct ShapeArgs {
-    /// How many servers; the seed chooses 3 to 20 otherwise.
+    /// How many servers; the seed chooses 3 to 20 otherwise
     #[arg(long, value_parser = clap::value_parser!(u64).range(2..=64))]
     nodes: Option<u64>,
-    /// What is replicated.
+    /// What is replicated
     #[arg(long, value_enum, default_value_t = DocumentKind::Model)]
     document: DocumentKind,
-    /// Which kinds of faults.
+    /// Which kinds of faults
     #[arg(long, value_enum, default_value_t = Profile::Mixed)]
     profile: Profile,
-    /// How long faults go on; the seed chooses otherwise.
+    /// How long faults go on; the seed chooses otherwise
     #[arg(long, value_enum)]
     length: Option<Length>,
 }
@@ -37,6 +41,119 @@ impl ShapeArgs {
     }
 }
 
+/// Which run.
+#[derive(Clone, Debug, Args)]
+pub(super) struct RunOf {
+    /// A seed, a scenario of `knot-sim list`, or a scenario's file
+    #[arg(value_name = "SEED|SCENARIO|FILE", required_unless_present = "seed")]
+    what: Option<String>,
+    /// The seed, in place of the scenario's own
+    #[arg(long, value_name = "SEED")]
+    seed: Option<u64>,
+    /// Plant a bug, by its flag's name
+    #[arg(long, value_name = "BUG", value_parser = planted_by_name)]
+    plant: Option<Faults>,
+    #[command(flatten)]
+    shape: ShapeArgs,
+}
+
+impl RunOf {
+    pub(super) fn pick(&self) -> Result<Picked, CliError> {
+        let planted = self.plant.unwrap_or_default();
+        pick(self.what.as_deref(), self.seed, &self.shape.shape(), planted)
+    }
+}
+
+/// A run that was asked for.
+#[derive(Clone, Debug)]
+pub(super) struct Picked {
+    /// What people call it.
+    pub(super) name: String,
+    /// What it is about, where its file says so.
+    pub(super) about: Option<String>,
+    pub(super) scenario: Scenario,
+    pub(super) planted: Faults,
+    /// What names it on a command line.
+    arguments: String,
+}
+
+impl Picked {
+    /// The line that does `command` to it.
+    pub(super) fn line(&self, command: &str) -> String {
+        format!("knot-sim {command} {}", self.arguments)
+    }
+}
+
+/// The run that `what` names, or the seed alone.
+pub(super) fn pick(what: Option<&str>, seed: Option<u64>, shape: &Shape, planted: Faults) -> Result<Picked, CliError> {
+    let plant = plant_option(planted);
+    let number = what.map_or(seed, |what| what.parse().ok());
+    if let Some(drawn) = number {
+        if let (Some(what), Some(_)) = (what, seed) {
+            return Err(CliError::Usage(format!("{what} is a seed already; leave out --seed")));
+        }
+        return Ok(Picked {
+            name: format!("seed {drawn}"),
+            about: None,
+            scenario: Scenario::generate(drawn, shape),
+            planted,
+            arguments: format!("{drawn}{}{plant}", options(shape)),
+        });
+    }
+    let what = what.unwrap_or_default();
+    let (mut scenario, about) = read_scenario(what)?;
+    let mut arguments = quoted(what);
+    if let Some(seed) = seed {
+        scenario.seed = seed;
+        arguments.push_str(&format!(" --seed {seed}"));
+    }
+    let stem = std::path::Path::new(what).file_stem().map(|stem| stem.to_string_lossy().into_owned());
+    let name = stem.unwrap_or_else(|| what.to_owned());
+    let name = if seed.is_some() { format!("{name}, seed {}", scenario.seed) } else { name };
+    Ok(Picked { name, about, scenario, planted, arguments: format!("{arguments}{plant}") })
+}
+
+/// A word that a shell takes as one.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./~+:@".contains(c);
+    if word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
+}
+
+/// A scenario by its name or from a file, and what it is about.
+pub(super) fn read_scenario(what: &str) -> Result<(Scenario, Option<String>), CliError> {
+    let text = match named(what) {
+        Some(known) => known.text.to_owned(),
+        None => {
+            std::fs::read_to_string(what).map_err(|source| CliError::NoScenario { what: what.to_owned(), source })?
+        }
+    };
+    let scenario =
+        Scenario::from_toml(&text).map_err(|source| CliError::BadScenario { what: what.to_owned(), source })?;
+    let about = Some(about(&text)).filter(|about| !about.is_empty());
+    Ok((scenario, about))
+}
+
+/// The name in the list that is most like `what`, if one is.
+pub(super) fn like(what: &str) -> Option<&'static str> {
+    let distance = |name: &str| {
+        let (one, other): (Vec<char>, Vec<char>) = (what.chars().collect(), name.chars().collect());
+        let mut row: Vec<usize> = (0..=other.len()).collect();
+        for (at, c) in one.iter().enumerate() {
+            let mut diagonal = at;
+            row[0] = at + 1;
+            for (column, d) in other.iter().enumerate() {
+                let cost = diagonal + usize::from(c != d);
+                diagonal = row[column + 1];
+                row[column + 1] = cost.min(row[column] + 1).min(diagonal + 1);
+            }
+        }
+        row[other.len()]
+    };
+    let nearest = LIBRARY.iter().min_by_key(|known| distance(known.name))?;
+    (distance(nearest.name) <= 1 + nearest.name.len() / 3).then_some(nearest.name)
+}
+
+/// Seeds from A up to but not including B.
 #[derive(Clone, Debug)]
 pub(super) struct Seeds(pub(super) Range<u64>);
 
@@ -45,7 +162,7 @@ pub(super) struct NotARange;
 
 impl fmt::Display for NotARange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("seeds are A..B, with A less than B")
+        f.write_str("seeds are A..B, with A less than B, such as 0..1000")
     }
 }
 
@@ -59,6 +176,40 @@ impl FromStr for Seeds {
         let first = first.parse().map_err(|_| NotARange)?;
         let end = end.parse().map_err(|_| NotARange)?;
         if first < end { Ok(Self(first..end)) } else { Err(NotARange) }
+    }
+}
+
+/// A moment of a run, from its beginning.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment(pub(super) knot_engine::Instant);
+
+#[derive(Debug)]
+pub(super) struct NotAMoment;
+
+impl fmt::Display for NotAMoment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a moment is a number and a unit: 12.5s, 350ms or 900us")
+    }
+}
+
+impl std::error::Error for NotAMoment {}
+
+impl FromStr for Moment {
+    type Err = NotAMoment;
+
+    fn from_str(text: &str) -> Result<Self, NotAMoment> {
+        let at = text.find(|c: char| c.is_ascii_alphabetic()).ok_or(NotAMoment)?;
+        let (number, unit) = text.split_at(at);
+        let unit_s = match unit {
+            "us" => 1e-6,
+            "ms" => 1e-3,
+            "s" => 1.0,
+            "m" => 60.0,
+            _ => return Err(NotAMoment),
+        };
+        let number: f64 = number.parse().map_err(|_| NotAMoment)?;
+        let after = Duration::try_from_secs_f64(number * unit_s).map_err(|_| NotAMoment)?;
+        Ok(Self(knot_engine::Instant::ZERO + after))
     }
 }
 
@@ -78,7 +229,30 @@ pub(super) fn jobs(asked: Option<usize>) -> usize {
     asked.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
 }
 
-pub(super) fn read_scenario(path: &Path) -> Result<Scenario, String> {
-    let text = std::fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-    Scenario::from_toml(&text).map_err(|error| format!("{} is no scenario: {error}", path.display()))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_has_a_unit() {
+        for (text, micros) in [("12.5s", 12_500_000), ("350ms", 350_000), ("900us", 900), ("1m", 60_000_000)] {
+            let moment: Moment = text.parse().unwrap();
+            assert_eq!(moment.0.as_micros(), micros, "{text}");
+        }
+        for text in ["12", "s", "-1s", "1h", "1e99s"] {
+            assert!(text.parse::<Moment>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_nearly_right_is_recognised() {
+        assert_eq!(like("region-los"), Some("region-lost"));
+        assert_eq!(like("nothing of the kind"), None);
+    }
+
+    #[test]
+    fn a_path_is_one_word_of_a_line() {
+        assert_eq!(quoted("a/b.toml"), "a/b.toml");
+        assert_eq!(quoted("it's here.toml"), "'it'\\''s here.toml'");
+    }
 }

@@ -1,122 +1,165 @@
 //! `knot-sim run`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use knot_engine::Faults;
 
-use super::arguments::{Seeds, ShapeArgs, jobs, planted_by_name, read_scenario};
-use super::output::print_json;
-use crate::Sink;
-use crate::campaign::{self, Summary, replay_line, run_scenario, shrink_line};
+use super::arguments::{Picked, Seeds, ShapeArgs, jobs, pick, planted_by_name, read_scenario};
+use super::output::{print, print_json};
+use super::progress::ProgressLine;
+use super::{CliError, Exit, failure};
+use crate::campaign::{self, Campaign, FAILURES_MAX, Listener, Progress, Runs, Summary};
 use crate::report::Report;
-use crate::scenario::{Scenario, Shape};
+use crate::scenario::Shape;
+
+pub(super) const EXAMPLES: &str = "\
+EXAMPLES:
+  knot-sim run --seeds 0..1000
+  knot-sim run --seeds 0..50 --document automerge --nodes 10
+  knot-sim run --minutes 10 --seeds 5000..        from seed 5000 on, for ten minutes
+  knot-sim run --scenario region-lost             a scenario as its file has it
+  knot-sim run --scenario mine.toml --seeds 0..200
+
+Each seed that fails leaves a page that any browser shows, the line that replays it, and the line that shrinks it.
+After ten failures the rest is not run.";
 
 #[derive(Debug, Args)]
 pub(super) struct RunArgs {
-    /// Seeds from A up to but not including B.
-    #[arg(long, value_name = "A..B", conflicts_with = "seed", default_value = "0..100")]
-    seeds: Seeds,
-    /// One seed.
-    #[arg(long)]
+    /// Seeds from A up to but not including B; B may be left out with --minutes [default: 0..100]
+    #[arg(long, value_name = "A..B", value_parser = seeds)]
+    seeds: Option<Seeds>,
+    /// One seed
+    #[arg(long, value_name = "SEED", conflicts_with = "seeds")]
     seed: Option<u64>,
-    /// A scenario from a file.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["seed", "seeds"])]
-    scenario: Option<PathBuf>,
-    #[command(flatten)]
-    shape: ShapeArgs,
-    /// How many runs at once; as many as there are processors otherwise.
-    #[arg(long)]
+    /// Go on from the first seed for this long, in minutes
+    #[arg(long, value_name = "M", value_parser = minutes)]
+    minutes: Option<Duration>,
+    /// A scenario by its name or file, with each of these seeds; with its own where none is given
+    #[arg(long, value_name = "SCENARIO|FILE")]
+    scenario: Option<String>,
+    /// How many runs at once; as many as there are processors otherwise
+    #[arg(long, value_name = "J")]
     jobs: Option<usize>,
-    /// Fail when a state that should be reached is not; see `engine/src/marks.rs`.
+    /// Fail when a state that should be reached is not; see `engine/src/marks.rs`
     #[arg(long, conflicts_with_all = ["seed", "scenario"])]
     require_marks: bool,
-    /// Print JSON.
+    /// Where pages of failures go [default: knot-sim-failures among the system's temporary files]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Plant a bug, by its flag's name
+    #[arg(long, value_name = "BUG", value_parser = planted_by_name)]
+    plant: Option<Faults>,
+    /// Print JSON
     #[arg(long)]
     json: bool,
-    /// Print every event; for one seed or file.
-    #[arg(long)]
-    log: bool,
-    /// Plant a bug, by its flag's name.
-    #[arg(long, value_parser = planted_by_name)]
-    plant: Option<Faults>,
+    #[command(flatten)]
+    shape: ShapeArgs,
 }
 
-pub(super) fn perform(run: &RunArgs) -> Result<bool, String> {
-    let shape = run.shape.shape();
-    let planted = run.plant.unwrap_or_default();
-    if let Some(path) = &run.scenario {
-        return Ok(run_one(run, read_scenario(path)?, planted));
+/// Seeds, with or without an end.
+fn seeds(text: &str) -> Result<Seeds, String> {
+    let whole = if text.ends_with("..") { format!("{text}{}", u64::MAX) } else { text.to_owned() };
+    whole.parse().map_err(|error: super::arguments::NotARange| error.to_string())
+}
+
+fn minutes(text: &str) -> Result<Duration, String> {
+    let minutes: f64 = text.parse().map_err(|_| "minutes are a number, such as 10 or 0.5".to_owned())?;
+    Duration::try_from_secs_f64(minutes * 60.0).map_err(|error| error.to_string())
+}
+
+impl RunArgs {
+    fn campaign(&self) -> Result<Campaign, CliError> {
+        let scenario = self.scenario.as_deref().map(read_scenario).transpose()?.map(|(scenario, _)| scenario);
+        let one = |seed: u64| seed..seed.saturating_add(1);
+        let own = scenario.as_ref().filter(|_| self.minutes.is_none()).map(|scenario| one(scenario.seed));
+        let given = self.seeds.clone().map(|seeds| seeds.0).or(self.seed.map(one));
+        let seeds = match (given, self.minutes) {
+            (Some(given), Some(_)) => given.start..u64::MAX,
+            (Some(given), None) if given.end == u64::MAX => {
+                return Err(CliError::Usage("seeds without an end need an end in time: add --minutes".to_owned()));
+            }
+            (Some(given), None) => given,
+            (None, Some(_)) => 0..u64::MAX,
+            (None, None) => own.unwrap_or(0..100),
+        };
+        Ok(Campaign {
+            seeds,
+            lasting: self.minutes,
+            runs: scenario.map_or_else(|| Runs::Drawn(self.shape.shape()), |scenario| Runs::Of(Box::new(scenario))),
+            planted: self.plant.unwrap_or_default(),
+            jobs: jobs(self.jobs),
+        })
     }
-    if let Some(seed) = run.seed {
-        return Ok(run_one(run, Scenario::generate(seed, &shape), planted));
-    }
-    if run.log {
-        return Err("--log is for one run: add --seed N or --scenario FILE".to_owned());
-    }
-    let jobs = jobs(run.jobs);
-    let seeds = run.seeds.0.clone();
-    let total = seeds.end - seeds.start;
-    let progress = |runs: u64, failures: usize| {
-        if runs.is_multiple_of((total / 20).max(1)) {
-            eprintln!("{runs} of {total} seeds, {failures} failed");
+}
+
+struct Telling<'a> {
+    line: ProgressLine,
+    scenario: Option<&'a str>,
+    shape: Shape,
+    planted: Faults,
+    out: PathBuf,
+    /// Where the lines of failures go: to stdout, or, when JSON goes there, to stderr.
+    json: bool,
+}
+
+impl Telling<'_> {
+    fn picked(&self, seed: u64) -> Result<Picked, CliError> {
+        match self.scenario {
+            Some(scenario) => pick(Some(scenario), Some(seed), &self.shape, self.planted),
+            None => pick(None, Some(seed), &self.shape, self.planted),
         }
+    }
+}
+
+impl Listener for Telling<'_> {
+    fn on_progress(&self, progress: &Progress) {
+        self.line.show(progress);
+    }
+
+    fn on_failure(&self, report: &Report) {
+        let Ok(picked) = self.picked(report.seed) else {
+            return;
+        };
+        let lines = failure::lines(&picked, report, failure::write_page(&picked, &self.out));
+        if self.json {
+            self.line.say(&lines);
+        } else {
+            self.line.clear();
+            // Whoever closed stdout does not want to know; the exit code says it too.
+            let _ = print(lines);
+        }
+    }
+}
+
+pub(super) fn perform(args: &RunArgs) -> Result<Exit, CliError> {
+    let campaign = args.campaign()?;
+    let telling = Telling {
+        line: ProgressLine::new(),
+        scenario: args.scenario.as_deref(),
+        shape: args.shape.shape(),
+        planted: campaign.planted,
+        out: args.out.clone().unwrap_or_else(failure::usual_folder),
+        json: args.json,
     };
-    let summary = campaign::run(seeds, &shape, planted, jobs, &progress);
-    if run.json {
-        print_json(&summary);
+    let summary = campaign::run(&campaign, &telling);
+    telling.line.clear();
+    if args.json {
+        print_json(&summary)?;
     } else {
-        print_summary(&summary, &shape);
+        print(text(&summary))?;
     }
-    let missed = run.require_marks && !summary.marks_missed().is_empty();
-    Ok(summary.failures.is_empty() && !missed)
+    let missed = args.require_marks && !summary.marks_missed().is_empty();
+    Ok(Exit::held(summary.failures.is_empty() && !missed))
 }
 
-fn run_one(run: &RunArgs, scenario: Scenario, planted: Faults) -> bool {
-    let sink = run.log.then(|| -> Sink { Box::new(|line| println!("{line}")) });
-    let report = run_scenario(scenario, planted, sink);
-    if run.json {
-        print_json(&report);
-    } else {
-        print_report(&report);
-    }
-    report.violations.is_empty()
-}
-
-fn print_report(report: &Report) {
-    let verdict = if report.violations.is_empty() { "ok" } else { "FAILED" };
-    println!("seed {}: {verdict}, {} servers, trace {}", report.seed, report.nodes, report.trace);
-    for violation in &report.violations {
-        println!("  {violation}");
-    }
-    let counts = &report.counts;
-    println!(
-        "  {} events, {} datagrams, {} frames, {} changes, {} edits acknowledged, {} refused, {} unknown, {} crashes, {} repairs",
-        counts.events,
-        counts.datagrams,
-        counts.frames,
-        counts.changes,
-        counts.acknowledged,
-        counts.refused,
-        counts.unknown,
-        counts.crashes,
-        counts.repairs
-    );
-}
-
-fn print_summary(summary: &Summary, shape: &Shape) {
-    for report in &summary.failures {
-        println!("seed {} FAILED", report.seed);
-        for violation in &report.violations {
-            println!("  {violation}");
-        }
-        println!("  replay: {}", replay_line(report.seed, shape));
-        println!("  shrink: {}", shrink_line(report.seed, shape));
-    }
+fn text(summary: &Summary) -> String {
     let counts = &summary.counts;
     let [middle, most] = summary.settled_s;
+    let enough = if summary.failures.len() >= FAILURES_MAX { "; that is enough, the rest was not run" } else { "" };
     let rows: [(&str, String); 9] = [
-        ("runs", format!("{}, {} failed", summary.runs, summary.failures.len())),
+        ("runs", format!("{}, {} failed{enough}", summary.runs, summary.failures.len())),
         ("simulated", format!("{:.0} s, {:.0} s a processor second", summary.simulated_s, summary.speed())),
         ("events", counts.events.to_string()),
         ("datagrams", format!("{}, {} lost", counts.datagrams, counts.datagrams_lost)),
@@ -125,19 +168,14 @@ fn print_summary(summary: &Summary, shape: &Shape) {
             "edits",
             format!("{} acknowledged, {} refused, {} unknown", counts.acknowledged, counts.refused, counts.unknown),
         ),
-        ("crashes", counts.crashes.to_string()),
+        ("faults", format!("{}, {} crashes", counts.faults, counts.crashes)),
         ("repairs", counts.repairs.to_string()),
         ("settled", format!("{middle:.1} s in the middle, {most:.1} s at most")),
     ];
-    for (name, value) in rows {
-        println!("{name:<10} {value}");
-    }
-    for (reason, count) in &counts.drops {
-        println!("dropped    {count:>8}  {reason}");
-    }
+    let mut lines: Vec<String> = rows.iter().map(|(name, value)| format!("{name:<10} {value}")).collect();
+    lines.extend(counts.drops.iter().map(|(reason, count)| format!("dropped    {count:>8}  {reason}")));
     let missed = summary.marks_missed();
-    println!("marks      {} of {} reached", summary.marks.len() - missed.len(), summary.marks.len());
-    for mark in missed {
-        println!("           not reached: {mark}");
-    }
+    lines.push(format!("marks      {} of {} reached", summary.marks.len() - missed.len(), summary.marks.len()));
+    lines.extend(missed.iter().map(|mark| format!("           not reached: {mark}")));
+    lines.join("\n")
 }

@@ -3,47 +3,63 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use knot_engine::Faults;
 
-use super::arguments::{ShapeArgs, planted_by_name, read_scenario};
-use super::output::print_scenario;
-use crate::scenario::Scenario;
-use crate::shrink::shrink;
+use super::arguments::RunOf;
+use super::output::{print, print_scenario, write_file};
+use super::{CliError, Exit};
+use crate::page::Page;
+use crate::recording::record;
+use crate::shrink::{Shrunk, shrink};
+
+pub(super) const EXAMPLES: &str = "\
+EXAMPLES:
+  knot-sim shrink 17 > small.toml
+  knot-sim shrink mine.toml --page small.html
+  knot-sim shrink 0 --plant window_truncated";
 
 #[derive(Debug, Args)]
 pub(super) struct ShrinkArgs {
-    /// Which seed.
-    #[arg(long, required_unless_present = "scenario")]
-    seed: Option<u64>,
-    /// A scenario from a file.
-    #[arg(long, value_name = "FILE", conflicts_with = "seed")]
-    scenario: Option<PathBuf>,
     #[command(flatten)]
-    shape: ShapeArgs,
-    /// Plant a bug, by its flag's name.
-    #[arg(long, value_parser = planted_by_name)]
-    plant: Option<Faults>,
-    /// Stop after this many runs.
+    run: RunOf,
+    /// Stop after this many runs
     #[arg(long, default_value_t = 200)]
     replays: usize,
+    /// Draw what is left into this file, for any browser
+    #[arg(long, value_name = "FILE")]
+    page: Option<PathBuf>,
 }
 
-pub(super) fn perform(args: &ShrinkArgs) -> Result<bool, String> {
-    let scenario = match (&args.scenario, args.seed) {
-        (Some(path), _) => read_scenario(path)?,
-        (None, seed) => Scenario::generate(seed.unwrap_or_default(), &args.shape.shape()),
-    };
+pub(super) fn perform(args: &ShrinkArgs) -> Result<Exit, CliError> {
+    let picked = args.run.pick()?;
     let progress = |replays: usize, events: usize| {
         if replays.is_multiple_of(20) {
             eprintln!("{replays} runs, {events} events left");
         }
     };
-    let Some(shrunk) = shrink(scenario, args.plant.unwrap_or_default(), args.replays, &progress) else {
-        eprintln!("nothing fails in it");
-        return Ok(false);
+    let Some(shrunk) = shrink(picked.scenario.clone(), picked.planted, args.replays, &progress) else {
+        eprintln!("nothing fails in {}", picked.name);
+        return Ok(Exit::Broke);
     };
     eprintln!("{} events on {} servers after {} runs", shrunk.events(), shrunk.scenario.nodes.len(), shrunk.replays);
-    println!("# {}", shrunk.violation.to_string().replace('\n', "\n# "));
+    if let Some(path) = &args.page {
+        let (report, recording) = record(shrunk.scenario.clone(), picked.planted, None, None, false);
+        let page = Page {
+            name: &format!("{}, shrunk", picked.name),
+            scenario: &shrunk.scenario,
+            planted: picked.planted,
+            report: &report,
+            recording: &recording,
+            replay: &format!("{} > small.toml; knot-sim replay small.toml", picked.line("shrink")),
+            shrink: None,
+        };
+        write_file(path, &page.html())?;
+        eprintln!("drawn into {}", path.display());
+    }
+    print(comment(&shrunk))?;
     print_scenario(&shrunk.scenario)?;
-    Ok(true)
+    Ok(Exit::Held)
+}
+
+fn comment(shrunk: &Shrunk) -> String {
+    format!("# {}", shrunk.violation.to_string().replace('\n', "\n# "))
 }

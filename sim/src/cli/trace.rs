@@ -1,22 +1,33 @@
 //! `knot-sim trace`.
 
 use clap::Args;
-use knot_engine::Faults;
 
-use super::arguments::ShapeArgs;
-use crate::campaign::run_seed;
+use super::arguments::RunOf;
+use super::output::{print, print_json};
+use super::{CliError, Exit};
+use crate::campaign::run_scenario;
+
+pub(super) const EXAMPLES: &str = "\
+EXAMPLES:
+  knot-sim trace 17
+  knot-sim trace region-lost --seed 5";
 
 #[derive(Debug, Args)]
 pub(super) struct TraceArgs {
-    /// Which seed.
-    #[arg(long)]
-    seed: u64,
     #[command(flatten)]
-    shape: ShapeArgs,
+    run: RunOf,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
 }
 
-pub(super) fn perform(args: &TraceArgs) -> bool {
-    let report = run_seed(args.seed, &args.shape.shape(), Faults::default(), None);
-    println!("{}", report.trace);
-    report.violations.is_empty()
+pub(super) fn perform(args: &TraceArgs) -> Result<Exit, CliError> {
+    let picked = args.run.pick()?;
+    let report = run_scenario(picked.scenario, picked.planted, None);
+    if args.json {
+        print_json(&serde_json::json!({ "trace": report.trace, "events": report.counts.events }))?;
+    } else {
+        print(&report.trace)?;
+    }
+    Ok(Exit::held(report.violations.is_empty()))
 }

@@ -1,4 +1,4 @@
-//! What a message is, by its bytes. The simulator's clusters have no key, so datagrams can be read.
+//! What a message is, by its bytes. Datagrams of a cluster without a key can be read.
 
 use knot_engine::membership::Message;
 use knot_engine::wire::{Frame, Packet};
@@ -68,8 +68,8 @@ kinds! {
     Gossip = "gossip",
     /// A goodbye.
     Leave = "leave",
-    /// Anything that does not decode.
-    Unknown = "unknown",
+    /// A datagram that is sealed, or anything else that does not decode.
+    Opaque = "opaque",
 }
 
 impl Kind {
@@ -79,7 +79,7 @@ impl Kind {
         let body = bytes.get(HEADER_BYTES..bytes.len().saturating_sub(TAG_BYTES)).unwrap_or_default();
         match Packet::decode(body) {
             Ok(Some(packet)) => Self::of_message(&packet.message),
-            Ok(None) | Err(_) => Self::Unknown,
+            Ok(None) | Err(_) => Self::Opaque,
         }
     }
 
@@ -96,7 +96,7 @@ impl Kind {
             Ok(Some(Frame::Want { .. })) => Self::Want,
             Ok(Some(Frame::Window { .. })) => Self::Window,
             Ok(Some(Frame::Adopt { .. })) => Self::Adopt,
-            Ok(None) | Err(_) => Self::Unknown,
+            Ok(None) | Err(_) => Self::Opaque,
         }
     }
 

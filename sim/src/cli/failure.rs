@@ -1,0 +1,51 @@
+//! What is left of a run that failed: a page, and the lines to go on with.
+
+use std::path::{Path, PathBuf};
+
+use super::CliError;
+use super::arguments::Picked;
+use super::output::write_file;
+use crate::page::Page;
+use crate::recording::{Recording, record};
+use crate::report::Report;
+
+/// Where pages go when nobody says.
+pub(super) fn usual_folder() -> PathBuf {
+    std::env::temp_dir().join("knot-sim-failures")
+}
+
+/// Runs it again, this time with a recorder, and writes what happened to a page in `folder`.
+pub(super) fn write_page(picked: &Picked, folder: &Path) -> Result<PathBuf, CliError> {
+    let (report, recording) = record(picked.scenario.clone(), picked.planted, None, None, false);
+    let path = folder.join(format!("knot-sim-{}.html", picked.scenario.seed));
+    draw(picked, &report, &recording, &path)?;
+    Ok(path)
+}
+
+/// Writes a recorded run to a page.
+pub(super) fn draw(picked: &Picked, report: &Report, recording: &Recording, path: &Path) -> Result<(), CliError> {
+    let (replay, shrink) = (picked.line("replay"), picked.line("shrink"));
+    let page = Page {
+        name: &picked.name,
+        scenario: &picked.scenario,
+        planted: picked.planted,
+        report,
+        recording,
+        replay: &replay,
+        shrink: (!report.violations.is_empty()).then_some(&shrink),
+    };
+    write_file(path, &page.html())
+}
+
+/// A failure in lines.
+pub(super) fn lines(picked: &Picked, report: &Report, page: Result<PathBuf, CliError>) -> String {
+    let mut lines = vec![format!("{} FAILED", picked.name)];
+    lines.extend(report.violations.iter().map(|violation| format!("  {violation}")));
+    lines.push(match page {
+        Ok(path) => format!("  page:   {}", path.display()),
+        Err(error) => format!("  page:   {error}"),
+    });
+    lines.push(format!("  replay: {}", picked.line("replay")));
+    lines.push(format!("  shrink: {}", picked.line("shrink")));
+    lines.join("\n")
+}

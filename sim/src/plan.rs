@@ -1,0 +1,211 @@
+//! What a topology would do: how fast writes spread, what the links carry, how soon a crash is noticed.
+
+mod gauge;
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::Serialize;
+
+use self::gauge::{Carried, Gauge, Meters};
+use crate::checker::Violation;
+use crate::scenario::Scenario;
+
+/// Times of one kind, in milliseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Times {
+    /// How many.
+    pub count: usize,
+    /// The median.
+    pub p50: f64,
+    /// 95 of a hundred take no longer.
+    pub p95: f64,
+    /// 99 of a hundred take no longer.
+    pub p99: f64,
+    /// The longest.
+    pub max: f64,
+}
+
+impl Times {
+    /// Of microseconds, by nearest rank.
+    fn of(mut micros: Vec<u64>) -> Self {
+        micros.sort_unstable();
+        let count = micros.len();
+        let rank = |of_hundred: usize| {
+            let place = (count * of_hundred).div_ceil(100).max(1) - 1;
+            std::time::Duration::from_micros(micros.get(place).copied().unwrap_or_default()).as_secs_f64() * 1e3
+        };
+        Self { count, p50: rank(50), p95: rank(95), p99: rank(99), max: rank(100) }
+    }
+}
+
+/// How writes of one zone's clients spread.
+#[derive(Clone, Debug, Serialize)]
+pub struct Convergence {
+    /// Where the writer is.
+    pub writer_zone: String,
+    /// From the acknowledgement until every server entitled to it shows it, in milliseconds.
+    pub visible_ms: Times,
+    /// Writes that not every server came to show. Servers that never return are not waited for.
+    pub never: usize,
+}
+
+/// What passes in one direction.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Traffic {
+    /// From this zone, or server.
+    pub from: String,
+    /// To this one.
+    pub to: String,
+    /// Bytes of frames and datagrams in the average run, before sealing and compression, headers of IP left out.
+    pub bytes: u64,
+    /// A second, on average.
+    pub bytes_per_s: u64,
+    /// In the busiest second of any run.
+    pub peak_bytes_per_s: u64,
+    /// Of the bytes, those of changes and their comparison.
+    pub document_bytes: u64,
+}
+
+/// How crashes are noticed.
+#[derive(Clone, Debug, Serialize)]
+pub struct Detection {
+    /// Processes that ended without a goodbye.
+    pub crashes: usize,
+    /// Of these, back before anybody declared them failed.
+    pub back_first: usize,
+    /// Until the first server declares it failed, in milliseconds.
+    pub first_ms: Times,
+    /// Until the last does of those that do, in milliseconds.
+    pub last_ms: Times,
+}
+
+/// What a topology would do.
+#[derive(Clone, Debug, Serialize)]
+pub struct Plan {
+    /// How many runs it was seen in.
+    pub runs: u64,
+    /// Virtual time of all of them, in seconds.
+    pub simulated_s: f64,
+    /// How writes spread, by the zone of the writer.
+    pub convergence: Vec<Convergence>,
+    /// What passes between zones.
+    pub zones: Vec<Traffic>,
+    /// The busiest way from one server to another.
+    pub busiest: Option<Traffic>,
+    /// How crashes are noticed.
+    pub detection: Detection,
+    /// From the end of the last fault until all agree, in milliseconds.
+    pub settled_ms: Times,
+    /// Runs that broke a promise: their seed, and how.
+    pub broken: Vec<(u64, Violation)>,
+}
+
+/// Runs `scenario` with `seeds` seeds from its own on, on `jobs` threads, and measures.
+#[must_use]
+pub fn plan(scenario: &Scenario, seeds: u64, jobs: usize) -> Plan {
+    let next = AtomicU64::new(0);
+    let gathered: Mutex<BTreeMap<u64, Gauge>> = Mutex::new(BTreeMap::new());
+    std::thread::scope(|scope| {
+        for _ in 0..jobs.max(1) {
+            scope.spawn(|| {
+                loop {
+                    let turn = next.fetch_add(1, Ordering::Relaxed);
+                    if turn >= seeds {
+                        break;
+                    }
+                    let seed = scenario.seed.wrapping_add(turn);
+                    let gauge = gauge::measure(Scenario { seed, ..scenario.clone() });
+                    gathered.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(turn, gauge);
+                }
+            });
+        }
+    });
+    let gauges = gathered.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    summary(scenario, gauges.into_values().collect())
+}
+
+fn summary(scenario: &Scenario, gauges: Vec<Gauge>) -> Plan {
+    let simulated_us: u64 = gauges.iter().map(|gauge| gauge.simulated_us).sum();
+    let simulated_s = std::time::Duration::from_micros(simulated_us).as_secs_f64();
+    let convergence = convergence(scenario, &gauges);
+    let (zones, busiest) = traffic(scenario, &gauges, simulated_us);
+    let mut detection = Detection { crashes: 0, back_first: 0, first_ms: Times::default(), last_ms: Times::default() };
+    let (mut first, mut last) = (Vec::new(), Vec::new());
+    for crash in gauges.iter().flat_map(Gauge::crashes) {
+        detection.crashes += 1;
+        match crash.noticed_after_us {
+            Some([one, all]) => {
+                first.push(one);
+                last.push(all);
+            }
+            None => detection.back_first += 1,
+        }
+    }
+    (detection.first_ms, detection.last_ms) = (Times::of(first), Times::of(last));
+    Plan {
+        runs: gauges.len() as u64,
+        simulated_s,
+        convergence,
+        zones,
+        busiest,
+        detection,
+        settled_ms: Times::of(gauges.iter().filter_map(|gauge| gauge.settled_us).collect()),
+        broken: gauges.into_iter().filter_map(|gauge| Some((gauge.seed, gauge.violation?))).collect(),
+    }
+}
+
+fn convergence(scenario: &Scenario, gauges: &[Gauge]) -> Vec<Convergence> {
+    let of_zone = |zone: &str| {
+        let spreads = gauges.iter().flat_map(|gauge| gauge.spread_from(scenario, zone));
+        let (took, never): (Vec<_>, Vec<_>) = spreads.partition(Option::is_some);
+        Convergence {
+            writer_zone: zone.to_owned(),
+            visible_ms: Times::of(took.into_iter().flatten().collect()),
+            never: never.len(),
+        }
+    };
+    scenario.zones().into_iter().map(of_zone).collect()
+}
+
+fn traffic(scenario: &Scenario, gauges: &[Gauge], simulated_us: u64) -> (Vec<Traffic>, Option<Traffic>) {
+    let runs = gauges.len().max(1) as u64;
+    let entry = |(from, to): (String, String), carried: Carried| Traffic {
+        from,
+        to,
+        bytes: carried.bytes / runs,
+        bytes_per_s: carried.bytes.saturating_mul(1_000_000) / simulated_us.max(1),
+        peak_bytes_per_s: carried.peak,
+        document_bytes: carried.document_bytes / runs,
+    };
+    let zone_names = scenario.zones();
+    let zone = |zone: usize| zone_names.get(zone).map_or_else(String::new, |name| (*name).to_owned());
+    let zones = sum(gauges.iter().map(|gauge| &gauge.zones));
+    let zones = zones.into_iter().map(|((from, to), carried)| entry((zone(from), zone(to)), carried)).collect();
+    let server = |node: usize| scenario.nodes.get(node).map_or_else(String::new, |node| node.name.clone());
+    let links = sum(gauges.iter().map(|gauge| &gauge.links));
+    let busiest = links.into_iter().max_by_key(|(_, carried)| carried.bytes);
+    (zones, busiest.map(|((from, to), carried)| entry((server(from), server(to)), carried)))
+}
+
+fn sum<'a>(meters: impl Iterator<Item = &'a Meters>) -> BTreeMap<(usize, usize), Carried> {
+    let mut all: BTreeMap<(usize, usize), Carried> = BTreeMap::new();
+    for (pair, carried) in meters.flat_map(Meters::carried) {
+        all.entry(pair).or_default().add(&carried);
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_by_nearest_rank() {
+        let times = Times::of((1..=100).map(|millis| millis * 1_000).collect());
+        assert_eq!(times, Times { count: 100, p50: 50.0, p95: 95.0, p99: 99.0, max: 100.0 });
+        assert_eq!(Times::of(vec![7_000]), Times { count: 1, p50: 7.0, p95: 7.0, p99: 7.0, max: 7.0 });
+        assert_eq!(Times::of(Vec::new()), Times::default());
+    }
+}

@@ -22,8 +22,8 @@ use std::fmt;
 use knot_engine::{ChangeHash, Instant};
 use serde::Serialize;
 
-pub use self::amplification::ENVELOPE_BYTES_MAX;
 pub(crate) use self::amplification::Spending;
+pub use self::amplification::{ENVELOPE_BYTES_MAX, MEETING_BYTES_MAX};
 pub use self::convergence::settle_bound;
 pub(crate) use self::convergence::{Replica, Seen};
 pub(crate) use self::idle::Sent;
@@ -79,6 +79,8 @@ pub enum Invariant {
     Idle,
     /// Queues stay under their limits.
     QueuesBounded,
+    /// What the application under test promises.
+    Application,
     /// An engine does not ask for the same moment for ever.
     Progress,
     /// An assertion of the engine holds.
@@ -159,6 +161,9 @@ impl Invariant {
                 "A log that is read anew gives the state that the server shows. This one gives another."
             }
             Self::Amplification => "Writes cost the network little more than their own bytes. Here they cost far more.",
+            Self::Application => {
+                "What the application under test promises of its own documents. Here it does not hold."
+            }
             Self::NoPanic => "An engine never panics, whatever it is told. An assertion of this one failed.",
             Self::Progress => {
                 "An engine that has been told everything falls silent. This one asks for the same for ever."
@@ -191,6 +196,7 @@ impl fmt::Display for Invariant {
             Self::NotFenced => "lone process fenced",
             Self::Idle => "idle cluster is busy",
             Self::QueuesBounded => "queue over its limit",
+            Self::Application => "the application's promise broken",
             Self::Progress => "engine makes no progress",
             Self::NoPanic => "engine panicked",
         })
@@ -231,6 +237,8 @@ pub(crate) struct Checkers {
     /// Servers that nothing is promised of any more.
     pub(crate) outside: BTreeSet<usize>,
     zones: Vec<String>,
+    /// Whether values are those of the simulator's own workload, whose fields name their writes.
+    pub(crate) values_are_own: bool,
 }
 
 /// A run stops at its first violation; a few that show at once are kept.
@@ -253,6 +261,7 @@ impl Checkers {
             former_ids: BTreeMap::new(),
             outside: BTreeSet::new(),
             zones,
+            values_are_own: true,
         }
     }
 

@@ -4,10 +4,12 @@
 //! - [`world`] lets it happen, in one thread, in one order.
 //! - [`checker`] says what must hold; a run ends at the first promise that does not.
 //! - [`campaign`] runs many seeds; [`shrink`] makes a failure small; [`matrix`] proves that bugs would be found.
+//! - [`application`] runs your own application on such clusters, from its own tests.
 //!
 //! The protocol is the engine's: nothing here decides what a server does, it only does what the engine asks for.
 //! A seed is a run, in any process: nothing reads a clock, a thread or an unordered map.
 
+pub mod application;
 pub mod campaign;
 pub mod checker;
 pub mod cli;

@@ -66,6 +66,8 @@ fn scale(micros: u64, by: i64, of: i64) -> u64 {
 pub(crate) enum ReadFor {
     /// A client's, and when it asked.
     Client(Target, Instant),
+    /// The application's, before it edits: the operation's place.
+    Application(usize),
     /// The value of a document at the end.
     AuditValue,
     /// The history of a document at the end.

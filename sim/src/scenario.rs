@@ -267,4 +267,13 @@ pub enum Action {
     Delete,
     /// Read it.
     Read,
+    /// What the application under test makes of it. Not in files: a file holds no application.
+    #[serde(skip)]
+    Own,
+}
+
+impl Action {
+    pub(crate) fn is_own(self) -> bool {
+        self == Self::Own
+    }
 }

@@ -7,6 +7,7 @@ use knot_engine::Faults;
 
 use crate::campaign::run_scenario;
 use crate::checker::{Invariant, Violation};
+use crate::report::Report;
 use crate::scenario::{Bounds, DiskSpec, NetworkSpec, NodeSpec, Scenario};
 
 /// What is left of a scenario.
@@ -37,10 +38,20 @@ pub fn shrink(
     replays_max: usize,
     progress: &dyn Fn(usize, usize),
 ) -> Option<Shrunk> {
+    shrink_with(scenario, &|scenario| run_scenario(scenario, planted, None), replays_max, progress)
+}
+
+/// Makes `scenario` as small as `replays_max` runs allow, each of which is a call of `run`.
+pub(crate) fn shrink_with(
+    scenario: Scenario,
+    run: &dyn Fn(Scenario) -> Report,
+    replays_max: usize,
+    progress: &dyn Fn(usize, usize),
+) -> Option<Shrunk> {
     let scenario = scenario.expanded();
-    let violation = run_scenario(scenario.clone(), planted, None).violations.into_iter().next()?;
+    let violation = run(scenario.clone()).violations.into_iter().next()?;
     let best = Shrunk { scenario, violation, replays: 1 };
-    let mut shrinker = Shrinker { invariant: best.violation.invariant, best, planted, replays_max, progress };
+    let mut shrinker = Shrinker { invariant: best.violation.invariant, best, run, replays_max, progress };
     loop {
         let before = shrinker.best.scenario.clone();
         shrinker.drop_what_comes_after();
@@ -57,7 +68,7 @@ pub fn shrink(
 struct Shrinker<'a> {
     invariant: Invariant,
     best: Shrunk,
-    planted: Faults,
+    run: &'a dyn Fn(Scenario) -> Report,
     replays_max: usize,
     progress: &'a dyn Fn(usize, usize),
 }
@@ -75,7 +86,7 @@ impl Shrinker<'_> {
             return false;
         }
         self.best.replays += 1;
-        let violations = run_scenario(scenario.clone(), self.planted, None).violations;
+        let violations = (self.run)(scenario.clone()).violations;
         let found = violations.into_iter().next().filter(|violation| violation.invariant == self.invariant);
         let fails = found.is_some();
         if let Some(violation) = found {

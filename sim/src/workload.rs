@@ -65,7 +65,7 @@ pub(crate) fn request(operation: &Operation) -> Option<EditRequest> {
         Action::Nest => Edit::MergePatch(nested),
         Action::Increment => Edit::Increment { pointer: "/count".to_owned(), by: increment_of(operation.id) },
         Action::Delete => Edit::Delete,
-        Action::Read => return None,
+        Action::Read | Action::Own => return None,
     };
     let mut request = EditRequest::new(operation.target.id(), edit);
     if matches!(operation.action, Action::Create | Action::CreateNested) {

@@ -16,6 +16,7 @@ use knot_engine::documents::Document;
 use knot_engine::{Engine, Faults, Instant, SessionEvent, StorageEvent};
 
 use self::queue::{Happening, Queue};
+use crate::application::Application;
 use crate::checker::{Checkers, Invariant};
 use crate::draw::Draw;
 use crate::ledger::Outcome;
@@ -52,6 +53,8 @@ pub struct World<D: Document> {
     disturbances: u32,
     /// When the last of them ended.
     calm_since: Instant,
+    /// What asks for edits in place of the simulator's own workload.
+    application: Option<Box<dyn Application>>,
     /// Answers of the audit at the end.
     audit: settle::Audit,
     /// The run ends here at the latest.
@@ -88,6 +91,7 @@ impl<D: Document> World<D> {
             counts: Counts::default(),
             disturbances: 0,
             calm_since: Instant::ZERO,
+            application: None,
             audit: settle::Audit::default(),
             backlogs: nodes.iter().map(|_| VecDeque::new()).collect(),
             nodes,
@@ -95,6 +99,14 @@ impl<D: Document> World<D> {
         };
         world.schedule_scenario();
         world
+    }
+
+    /// With an application whose commands are the scenario's operations.
+    #[must_use]
+    pub(crate) fn with(mut self, application: Box<dyn Application>) -> Self {
+        self.application = Some(application);
+        self.checkers.values_are_own = false;
+        self
     }
 
     fn schedule_scenario(&mut self) {
@@ -346,6 +358,10 @@ impl<D: Document> World<D> {
         let process = Process { node, start: running.start };
         self.trace.observe(now, || Observed::Asked(operation.clone()));
         match workload::request(&operation) {
+            None if operation.action.is_own() => {
+                let read = running.engine.read(&operation.target.id(), false, local);
+                running.reads.insert(read, ReadFor::Application(index));
+            }
             Some(request) => {
                 self.checkers.ledger.ask(&operation, now);
                 let edit = running.engine.edit(request, workload::wall(operation.id, offset_s), local);

@@ -38,7 +38,7 @@ impl Checkers {
             let write = self.describe(lost.operation.id);
             self.report(Invariant::AcknowledgedKept, now, node, || format!("{write} is not in the history here"));
         }
-        if target.only_grows() {
+        if target.only_grows() && self.values_are_own {
             self.check_grown(node, target, seen, &history, now);
         }
     }

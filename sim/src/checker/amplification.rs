@@ -8,6 +8,9 @@ use super::{Checkers, Invariant};
 /// both sides tell each other afterwards. (304 in the dearest of sixty calm runs, 33 in the cheapest.)
 pub const ENVELOPE_BYTES_MAX: u64 = 400;
 
+/// Bytes of frames beside, for each server and each other one: their meeting, and what they tell each other of the rest.
+pub const MEETING_BYTES_MAX: u64 = 1_000;
+
 /// What a run sent, and what it had to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Spending {
@@ -23,7 +26,8 @@ impl Checkers {
     /// What a run in which nothing went wrong has sent.
     pub(crate) fn check_amplification(&mut self, spent: Spending, now: Instant) {
         let Spending { frame_bytes, needed_bytes, needed } = spent;
-        let most = needed_bytes + ENVELOPE_BYTES_MAX * needed;
+        let servers = self.tap.nodes.len() as u64;
+        let most = needed_bytes + ENVELOPE_BYTES_MAX * needed + MEETING_BYTES_MAX * servers * (servers - 1);
         if frame_bytes > most {
             self.report(Invariant::Amplification, now, 0, || {
                 format!("{frame_bytes} bytes were sent for {needed} changes of {needed_bytes} bytes, and at most {most} may be")

@@ -40,6 +40,9 @@ impl Checkers {
 
     /// Each of the fields of a value was written to this document.
     pub(crate) fn check_fields(&mut self, node: usize, target: &Target, value: &Value, now: Instant) {
+        if !self.values_are_own {
+            return;
+        }
         for id in written_fields(value) {
             let write = self.ledger.get(id);
             if write.is_none_or(|write| write.operation.target != *target) {

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use knot_engine::documents::Document;
 use knot_engine::membership::Status;
 use knot_engine::{
-    Address, DocumentView, EditError, EditId, Edited, Event, HistoryEntry, Instant, MemberChange, Output, ReadError,
-    ReadId, SessionId, Wall,
+    Address, DocumentView, EditError, EditId, EditRequest, Edited, Event, HistoryEntry, Instant, MemberChange, Output,
+    ReadError, ReadId, SessionId, Wall,
 };
 
 use super::{Happening, World};
@@ -201,8 +201,32 @@ impl<D: Document> World<D> {
         };
         match running.reads.remove(&read) {
             Some(ReadFor::Client(target, asked)) => self.on_client_read(process.node, &target, &answer, asked),
+            Some(ReadFor::Application(operation)) => self.on_application_read(process, operation, &answer),
             Some(ReadFor::AuditValue) => self.audit.on_value(process.node, answer),
             Some(ReadFor::AuditHistory) | None => {}
+        }
+    }
+
+    /// The application learns what its document is on the server that it asked, and edits it.
+    fn on_application_read(&mut self, process: Process, operation: usize, answer: &Result<DocumentView, ReadError>) {
+        let value = match answer {
+            Ok(view) => Some(&view.value),
+            Err(ReadError::NotFound | ReadError::Gone { .. }) => None,
+            Err(_) => return,
+        };
+        let operation = self.scenario.operations[operation].clone();
+        let edit = self.application.as_ref().and_then(|application| application.edit(operation.id, value));
+        self.checkers.ledger.ask(&operation, self.now);
+        let Some(edit) = edit else {
+            self.checkers.ledger.settle(operation.id, Outcome::Acknowledged { at: self.now, changed: false });
+            return;
+        };
+        let request = EditRequest::new(operation.target.id(), edit);
+        let clock = &self.nodes[process.node].clock;
+        let (local, wall) = (clock.read(self.now), workload::wall(operation.id, clock.offset_s));
+        if let Some(running) = &mut self.nodes[process.node].running {
+            let edit = running.engine.edit(request, wall, local);
+            running.edits.insert(edit, operation.id);
         }
     }
 

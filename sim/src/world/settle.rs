@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use knot_engine::documents::Document;
+use knot_engine::documents::{Document, DocumentId};
 use knot_engine::{DocumentView, Etag, Instant, ReadError};
 use serde_json::Value;
 
 use super::World;
+use crate::application;
 use crate::checker::{IDLE_AFTER, IDLE_FOR, Invariant, Replica, Seen, Sent, Spending, settle_bound};
-use crate::ledger::Outcome;
+use crate::ledger::{Outcome, Write};
 use crate::network::Process;
 use crate::node::ReadFor;
 use crate::scenario::Target;
@@ -117,8 +118,28 @@ impl<D: Document> World<D> {
         }
         if !self.is_over() {
             self.checkers.audit(&all, self.now);
+            self.check_application(&all);
             self.replay_logs();
             self.check_spending();
+        }
+    }
+
+    fn check_application(&mut self, all: &BTreeMap<Target, Vec<(usize, Seen)>>) {
+        let Some(application) = &self.application else {
+            return;
+        };
+        let mut documents: BTreeMap<usize, BTreeMap<DocumentId, Value>> = BTreeMap::new();
+        for (target, replicas) in all {
+            for (node, seen) in replicas {
+                let shown = documents.entry(*node).or_default();
+                shown.extend(seen.value.clone().map(|value| (target.id(), value)));
+            }
+        }
+        let ledger = &self.checkers.ledger;
+        let checked =
+            application.check(&|id| ledger.get(id).map_or(application::Outcome::NotAsked, outcome), documents);
+        if let Err(why) = checked {
+            self.checkers.report(Invariant::Application, self.now, 0, || why);
         }
     }
 
@@ -236,5 +257,15 @@ impl<D: Document> World<D> {
                 (node, sent)
             })
             .collect()
+    }
+}
+
+fn outcome(write: &Write) -> application::Outcome {
+    match &write.outcome {
+        _ if write.excused => application::Outcome::Unknown,
+        Outcome::Acknowledged { changed: true, .. } => application::Outcome::Acknowledged,
+        Outcome::Acknowledged { changed: false, .. } => application::Outcome::Nothing,
+        Outcome::Refused(_) => application::Outcome::Refused,
+        Outcome::Pending | Outcome::Unknown => application::Outcome::Unknown,
     }
 }

@@ -203,6 +203,15 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_files_in_the_manual_are_scenarios() {
+        let manual = include_str!("../../../docs/scenarios.md");
+        let blocks = manual.split("\n\n").filter(|block| block.starts_with("    "));
+        let text: Vec<&str> = blocks.flat_map(str::lines).filter_map(|line| line.strip_prefix("    ")).collect();
+        let scenario = Scenario::from_toml(&text.join("\n")).unwrap();
+        assert_eq!((scenario.nodes.len(), scenario.faults.len(), scenario.clients.len()), (2, 1, 1));
+    }
+
     const SMALL: &str = r#"
 quiet_at_ms = 5000
 nodes = [{ name = "a", zone = "gb" }, { name = "b", zone = "us" }]

@@ -99,6 +99,14 @@ fn conditions(scenario: &Scenario) -> Vec<String> {
     }
     let [least, most] = [scenario.disk.commit_min_us, scenario.disk.commit_max_us].map(micros);
     conditions.push(format!("A commit to disk takes {least} to {most}."));
+    for node in &scenario.nodes {
+        if node.clock_offset_s != 0 {
+            conditions.push(format!("The wall clock of {} is off by {} s.", node.name, node.clock_offset_s));
+        }
+        if node.clock_drift_ppm != 0 {
+            conditions.push(format!("The clock of {} gains {} millionths.", node.name, node.clock_drift_ppm));
+        }
+    }
     conditions
 }
 
@@ -145,13 +153,24 @@ fn late_starts(scenario: &Scenario) -> Vec<Event> {
 fn promises(scenario: &Scenario) -> Vec<String> {
     let bound = settle_bound(scenario.nodes.len()).as_secs();
     let quiet = words::millis(scenario.quiet_at_ms);
+    let healed = match scenario.core.as_slice() {
+        [] => "nothing goes wrong and nobody writes".to_owned(),
+        core => {
+            let names = core.iter().filter_map(|node| scenario.nodes.get(*node)).map(|node| node.name.as_str());
+            let names: Vec<&str> = names.collect();
+            format!(
+                "nobody writes, and nothing goes wrong with {}, while the others stay as they are",
+                names.join(", ")
+            )
+        }
+    };
     vec![
         "All along: no write is acknowledged or sent before it is durable, none is lost once it is acknowledged, no \
          document leaves its zone, no value appears that nobody wrote, no healthy server that can be reached is declared \
          failed, every queue stays under its limit."
             .to_owned(),
         format!(
-            "From {quiet} on nothing goes wrong and nobody writes. Within {bound} s each server must see all that live \
+            "From {quiet} on {healed}. Within {bound} s each of these servers must see all that live \
              and no other, and all must hold the same documents, each with every acknowledged write in its history."
         ),
         "Then the cluster must fall silent but for its probes.".to_owned(),

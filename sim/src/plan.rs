@@ -45,8 +45,10 @@ impl Times {
 pub struct Convergence {
     /// Where the writer is.
     pub writer_zone: String,
-    /// From the acknowledgement until every server entitled to it shows it, in milliseconds.
-    pub visible_ms: Times,
+    /// From the acknowledgement until more than half of the servers entitled to it show it, in milliseconds.
+    pub most_ms: Times,
+    /// Until every one of them does, in milliseconds.
+    pub all_ms: Times,
     /// Writes that not every server came to show. Servers that never return are not waited for.
     pub never: usize,
 }
@@ -158,13 +160,11 @@ fn summary(scenario: &Scenario, gauges: Vec<Gauge>) -> Plan {
 
 fn convergence(scenario: &Scenario, gauges: &[Gauge]) -> Vec<Convergence> {
     let of_zone = |zone: &str| {
-        let spreads = gauges.iter().flat_map(|gauge| gauge.spread_from(scenario, zone));
-        let (took, never): (Vec<_>, Vec<_>) = spreads.partition(Option::is_some);
-        Convergence {
-            writer_zone: zone.to_owned(),
-            visible_ms: Times::of(took.into_iter().flatten().collect()),
-            never: never.len(),
-        }
+        let spreads: Vec<[Option<u64>; 2]> =
+            gauges.iter().flat_map(|gauge| gauge.spread_from(scenario, zone)).collect();
+        let took = |which: usize| Times::of(spreads.iter().filter_map(|spread| spread[which]).collect());
+        let never = spreads.iter().filter(|[_, all]| all.is_none()).count();
+        Convergence { writer_zone: zone.to_owned(), most_ms: took(0), all_ms: took(1), never }
     };
     scenario.zones().into_iter().map(of_zone).collect()
 }

@@ -23,13 +23,15 @@ impl Spread {
         }
     }
 
-    /// How long after its acknowledgement the last of `nodes` came to hold a write, in microseconds; none while one of
-    /// them lacks it, or where nothing was acknowledged.
-    pub(crate) fn took_us(&self, write: u32, mut nodes: impl Iterator<Item = usize>) -> Option<u64> {
+    /// How long after its acknowledgement `count` of `nodes` had come to hold a write, in microseconds; none
+    /// while fewer hold it, or where nothing was acknowledged.
+    pub(crate) fn took_us(&self, write: u32, nodes: &[usize], count: usize) -> Option<u64> {
         let acknowledged = *self.acknowledged.get(&write)?;
         let held = self.held.get(&write)?;
-        let last = nodes.try_fold(acknowledged, |last, node| held.get(&node).map(|at| last.max(*at)))?;
-        Some(last.as_micros() - acknowledged.as_micros())
+        let mut times: Vec<Instant> = nodes.iter().filter_map(|node| held.get(node).copied()).collect();
+        times.sort_unstable();
+        let reached = *times.get(count.checked_sub(1)?)?;
+        Some(reached.max(acknowledged).as_micros() - acknowledged.as_micros())
     }
 
     /// The writes that were acknowledged and took a change.

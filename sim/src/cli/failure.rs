@@ -14,10 +14,15 @@ pub(super) fn usual_folder() -> PathBuf {
     std::env::temp_dir().join("knot-sim-failures")
 }
 
+/// Where the page of a run goes.
+pub(super) fn page_path(picked: &Picked, folder: &Path) -> PathBuf {
+    folder.join(format!("knot-sim-{}.html", picked.scenario.seed))
+}
+
 /// Runs it again, this time with a recorder, and writes what happened to a page in `folder`.
 pub(super) fn write_page(picked: &Picked, folder: &Path) -> Result<PathBuf, CliError> {
     let (report, recording) = record(picked.scenario.clone(), picked.planted, None, None, false);
-    let path = folder.join(format!("knot-sim-{}.html", picked.scenario.seed));
+    let path = page_path(picked, folder);
     draw(picked, &report, &recording, &path)?;
     Ok(path)
 }

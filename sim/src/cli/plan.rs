@@ -84,7 +84,9 @@ fn times(plan: &Plan) -> String {
     };
     for convergence in &plan.convergence {
         let never = if convergence.never > 0 { format!("{} never", convergence.never) } else { String::new() };
-        row(format!("write in {} visible everywhere", convergence.writer_zone), &convergence.visible_ms, never);
+        let zone = &convergence.writer_zone;
+        row(format!("write in {zone} on most servers"), &convergence.most_ms, String::new());
+        row(format!("write in {zone} on all servers"), &convergence.all_ms, never);
     }
     let detection = &plan.detection;
     let back = detection.back_first;

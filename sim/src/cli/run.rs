@@ -146,12 +146,25 @@ pub(super) fn perform(args: &RunArgs) -> Result<Exit, CliError> {
     let summary = campaign::run(&campaign, &telling);
     telling.line.clear();
     if args.json {
-        print_json(&summary)?;
+        print_json(&with_lines(&summary, &telling)?)?;
     } else {
         print(text(&summary))?;
     }
     let missed = args.require_marks && !summary.marks_missed().is_empty();
     Ok(Exit::held(summary.failures.is_empty() && !missed))
+}
+
+/// The summary, each failure with its page and the lines to go on with.
+fn with_lines(summary: &Summary, telling: &Telling<'_>) -> Result<serde_json::Value, CliError> {
+    let mut value = serde_json::to_value(summary)?;
+    let failures = value.get_mut("failures").and_then(serde_json::Value::as_array_mut);
+    for (failure, report) in failures.into_iter().flatten().zip(&summary.failures) {
+        let picked = telling.picked(report.seed)?;
+        failure["replay"] = picked.line("replay").into();
+        failure["shrink"] = picked.line("shrink").into();
+        failure["page"] = failure::page_path(&picked, &telling.out).display().to_string().into();
+    }
+    Ok(value)
 }
 
 fn text(summary: &Summary) -> String {

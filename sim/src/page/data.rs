@@ -339,7 +339,8 @@ fn operations(page: &Page<'_>, most: usize) -> Operations {
         });
         let nodes = page.scenario.nodes.iter().enumerate();
         let entitled = nodes.filter(|(_, node)| operation.target.is_held_in(&node.zone)).map(|(node, _)| node);
-        let spread = page.recording.spread.took_us(operation.id, entitled);
+        let entitled: Vec<usize> = entitled.collect();
+        let spread = page.recording.spread.took_us(operation.id, &entitled, entitled.len());
         columns.spread.push(spread.map_or(-1, |took| i64::try_from(took).unwrap_or(i64::MAX)));
     }
     let [actions, targets] = places;

@@ -21,7 +21,24 @@ function readColours() {
     "cut-right", "veil", "root-light"];
   colours = Object.fromEntries(names.map((colour) => [colour, style.getPropertyValue(`--${colour}`).trim()]));
 }
-const rootColour = (root) => `hsl(${((root * 137.508) % 360).toFixed(0)} 62% ${colours["root-light"]})`;
+// Any hue but those of agreement, neighbours far apart.
+const rootColour = (root) => {
+  const hue = (root * 114.59) % 300;
+  return `hsl(${(hue < 125 ? hue : hue + 60).toFixed(0)} 62% ${colours["root-light"]})`;
+};
+
+// When each server stands on the left, and on the right, of some cut.
+const cuts = run.nodes.map((_, node) => [0, 1].map((side) => {
+  const spans = run.faults.filter((fault) => fault.sides && fault.sides[side].includes(node))
+    .map((fault) => [fault.from, fault.to === null ? END : fault.to])
+    .sort((one, other) => one[0] - other[0]);
+  return spans.reduce((merged, [from, to]) => {
+    const last = merged[merged.length - 1];
+    if (last && from <= last[1]) last[1] = Math.max(last[1], to);
+    else merged.push([from, to]);
+    return merged;
+  }, []);
+}));
 
 // Faults in rows, so that none hides another.
 const faultRows = (() => {
@@ -137,14 +154,14 @@ function drawAxis(ink) {
 const isInView = (from, to) => from <= view.to && (to === null || to >= view.from);
 
 function drawCuts(ink) {
-  for (const fault of run.faults) {
-    if (!fault.sides || !isInView(fault.from, fault.to)) continue;
-    const [from, to] = [xOf(fault.from), xOf(fault.to === null ? END : fault.to)];
-    fault.sides.forEach((side, which) => {
-      ink.fillStyle = colours[which ? "cut-right" : "cut-left"];
-      for (const node of side) ink.fillRect(from, geo.rows[node].top + 1, Math.max(1, to - from), geo.rows[node].height - 2);
-    });
-  }
+  cuts.forEach((sides, node) => sides.forEach((spans, side) => {
+    ink.fillStyle = colours[side ? "cut-right" : "cut-left"];
+    for (const [from, to] of spans) {
+      if (!isInView(from, to)) continue;
+      const [x, end] = [Math.max(geo.gutter, xOf(from)), Math.min(geo.right, xOf(to))];
+      ink.fillRect(x, geo.rows[node].top + 1, Math.max(1, end - x), geo.rows[node].height - 2);
+    }
+  }));
 }
 
 function drawFaults(ink) {
@@ -157,7 +174,7 @@ function drawFaults(ink) {
     ink.beginPath();
     ink.roundRect(box.x, box.y, box.width, box.height, 3);
     ink.fill();
-    if (state.hover === fault || fault.kind === "partition") {
+    if (state.hover === fault || fault.sides) {
       ink.strokeStyle = colours[state.hover === fault ? "text" : "pause"];
       ink.lineWidth = 1;
       ink.stroke();

@@ -52,6 +52,11 @@ function broken() {
   $("jump").hidden = false;
 }
 
+function widths() {
+  const longest = Math.max(...run.nodes.map(([label]) => label.length));
+  document.documentElement.style.setProperty("--who", `${Math.min(10, Math.max(3, longest * 0.6 + 0.4))}rem`);
+}
+
 function rule() {
   const { sent, drawn: kept, all_from: from, documents, rest } = run.rule;
   const parts = [];
@@ -494,6 +499,7 @@ readColours();
 title();
 broken();
 rule();
+widths();
 again();
 measure();
 showAll();

@@ -3,12 +3,15 @@
 //! A driver calls the `handle_*` methods as things happen, then drains [`Engine::poll_output`], then sleeps until
 //! [`Engine::poll_timeout`]. The engine never fails: bad bytes from a peer end in a counter, a closed session or an event.
 
+mod idle;
+mod relay;
 mod repair;
 mod sessions;
 mod spread;
 mod views;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -28,6 +31,7 @@ use crate::stats::Stats;
 use crate::time::{Instant, Wall};
 use crate::wire::{Frame, Packet};
 
+use self::relay::Relays;
 use self::repair::Repairs;
 use self::sessions::Sessions;
 use self::spread::Spread;
@@ -45,6 +49,10 @@ pub enum TimerKind {
     Replicas,
     /// The member table is saved.
     Members,
+    /// Idle streams are looked for.
+    Streams,
+    /// A change has waited too long for a stream.
+    Relays,
 }
 
 /// One node.
@@ -65,8 +73,11 @@ pub struct Engine<D> {
     sessions: Sessions,
     repairs: Repairs,
     spread: Spread,
+    relays: Relays,
     outputs: VecDeque<Output<D>>,
     save_members: Option<Instant>,
+    /// When idle streams are looked for.
+    sweep: Option<Instant>,
     /// The node's record was refused, and is to be saved with the members.
     save_node: bool,
     left: bool,
@@ -116,8 +127,10 @@ impl<D: Document> Engine<D> {
             sessions: Sessions::default(),
             repairs: Repairs::new(Random::new(&seed, "repairs")),
             spread: Spread::new(faults),
+            relays: Relays::default(),
             outputs: VecDeque::new(),
             save_members: None,
+            sweep: None,
             save_node: false,
             left: false,
             numbers: 0,
@@ -133,7 +146,7 @@ impl<D: Document> Engine<D> {
             return;
         }
         let membership = &self.membership;
-        let boot_of = |node: NodeId| membership.member(&node).map(|member| member.record.boot);
+        let boot_of = |node: NodeId| membership.record(&node).map(|record| record.boot);
         match self.datagrams.open(&bytes, boot_of) {
             Ok((from, body)) => self.on_packet(from, &body, now),
             Err(drop) => {
@@ -202,6 +215,8 @@ impl<D: Document> Engine<D> {
             }
             self.compare_roots(now);
             self.expire_pulls(now);
+            self.sweep(now);
+            self.give_up_calls(now);
             for (id, mut edited) in self.spread.waits.expire(now) {
                 edited.replicated |= self.faults.has(Fault::TimeoutCountsAsHeld);
                 self.emit(Event::Edited(id, Ok(edited)));
@@ -229,6 +244,8 @@ impl<D: Document> Engine<D> {
             self.repairs.pull_deadline().map(|at| (at, TimerKind::Pull)),
             self.spread.waits.next_deadline().map(|at| (at, TimerKind::Replicas)),
             self.save_members.map(|at| (at, TimerKind::Members)),
+            self.sweep.map(|at| (at, TimerKind::Streams)),
+            self.relays.next_deadline().map(|at| (at, TimerKind::Relays)),
         ]
         .into_iter()
         .flatten()
@@ -242,6 +259,14 @@ impl<D: Document> Engine<D> {
         } else {
             self.seeds = seeds;
         }
+        self.settle(now);
+    }
+
+    /// Takes all these for live members, as if it had met them long ago. For a simulator that does not wait until thousands
+    /// have.
+    #[doc(hidden)]
+    pub fn introduce(&mut self, records: &[Arc<Record>], now: Instant) {
+        self.membership.introduce(records, now);
         self.settle(now);
     }
 
@@ -386,9 +411,10 @@ impl<D: Document> Engine<D> {
                 self.membership.on_session_closed(peer, Closed::Local, now);
             }
             Action::Changed { node, from, to, .. } => {
-                let Some(member) = self.membership.member(&node) else { return };
-                let (name, zone) = (member.record.name.clone(), member.record.zone.clone());
+                let Some(record) = self.membership.record(&node) else { return };
+                let (name, zone) = (record.name.clone(), record.zone.clone());
                 self.repairs.arm(now);
+                self.plan_sweep(now);
                 self.emit(Event::Member(MemberChange { node, name, zone, from, to, at: now }));
             }
             Action::AddressMoved { node, to, .. } => self.emit(Event::AddressMoved { node, addresses: to }),
@@ -410,15 +436,15 @@ impl<D: Document> Engine<D> {
     }
 
     fn name_taken(&mut self, name: String, nodes: &[NodeId]) {
-        let address = |node: &NodeId| self.membership.member(node)?.record.addresses.first().cloned();
+        let address = |node: &NodeId| self.membership.record(node)?.addresses.first().cloned();
         let addresses = nodes.iter().filter_map(address).collect();
         self.emit(Event::NameTaken { name, addresses });
     }
 
     fn send_datagram(&mut self, to: NodeId, message: crate::membership::Message) {
-        let Some(member) = self.membership.member(&to) else { return };
-        let Some(address) = member.record.addresses.first().cloned() else { return };
-        let boot = member.record.boot;
+        let Some(record) = self.membership.record(&to) else { return };
+        let Some(address) = record.addresses.first().cloned() else { return };
+        let boot = record.boot;
         let roots = if message.carries_roots() { self.roots_for(to) } else { Vec::new() };
         let body = Packet { message, roots }.encode();
         match self.datagrams.seal(to, boot, &body) {

@@ -127,6 +127,8 @@ faults! {
     Push {
         /// Sends a change to peers before its batch is durable.
         PushBeforePersist = "push_before_persist",
+        /// Passes a change on before its batch is durable.
+        RelayBeforePersist = "relay_before_persist",
         /// Counts a peer as holding a change when it was sent, not when the peer said so.
         HeldOnSend = "held_on_send",
         /// Ignores the scope when it chooses whom to push to.

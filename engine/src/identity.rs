@@ -120,6 +120,24 @@ impl NodeId {
     }
 }
 
+/// A run of the ring of node ids: from one up to another, without that. From one to itself is the whole ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Span {
+    /// The first id in it.
+    pub from: NodeId,
+    /// The first id behind it.
+    pub to: NodeId,
+}
+
+impl Span {
+    /// Whether an id lies in it.
+    #[must_use]
+    pub fn holds(&self, node: &NodeId) -> bool {
+        let behind = |node: &NodeId| u128::from_be_bytes(node.0).wrapping_sub(u128::from_be_bytes(self.from.0));
+        self.from == self.to || behind(node) < behind(&self.to)
+    }
+}
+
 /// What orders a member's own statements about itself: `starts` is persisted and rises at every start, `refutations`
 /// rises each time the running node denies a suspicion. A crash after a refutation is harmless, since the next start
 /// is above every refutation of this one.

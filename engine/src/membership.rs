@@ -17,14 +17,17 @@ mod config;
 mod gossip;
 mod install;
 mod machine;
+mod mesh;
 mod message;
 mod probe;
+mod records;
 mod rumours;
 mod seeds;
 mod suspicion;
 mod table;
 mod timers;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -35,12 +38,13 @@ pub use self::machine::{ACTIONS_MAX, Membership, Stats, StatusCounts};
 pub use self::message::{
     BUCKETS, DATAGRAM_BYTES_MAX, Message, SYNC_BYTES_MAX, SYNC_UPDATES_MAX, Standing, UPDATES_MAX, Update, Via,
 };
+pub use self::records::Records;
 pub use self::seeds::SEEDS_MAX;
 use crate::identity::{Address, Boot, Incarnation, NodeId};
 use crate::time::Instant;
 
 /// What a node says of itself, and others repeat.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Record {
     /// Who.
     pub node: NodeId,
@@ -89,7 +93,7 @@ pub enum Status {
 #[derive(Clone, Debug)]
 pub struct Member {
     /// What it says of itself.
-    pub record: Record,
+    pub record: Arc<Record>,
     /// What is believed of it.
     pub status: Status,
     /// When `status` last changed.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::documents::{DocumentId, Scope};
-use crate::identity::{ChangeHash, ClusterId};
+use crate::identity::{ChangeHash, ClusterId, Span};
 use crate::membership;
 use crate::replication::Sum;
 
@@ -91,6 +91,17 @@ pub enum Frame {
         /// The changes.
         changes: Vec<DocumentChanges>,
     },
+    /// New changes, durable at the sender, that the receiver is to pass on.
+    Relay {
+        /// As in a push.
+        seq: u64,
+        /// As in a push.
+        ack: bool,
+        /// To the members of the receiver's own zone whose ids lie here.
+        span: Span,
+        /// The changes.
+        changes: Vec<DocumentChanges>,
+    },
     /// All changes of a push are durable here.
     Held {
         /// That push.
@@ -155,6 +166,7 @@ const DIFFERENCES: u8 = 6;
 const WANT: u8 = 7;
 const WINDOW: u8 = 8;
 const ADOPT: u8 = 9;
+const RELAY: u8 = 10;
 
 impl Frame {
     /// Its kind, for counters.
@@ -163,6 +175,7 @@ impl Frame {
         match self {
             Self::Membership(..) => "membership",
             Self::Push { .. } => "push",
+            Self::Relay { .. } => "relay",
             Self::Held { .. } => "held",
             Self::Roots(_) => "roots",
             Self::Compare { .. } => "compare",
@@ -179,6 +192,7 @@ impl Frame {
         match self {
             Self::Membership(message, roots) => body(MEMBERSHIP, &(message, roots)),
             Self::Push { seq, ack, changes } => body(PUSH, &(seq, ack, changes)),
+            Self::Relay { seq, ack, span, changes } => body(RELAY, &(seq, ack, span, changes)),
             Self::Held { seq } => body(HELD, seq),
             Self::Roots(roots) => body(ROOTS, roots),
             Self::Compare { request, scope, prefix, sums } => body(COMPARE, &(request, scope, prefix, sums)),
@@ -203,6 +217,10 @@ impl Frame {
             PUSH => {
                 let (seq, ack, changes) = whole(rest)?;
                 Self::Push { seq, ack, changes }
+            }
+            RELAY => {
+                let (seq, ack, span, changes) = whole(rest)?;
+                Self::Relay { seq, ack, span, changes }
             }
             HELD => Self::Held { seq: whole(rest)? },
             ROOTS => Self::Roots(whole(rest)?),
@@ -245,7 +263,9 @@ impl Frame {
                 documents.len() <= WANTED_DOCUMENTS_MAX
                     && after.as_ref().is_none_or(|after| after.len() <= CURSOR_BYTES_MAX)
             }
-            Self::Push { changes, .. } | Self::Window { changes, .. } => changes.iter().all(DocumentChanges::is_valid),
+            Self::Push { changes, .. } | Self::Relay { changes, .. } | Self::Window { changes, .. } => {
+                changes.iter().all(DocumentChanges::is_valid)
+            }
             Self::Held { .. } | Self::Roots(_) | Self::Differences { .. } | Self::Adopt { .. } => true,
         }
     }

@@ -25,7 +25,7 @@ use serde::Serialize;
 pub(crate) use self::amplification::Spending;
 pub use self::amplification::{ENVELOPE_BYTES_MAX, MEETING_BYTES_MAX};
 pub use self::convergence::settle_bound;
-pub(crate) use self::convergence::{Replica, Seen};
+pub(crate) use self::convergence::{Replica, Seen, root_gap};
 pub(crate) use self::idle::Sent;
 pub use self::idle::{IDLE_AFTER, IDLE_DATAGRAM_BYTES_MAX, IDLE_FOR, IDLE_FRAME_BYTES_MAX, KNOCKS_BYTES_MAX};
 pub(crate) use self::membership::Observation;
@@ -236,6 +236,7 @@ pub(crate) struct Checkers {
     former_ids: BTreeMap<knot_engine::NodeId, usize>,
     /// Servers that nothing is promised of any more.
     pub(crate) outside: BTreeSet<usize>,
+    by_id: BTreeMap<knot_engine::NodeId, usize>,
     zones: Vec<String>,
     /// Whether values are those of the simulator's own workload, whose fields name their writes.
     pub(crate) values_are_own: bool,
@@ -257,6 +258,7 @@ impl Checkers {
             violations: Vec::new(),
             identity: identity::Identity::default(),
             genesis,
+            by_id: node_ids.iter().copied().zip(0..).collect(),
             node_ids,
             former_ids: BTreeMap::new(),
             outside: BTreeSet::new(),
@@ -271,14 +273,21 @@ impl Checkers {
         }
     }
 
+    /// The server of that name, or that had it before its machine was lost.
     fn node_of(&self, id: knot_engine::NodeId) -> Option<usize> {
-        let present = self.node_ids.iter().position(|known| *known == id);
-        present.or_else(|| self.former_ids.get(&id).copied())
+        self.present(id).or_else(|| self.former_ids.get(&id).copied())
+    }
+
+    /// The server that has that name now.
+    pub(crate) fn present(&self, id: knot_engine::NodeId) -> Option<usize> {
+        self.by_id.get(&id).copied()
     }
 
     /// Another machine takes a server's place.
     pub(crate) fn replace(&mut self, node: usize, id: knot_engine::NodeId) {
         let former = std::mem::replace(&mut self.node_ids[node], id);
+        self.by_id.remove(&former);
+        self.by_id.insert(id, node);
         self.former_ids.insert(former, node);
     }
 

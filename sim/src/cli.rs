@@ -11,6 +11,7 @@ mod plan;
 mod progress;
 mod replay;
 mod run;
+mod scale;
 mod scenario;
 mod shrink;
 mod trace;
@@ -129,6 +130,9 @@ enum Command {
     /// Measure what a topology would do: convergence, traffic, failure detection
     #[command(after_help = plan::EXAMPLES)]
     Plan(plan::PlanArgs),
+    /// Measure what clusters of 10 to 10,000 servers cost
+    #[command(after_help = scale::EXAMPLES)]
+    Scale(scale::ScaleArgs),
     /// Print a scenario as TOML
     #[command(after_help = scenario::EXAMPLES)]
     Scenario(scenario::ScenarioArgs),
@@ -185,6 +189,7 @@ fn perform(command: Command) -> Result<Exit, CliError> {
         Command::List(args) => list::perform(&args),
         Command::Explain(args) => explain::perform(&args),
         Command::Plan(args) => plan::perform(&args),
+        Command::Scale(args) => scale::perform(&args),
         Command::Scenario(args) => scenario::perform(&args),
         Command::Trace(args) => trace::perform(&args),
         Command::Matrix(args) => matrix::perform(&args),

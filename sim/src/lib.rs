@@ -25,6 +25,7 @@ pub mod page;
 pub mod plan;
 pub mod recording;
 pub mod report;
+pub mod scale;
 pub mod scenario;
 pub mod shrink;
 mod spread;

@@ -9,6 +9,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -101,7 +102,7 @@ struct Link {
     lag: Duration,
     loss: u64,
     datagrams: Draw,
-    streams: Draw,
+    streams: Box<Draw>,
     /// Until when what was sent before occupies it, where its rate is limited.
     busy_until: Instant,
 }
@@ -153,7 +154,9 @@ pub(crate) struct Links {
     /// By the zone of the sender, then that of the receiver.
     paths: Vec<Vec<Path>>,
     hosts: Vec<Host>,
-    links: Vec<Link>,
+    /// Those over which something went, or with which something is wrong.
+    links: BTreeMap<(usize, usize), Link>,
+    seed: u64,
     access: Vec<Access>,
     loss: u64,
     duplicate: u64,
@@ -165,22 +168,14 @@ pub(crate) struct Links {
 impl Links {
     pub(crate) fn new(seed: u64, spec: &NetworkSpec, nodes: &[NodeSpec]) -> Self {
         let names = crate::scenario::zones(nodes);
-        let zone_of = |node: &NodeSpec| names.iter().position(|name| *name == node.zone);
-        let link = |pair: usize| Link {
-            blocked: 0,
-            datagrams_blocked: 0,
-            lag: Duration::ZERO,
-            loss: 0,
-            datagrams: Draw::new(seed, &format!("datagrams {pair}")),
-            streams: Draw::new(seed, &format!("streams {pair}")),
-            busy_until: Instant::ZERO,
-        };
+        let zone_of: BTreeMap<&str, usize> = names.iter().zip(0..).map(|(name, zone)| (*name, zone)).collect();
         Self {
             spec: spec.clone(),
-            zones: nodes.iter().filter_map(zone_of).collect(),
+            zones: nodes.iter().filter_map(|node| zone_of.get(node.zone.as_str()).copied()).collect(),
             paths: paths(spec, &names),
             hosts: vec![Host::default(); nodes.len()],
-            links: (0..nodes.len() * nodes.len()).map(link).collect(),
+            links: BTreeMap::new(),
+            seed,
             access: vec![Access::default(); nodes.len()],
             loss: 0,
             duplicate: 0,
@@ -190,13 +185,24 @@ impl Links {
         }
     }
 
-    fn pair(&self, from: usize, to: usize) -> usize {
-        from * self.hosts.len() + to
+    fn link(&mut self, from: usize, to: usize) -> &mut Link {
+        let (seed, hosts) = (self.seed, self.hosts.len());
+        self.links.entry((from, to)).or_insert_with(|| {
+            let pair = from * hosts + to;
+            Link {
+                blocked: 0,
+                datagrams_blocked: 0,
+                lag: Duration::ZERO,
+                loss: 0,
+                datagrams: Draw::new(seed, &format!("datagrams {pair}")),
+                streams: Box::new(Draw::new(seed, &format!("streams {pair}"))),
+                busy_until: Instant::ZERO,
+            }
+        })
     }
 
-    fn link(&mut self, from: usize, to: usize) -> &mut Link {
-        let pair = self.pair(from, to);
-        &mut self.links[pair]
+    fn has(&self, from: usize, to: usize) -> Option<&Link> {
+        self.links.get(&(from, to))
     }
 
     fn path(&self, from: usize, to: usize) -> Path {
@@ -214,7 +220,7 @@ impl Links {
     }
 
     pub(crate) fn is_blocked(&self, from: usize, to: usize) -> bool {
-        self.links[self.pair(from, to)].blocked > 0
+        self.has(from, to).is_some_and(|link| link.blocked > 0)
     }
 
     /// Whether a stream between these makes no progress.
@@ -280,8 +286,9 @@ impl Links {
             let access = &mut self.access[from];
             *access = Access { busy_until: access.busy_until, ..Access::default() };
             for &to in core {
-                let link = self.link(from, to);
-                (link.blocked, link.datagrams_blocked, link.lag, link.loss) = (0, 0, Duration::ZERO, 0);
+                if let Some(link) = self.links.get_mut(&(from, to)) {
+                    (link.blocked, link.datagrams_blocked, link.lag, link.loss) = (0, 0, Duration::ZERO, 0);
+                }
             }
         }
     }
@@ -300,13 +307,13 @@ impl Links {
 
     /// One way from one server to another, without jitter.
     pub(crate) fn base_latency(&self, from: usize, to: usize) -> Duration {
-        let link = &self.links[self.pair(from, to)];
-        self.path(from, to).latency + self.access[from].lag + self.access[to].lag + link.lag
+        let lag = self.has(from, to).map_or(Duration::ZERO, |link| link.lag);
+        self.path(from, to).latency + self.access[from].lag + self.access[to].lag + lag
     }
 
     fn loss_between(&self, from: usize, to: usize) -> u64 {
-        let link = &self.links[self.pair(from, to)];
-        (self.spec.loss_per_mille + self.path(from, to).loss + self.loss + link.loss).min(LOSS_MAX)
+        let own = self.has(from, to).map_or(0, |link| link.loss);
+        (self.spec.loss_per_mille + self.path(from, to).loss + self.loss + own).min(LOSS_MAX)
     }
 
     fn stretch(&self, base: Duration, draw: &mut Draw) -> Duration {
@@ -343,18 +350,17 @@ impl Links {
         };
         let access = &self.access[from];
         let own = access.rates.least().map(|rate| waits(access.busy_until, rate));
-        let link = &self.links[self.pair(from, to)];
-        let shared = self.path(from, to).bytes_per_s.map(|rate| waits(link.busy_until, rate));
+        let busy_until = self.has(from, to).map_or(Instant::ZERO, |link| link.busy_until);
+        let shared = self.path(from, to).bytes_per_s.map(|rate| waits(busy_until, rate));
         own.is_some_and(|waiting| waiting > access.queues.least().unwrap_or(LINK_QUEUE_BYTES))
             || shared.is_some_and(|waiting| waiting > LINK_QUEUE_BYTES)
     }
 
     /// Whether a datagram gets no further than its sender's line.
     fn swallows(&self, from: usize, to: usize, bytes: usize, now: Instant) -> bool {
-        let link = &self.links[self.pair(from, to)];
+        let is_blocked = |link: &Link| link.blocked > 0 || link.datagrams_blocked > 0;
         let too_long = |node: usize| self.access[node].mtus.least().is_some_and(|most| bytes as u64 > most);
-        link.blocked > 0
-            || link.datagrams_blocked > 0
+        self.has(from, to).is_some_and(is_blocked)
             || too_long(from)
             || too_long(to)
             || self.is_queue_full(from, to, bytes, now)
@@ -393,7 +399,7 @@ impl Links {
         if from == to {
             return LOOPBACK;
         }
-        let mut draw = self.link(from, to).streams.clone();
+        let mut draw = Draw::clone(&self.link(from, to).streams);
         let mut wait = self.stretch(self.base_latency(from, to), &mut draw);
         let loss = self.loss_between(from, to);
         let mut penalty = RETRANSMIT;
@@ -401,7 +407,7 @@ impl Links {
             wait += penalty;
             penalty *= 2;
         }
-        self.link(from, to).streams = draw;
+        *self.link(from, to).streams = draw;
         wait
     }
 }
@@ -455,4 +461,14 @@ pub(crate) fn seed_address(node: usize) -> Address {
 #[must_use]
 pub(crate) fn own_address(node: usize, moves: u32) -> Address {
     Address(format!("10.{moves}.0.{node}:7000").into())
+}
+
+/// The server that an address names, and after how many moves; none for the name that follows it wherever it goes.
+pub(crate) fn named_by(address: &Address) -> Option<(usize, Option<u32>)> {
+    let host = address.0.strip_suffix(":7000")?;
+    if let Some(node) = host.strip_prefix('n').and_then(|host| host.strip_suffix(".sim")) {
+        return Some((node.parse().ok()?, None));
+    }
+    let (moves, node) = host.strip_prefix("10.")?.split_once(".0.")?;
+    Some((node.parse().ok()?, Some(moves.parse().ok()?)))
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use knot_engine::documents::Document;
+use knot_engine::membership::{self, Records};
 use knot_engine::seal::ClusterKey;
 use knot_engine::{
     Address, Config, EditId, Engine, Faults, Instant, Limits, NodeKey, ReadId, Recovered, Seed, SessionId, Table,
@@ -105,6 +106,7 @@ pub(crate) struct Node<D: Document> {
     pub(crate) spec: NodeSpec,
     pub(crate) key: NodeKey,
     bounds: Bounds,
+    records: Records,
     pub(crate) disk: Disk,
     pub(crate) running: Option<Running<D>>,
     /// While the process is not scheduled: since one fault or more hold it.
@@ -124,6 +126,8 @@ pub(crate) struct Node<D: Document> {
     sealed: bool,
     /// When its disk was last set back.
     pub(crate) restored: Instant,
+    /// Who last saw it failed, or gone.
+    pub(crate) seen_gone_by: Option<usize>,
     starts: u32,
     clean: bool,
     keys: Draw,
@@ -131,7 +135,7 @@ pub(crate) struct Node<D: Document> {
 }
 
 impl<D: Document> Node<D> {
-    pub(crate) fn new(index: usize, scenario: &Scenario) -> Self {
+    pub(crate) fn new(index: usize, scenario: &Scenario, records: &Records) -> Self {
         let seed = scenario.seed;
         let mut keys = Draw::new(seed, &format!("key {index}"));
         Self {
@@ -140,6 +144,7 @@ impl<D: Document> Node<D> {
             key: NodeKey::from_bytes(keys.bytes()),
             keys,
             bounds: scenario.bounds.clone(),
+            records: records.clone(),
             disk: Disk::new(scenario.disk.clone(), Draw::new(seed, &format!("disk {index}"))),
             running: None,
             paused: 0,
@@ -152,6 +157,7 @@ impl<D: Document> Node<D> {
             blown: 0,
             sealed: scenario.sealed,
             restored: Instant::ZERO,
+            seen_gone_by: None,
             starts: 0,
             clean: true,
             draw: Draw::new(seed, &format!("process {index}")),
@@ -233,7 +239,11 @@ impl<D: Document> Node<D> {
             url: format!("http://{}", self.spec.name),
             cluster_name: "sim".to_owned(),
             cluster_key: self.sealed.then(|| ClusterKey::new(CLUSTER_KEY).expect("a key of its length")),
-            membership: knot_engine::membership::Config::default(),
+            membership: membership::Config {
+                records: self.records.clone(),
+                full_mesh: self.bounds.full_mesh,
+                ..membership::Config::default()
+            },
             limits: Limits {
                 window_bytes: self.bounds.window_bytes,
                 document_cache_bytes: self.bounds.document_cache_bytes,

@@ -163,6 +163,8 @@ pub struct Bounds {
     pub log_cache_bytes: usize,
     /// Changes whose dependencies are missing.
     pub orphans: usize,
+    /// Servers of which each holds a stream with each.
+    pub full_mesh: usize,
 }
 
 impl Default for Bounds {
@@ -173,6 +175,7 @@ impl Default for Bounds {
             document_cache_bytes: own.document_cache_bytes,
             log_cache_bytes: own.log_cache_bytes,
             orphans: own.orphans,
+            full_mesh: knot_engine::membership::Config::default().full_mesh,
         }
     }
 }

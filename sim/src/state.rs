@@ -84,7 +84,7 @@ impl NodeState {
 
     /// Adds what its engine shows.
     pub(crate) fn look_into<D: Document>(&mut self, engine: &Engine<D>, now: knot_engine::Instant) {
-        let member = |member: &Member| MemberState {
+        let member = |member: Member| MemberState {
             name: member.record.name.clone(),
             status: status_name(member.status),
             incarnation: member.record.incarnation.to_string(),

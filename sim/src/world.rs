@@ -6,6 +6,7 @@
 mod faults;
 mod outputs;
 mod queue;
+mod scale;
 mod settle;
 mod watched;
 
@@ -13,6 +14,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use knot_engine::documents::Document;
+use knot_engine::membership::Records;
 use knot_engine::{Engine, Faults, Instant, SessionEvent, StorageEvent};
 
 use self::queue::{Happening, Queue};
@@ -55,6 +57,8 @@ pub struct World<D: Document> {
     calm_since: Instant,
     /// What asks for edits in place of the simulator's own workload.
     application: Option<Box<dyn Application>>,
+    /// Times a server was declared failed that ran and could be reached.
+    false_failures: u64,
     /// Answers of the audit at the end.
     audit: settle::Audit,
     /// The run ends here at the latest.
@@ -72,7 +76,9 @@ impl<D: Document> World<D> {
     #[must_use]
     pub fn new(scenario: Scenario, planted: Faults, watch: Watch) -> Self {
         let scenario = scenario.expanded();
-        let nodes: Vec<Node<D>> = (0..scenario.nodes.len()).map(|index| Node::new(index, &scenario)).collect();
+        let records = Records::shared();
+        let nodes: Vec<Node<D>> =
+            (0..scenario.nodes.len()).map(|index| Node::new(index, &scenario, &records)).collect();
         let targets: BTreeSet<_> = scenario.operations.iter().map(|operation| &operation.target).collect();
         let genesis = targets.iter().map(|target| D::genesis_hash(&target.id())).collect();
         let tap = Tap::new(|bytes| D::header(bytes).ok(), nodes.len());
@@ -92,6 +98,7 @@ impl<D: Document> World<D> {
             disturbances: 0,
             calm_since: Instant::ZERO,
             application: None,
+            false_failures: 0,
             audit: settle::Audit::default(),
             backlogs: nodes.iter().map(|_| VecDeque::new()).collect(),
             nodes,

@@ -104,7 +104,7 @@ impl Repairs {
 impl<D: Document> Engine<D> {
     fn shared_scopes(&self, peer: NodeId) -> Vec<Scope> {
         let mut scopes = vec![Scope::Global];
-        if self.membership.member(&peer).is_some_and(|member| member.record.zone == self.config.zone) {
+        if self.membership.record(&peer).is_some_and(|record| record.zone == self.config.zone) {
             scopes.push(Scope::Zone(self.config.zone.as_str().into()));
         }
         scopes
@@ -132,7 +132,7 @@ impl<D: Document> Engine<D> {
                 self.repairs.tick.get_or_insert(now + ROOT_TICK);
             }
         }
-        self.start_pulls(now, false);
+        self.start_pulls(now, Some(peer));
     }
 
     /// Compares and announces roots, when that is due.
@@ -165,22 +165,25 @@ impl<D: Document> Engine<D> {
                 self.send(session, &Frame::Roots(news));
             }
         }
-        self.start_pulls(now, true);
+        self.start_pulls(now, None);
         if !settled {
             self.repairs.arm(now);
         }
     }
 
     /// Starts repairs with peers that have differed for long enough: one at a time for each scope, since what one peer
-    /// brings another need not. `all` is false where only a new session's first word counts.
-    fn start_pulls(&mut self, now: Instant, all: bool) {
+    /// brings another need not. With `only`, one peer has said what it holds, of which a new session's first word counts.
+    fn start_pulls(&mut self, now: Instant, only: Option<NodeId>) {
         let mut due: Vec<(NodeId, Scope)> = Vec::new();
-        for (peer, scopes) in &self.repairs.peers {
+        let mut ours: BTreeMap<&Scope, Sum> = BTreeMap::new();
+        let (from, to) = only.map_or((NodeId([0; 16]), NodeId([0xff; 16])), |peer| (peer, peer));
+        for (peer, scopes) in self.repairs.peers.range(from..=to) {
             for (scope, known) in scopes {
-                let differs = known.theirs.is_some_and(|theirs| theirs != self.replica.index().root(scope));
+                let ours = ours.entry(scope).or_insert_with(|| self.replica.index().root(scope));
+                let differs = known.theirs.is_some_and(|theirs| theirs != *ours);
                 let patient = known.mismatches < known.patience;
                 let first = known.announced.is_none();
-                if differs && !patient && (all || first) {
+                if differs && !patient && (only.is_none() || first) {
                     due.push((*peer, scope.clone()));
                 }
             }

@@ -18,7 +18,7 @@ use crate::wire::Frame;
 const AT_ONCE: Duration = Duration::from_secs(7);
 
 /// A stream that is open, or being opened.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Session {
     /// Where it was opened to; none for one that the peer opened.
     to: Option<Address>,
@@ -30,6 +30,8 @@ struct Session {
     queued: usize,
     /// Since when it is the one to its peer.
     since: Option<Instant>,
+    /// When something other than roots last went through it.
+    used: Option<Instant>,
 }
 
 #[derive(Debug, Default)]
@@ -69,6 +71,22 @@ impl Sessions {
     pub(super) fn drained(&mut self, session: SessionId, queued: usize) {
         if let Some(session) = self.sessions.get_mut(&session) {
             session.queued = queued;
+        }
+    }
+
+    /// When it last carried anything that is not said to every neighbour anyway.
+    pub(super) fn used(&self, session: SessionId) -> Option<Instant> {
+        self.sessions.get(&session).and_then(|session| session.used)
+    }
+
+    /// Whether this node opened it.
+    pub(super) fn is_mine(&self, session: SessionId) -> bool {
+        self.sessions.get(&session).is_some_and(|session| session.to.is_some())
+    }
+
+    fn note_use(&mut self, session: SessionId, now: Instant) {
+        if let Some(session) = self.sessions.get_mut(&session) {
+            session.used = Some(now);
         }
     }
 
@@ -113,7 +131,7 @@ impl<D: Document> Engine<D> {
         self.sessions.opened += 1;
         let session = SessionId(self.sessions.opened * 2);
         let to = Some(address.clone());
-        self.sessions.sessions.insert(session, Session { to, peer: None, foreign: false, queued: 0, since: None });
+        self.sessions.sessions.insert(session, Session { to, ..Session::default() });
         self.outputs.push_back(Output::OpenSession { session, address });
         self.repairs.arm(now);
     }
@@ -128,7 +146,7 @@ impl<D: Document> Engine<D> {
                 self.hang_up(id, "too many sessions");
                 return;
             }
-            self.sessions.sessions.insert(id, Session { to: None, peer: None, foreign: false, queued: 0, since: None });
+            self.sessions.sessions.insert(id, Session::default());
         }
         let peer = identity.node();
         if peer == self.node {
@@ -231,11 +249,14 @@ impl<D: Document> Engine<D> {
         self.sessions.by_peer.insert(peer, id);
         if let Some(session) = self.sessions.sessions.get_mut(&id) {
             session.since = Some(now);
+            session.used = Some(now);
         }
+        self.plan_sweep(now);
         self.membership.on_session_opened(peer, now);
         self.repairs.opened(peer);
         let roots = self.roots_for(peer);
         self.send(id, &Frame::Roots(roots));
+        self.answer_calls(peer, id);
         self.repairs.arm(now);
     }
 
@@ -309,6 +330,9 @@ impl<D: Document> Engine<D> {
             sometimes!("waiting session spoken on");
             self.take_place(id, peer, now);
         }
+        if !matches!(frame, Frame::Roots(_)) {
+            self.sessions.note_use(id, now);
+        }
         self.on_peer_frame(id, peer, frame, now);
     }
 
@@ -330,6 +354,11 @@ impl<D: Document> Engine<D> {
             Frame::Push { seq, ack, changes } => {
                 let ticket = ack.then(|| self.spread.expect(id, seq));
                 self.replica.receive(peer, Origin::Push, changes, ticket, now, &mut self.stats);
+            }
+            Frame::Relay { seq, ack, span, changes } => {
+                let ticket = if ack { self.spread.expect(id, seq) } else { self.spread.ticket() };
+                self.take_relay(ticket, span, &changes, now);
+                self.replica.receive(peer, Origin::Push, changes, Some(ticket), now, &mut self.stats);
             }
             Frame::Held { seq } => self.on_held(seq, id, peer),
             Frame::Roots(roots) => self.on_roots(peer, roots, now),
@@ -364,16 +393,17 @@ impl<D: Document> Engine<D> {
 
     /// A delivery is over: the push is answered, or the repair goes on.
     pub(super) fn on_delivered(&mut self, ticket: Ticket, complete: bool, now: Instant) {
+        let relayed = self.relay(ticket, complete, now);
         match self.spread.expected(ticket) {
             Some((session, seq)) if complete => self.send(session, &Frame::Held { seq }),
-            Some(_) => {}
-            None => self.on_landed(ticket, complete, now),
+            None if !relayed => self.on_landed(ticket, complete, now),
+            Some(_) | None => {}
         }
     }
 
     /// Whether a peer may have documents of a scope.
     pub(super) fn is_entitled(&mut self, peer: NodeId, scope: &Scope) -> bool {
-        let zone = self.membership.member(&peer).map(|member| member.record.zone.as_str());
+        let zone = self.membership.record(&peer).map(|record| record.zone.as_str());
         let entitled = zone.is_some_and(|zone| scope.is_held_in(zone)) && scope.is_held_in(&self.config.zone);
         if !entitled {
             self.stats.dropped("request for a scope that the peer does not hold");

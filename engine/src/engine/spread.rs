@@ -1,4 +1,5 @@
-//! Push: each new change goes at once to every member that holds its scope and has a session open.
+//! Push: each new change goes at once to every member that holds its scope and has a session open; in a large cluster
+//! along a tree ([`relay`](super::relay)).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,7 +23,7 @@ const EXPECTED_MAX: usize = 65_536;
 
 #[derive(Debug)]
 pub(super) struct Spread {
-    seq: u64,
+    pub(super) seq: u64,
     pub(super) waits: Waits,
     tickets: u64,
     /// Pushes of peers that asked to be told when they are durable here.
@@ -89,6 +90,18 @@ impl<D: Document> Engine<D> {
     fn push(&mut self, scope: &Scope, changes: Vec<(DocumentId, Bytes)>, edits: Vec<DurableEdit>, now: Instant) {
         let ack = !edits.is_empty();
         let mut frames = BTreeMap::new();
+        if !self.membership.is_full_mesh() {
+            let needed = edits.iter().map(|edit| edit.replicas).max().unwrap_or(0);
+            for changes in split(changes) {
+                self.spread.seq += 1;
+                let seq = self.spread.seq;
+                frames.insert(seq, self.send_along(scope, seq, needed, &changes, now));
+            }
+            if ack {
+                self.spread.waits.add(frames, edits, now);
+            }
+            return;
+        }
         let peers = self.holders(scope);
         sometimes!("pushed to some", peers.len() < self.sessions.len());
         sometimes!("pushed to nobody", peers.is_empty());
@@ -132,7 +145,7 @@ impl<D: Document> Engine<D> {
     fn holders(&self, scope: &Scope) -> Vec<(NodeId, SessionId)> {
         let holds = |peer: &NodeId| {
             self.faults.has(Fault::ScopeIgnored)
-                || self.membership.member(peer).is_some_and(|member| scope.is_held_in(&member.record.zone))
+                || self.membership.record(peer).is_some_and(|record| scope.is_held_in(&record.zone))
         };
         self.sessions.peers().filter(|(peer, _)| holds(peer)).collect()
     }

@@ -16,14 +16,26 @@ impl<D: Document> Engine<D> {
     }
 
     /// Every member known, this node among them.
-    pub fn members(&self) -> impl Iterator<Item = &Member> {
+    pub fn members(&self) -> impl Iterator<Item = Member> {
         self.membership.members()
     }
 
     /// One member.
     #[must_use]
-    pub fn member(&self, node: &NodeId) -> Option<&Member> {
+    pub fn member(&self, node: &NodeId) -> Option<Member> {
         self.membership.member(node)
+    }
+
+    /// Equal on nodes that believe the same of the same members; suspicion aside.
+    #[must_use]
+    pub fn view_hash(&self) -> u64 {
+        self.membership.view_hash()
+    }
+
+    /// Peers to whom a stream is open.
+    #[must_use]
+    pub fn streams(&self) -> usize {
+        self.sessions.peers().count()
     }
 
     /// What a handshake tells peers of this node.
@@ -106,12 +118,14 @@ impl<D: Document> Engine<D> {
     pub fn queues(&self) -> Vec<Queue> {
         let limits = &self.config.limits;
         let (repairs, repairs_max) = self.repairs.under_way();
+        let (relays, relays_max) = self.relays.depth();
         let mut queues = self.replica.queues();
         queues.extend([
             Queue { name: "peer_queue_bytes", depth: self.sessions.queued_max(), limit: limits.peer_queue_bytes },
             Queue { name: "replica_waits", depth: self.spread.waits.len(), limit: limits.replica_waits },
             Queue { name: "sessions", depth: self.sessions.len(), limit: limits.sessions },
             Queue { name: "repairs", depth: repairs, limit: repairs_max },
+            Queue { name: "relays", depth: relays, limit: relays_max },
             Queue {
                 name: "repair_answers",
                 depth: self.replica.serving(),

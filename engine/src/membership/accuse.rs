@@ -6,6 +6,7 @@ use super::Status;
 use super::machine::{Membership, Timer};
 use super::message::Standing;
 use super::suspicion::{Suspicion, longest};
+use super::table::Entry;
 use crate::faults::Fault;
 use crate::identity::NodeId;
 use crate::sometimes;
@@ -18,6 +19,8 @@ const MASS_FRACTION: usize = 5;
 const HOLD_STEP: Duration = Duration::from_secs(1);
 /// One more wait for a member that was heard after it fell under suspicion.
 const EXTENSION: Duration = Duration::from_secs(4);
+/// Who was heard so lately is not believed to have failed on another's word alone.
+const RECENTLY: Duration = Duration::from_secs(30);
 
 impl Membership {
     /// Raises a suspicion, or adds this node's own to one.
@@ -30,7 +33,7 @@ impl Membership {
         }
         let standing =
             Standing { status: Status::Suspect, refused, accuser: Some(self.me.record.node), ..Standing::ALIVE };
-        if entry.member.status == Status::Suspect {
+        if entry.status == Status::Suspect {
             self.hear_accuser(node, &standing, now);
             return;
         }
@@ -85,8 +88,7 @@ impl Membership {
         let deadline = suspicion.deadline(&self.config, live);
         self.timers.arm(Timer::Suspicion(node), deadline);
         if !confirmed && let Some(entry) = self.table.get_mut(&node) {
-            entry.accuser = Some(accuser);
-            entry.refused = standing.refused;
+            entry.accuse(Some(accuser), standing.refused);
             self.gossip.push(node, false);
             self.timers.arm_by(Timer::Gossip, now);
         }
@@ -101,9 +103,9 @@ impl Membership {
         let Some(suspicion) = self.suspicions.get(&node) else {
             return;
         };
-        let own = suspicion.refused.contains(&self.me.record.node) && entry.link.refused;
+        let own = suspicion.refused.contains(&self.me.record.node) && entry.link().refused;
         let second = suspicion.refused.len() >= 2 || self.live() <= 2;
-        if entry.member.status == Status::Suspect && own && second {
+        if entry.status == Status::Suspect && own && second {
             sometimes!("refused by two");
             self.declare_failed(node, true, now);
         }
@@ -123,14 +125,14 @@ impl Membership {
         let Some(entry) = self.table.get(&node) else {
             return;
         };
-        let stands = entry.member.status == Status::Suspect && entry.version() == suspicion.version;
+        let stands = entry.status == Status::Suspect && entry.version() == suspicion.version;
         sometimes!("suspicion overtaken", !stands);
         if !stands && !self.faults.has(Fault::SuspicionUnchecked) {
             self.suspicions.remove(&node);
             return;
         }
         if stands {
-            let heard = entry.member.last_seen.is_some_and(|seen| seen > suspicion.since);
+            let heard = entry.contact().last_seen.is_some_and(|seen| seen > suspicion.since);
             if heard && !suspicion.extended {
                 sometimes!("suspicion drawn out");
                 suspicion.extended = !self.faults.has(Fault::SuspicionDrawnOut);
@@ -140,10 +142,9 @@ impl Membership {
                 return;
             }
             let (since, refused) = (suspicion.since, !suspicion.refused.is_empty());
-            let zone = entry.member.record.zone.clone();
-            let held = !refused && (self.seems_cut_off(now) || self.is_mass(&zone));
+            let held = !refused && (self.seems_cut_off(now) || self.is_mass(&entry.record().zone));
             sometimes!("cut off", self.seems_cut_off(now));
-            sometimes!("zone suspect at once", self.is_mass(&zone));
+            sometimes!("zone suspect at once", self.is_mass(&entry.record().zone));
             if held && now.since(since) < self.longest_hold() {
                 self.timers.arm(Timer::Suspicion(node), now + HOLD_STEP);
                 return;
@@ -157,8 +158,7 @@ impl Membership {
     }
 
     fn is_mass(&self, zone: &str) -> bool {
-        let of_zone = self.table.iter().filter(|(_, entry)| entry.member.record.zone == zone);
-        let suspects = of_zone.filter(|(_, entry)| entry.member.status == Status::Suspect).count();
+        let suspects = self.table.suspect_in(zone);
         suspects >= MASS_MIN && suspects * MASS_FRACTION > self.table.live_in(zone)
     }
 
@@ -185,13 +185,20 @@ impl Membership {
         self.install(fact, Standing { status: Status::Failed, ..*standing }, now);
     }
 
-    /// Somebody declared a member failed with whom we hold a session. We look for ourselves before we believe it: after
+    /// Whether this node can tell by itself how a member is: by the stream with it, or, where there are not streams with
+    /// all, because it heard it a moment ago.
+    pub(super) fn sees_itself(&self, entry: &Entry, now: Instant) -> bool {
+        let recently = |seen: Instant| now.since(seen) <= RECENTLY;
+        entry.is_open() || !self.is_full_mesh() && entry.contact().last_seen.is_some_and(recently)
+    }
+
+    /// Somebody declared a member failed that this node sees itself. We look for ourselves before we believe it: after
     /// a partition each side hears of the other's failures, which were true there.
     pub(super) fn contest(&mut self, node: NodeId, standing: &Standing, now: Instant) {
         let Some(entry) = self.table.get(&node) else {
             return;
         };
-        if entry.member.status == Status::Alive {
+        if entry.status == Status::Alive {
             let mut fact = entry.fact();
             fact.status = Status::Suspect;
             self.install(fact, Standing { status: Status::Suspect, ..*standing }, now);

@@ -1,5 +1,7 @@
 //! What the machine asks of the engine, and why it may refuse.
 
+use std::sync::Arc;
+
 use super::message::{Message, Via};
 use super::{Record, Status};
 use crate::identity::{Address, Boot, Incarnation, NodeId};
@@ -64,7 +66,7 @@ pub enum Action {
     /// A failed or departed member is no longer listed. That does not take it out of the durable set.
     Reaped {
         /// Its last record.
-        record: Record,
+        record: Arc<Record>,
         /// Whether it counted as durable.
         durable: bool,
     },
@@ -101,6 +103,8 @@ pub enum TimerKind {
     SeedRetry,
     /// Knock at a failed member.
     FailedRetry,
+    /// See with whom streams are to be held.
+    Mesh,
     /// A member has been listed long enough.
     Reap,
     /// The goodbye ends.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::records::Records;
+
 /// Periods and limits of failure detection and gossip. The defaults suit servers from one rack to across continents.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -57,6 +59,11 @@ pub struct Config {
     pub restored_grace: Duration,
     /// Most time a goodbye takes. 2 s.
     pub leave_timeout: Duration,
+    /// Most live members, this node included, of whom each holds a stream with each and sends its changes to each; beyond,
+    /// both take ways round. 32.
+    pub full_mesh: usize,
+    /// With whom records are shared. Nobody.
+    pub records: Records,
 }
 
 impl Default for Config {
@@ -88,6 +95,8 @@ impl Default for Config {
             left_retention: Duration::from_secs(24 * 3600),
             restored_grace: Duration::from_secs(30),
             leave_timeout: Duration::from_secs(2),
+            full_mesh: 32,
+            records: Records::default(),
         }
     }
 }

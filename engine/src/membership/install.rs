@@ -1,12 +1,13 @@
 //! What follows when a belief about a member changes.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::action::Action;
 use super::machine::{Membership, STRANGERS_MAX, Timer};
 use super::message::Standing;
-use super::table::{Entry, Fact, Link};
-use super::{MEMBERS_MAX, Member, Status};
+use super::table::{Entry, Fact};
+use super::{MEMBERS_MAX, Record, Status};
 use crate::faults::Fault;
 use crate::identity::NodeId;
 use crate::sometimes;
@@ -24,40 +25,41 @@ impl Membership {
             self.stats.table_full += 1;
             return;
         }
-        let from = old.as_ref().map(|entry| entry.member.status);
+        let from = old.as_ref().map(|entry| entry.status);
         let patience = self.config.cross_zone_timeout_max;
+        let fact = Fact { record: self.config.records.share(fact.record), ..fact };
         let stuck = old.as_ref().is_some_and(|entry| entry.is_stream_stuck(patience, now));
         let version = (fact.record.incarnation, fact.record.boot);
-        let new_boot = old.as_ref().is_none_or(|entry| entry.member.record.boot != fact.record.boot);
-        let moved =
-            old.as_ref().map(|entry| entry.member.record.addresses.clone()).filter(|old| *old != fact.record.addresses);
-        let renamed = old.as_ref().is_none_or(|entry| entry.member.record.name != fact.record.name);
+        let before = old.as_ref().map(|entry| Arc::clone(entry.record()));
+        let new_boot = before.as_ref().is_none_or(|before| before.boot != fact.record.boot);
+        let moved = before.as_ref().filter(|before| before.addresses != fact.record.addresses);
+        let renamed = before.as_ref().is_none_or(|before| before.name != fact.record.name);
         let full = new_boot || old.as_ref().is_some_and(|entry| entry.restored) || moved.is_some() || renamed;
+        let record = Arc::clone(&fact.record);
         let mut entry = old.unwrap_or_else(|| self.newcomer(&fact, now));
         if new_boot && !self.faults.has(Fault::LinkOutlivesBoot) {
-            let open = entry.link.open;
-            entry.link = Link { open, ..Link::default() };
+            entry.forget_ways();
         }
-        entry.member.record = fact.record;
-        if let (true, Some(first)) = (self.faults.has(Fault::AddressKept), &moved) {
-            entry.member.record.addresses.clone_from(first);
+        entry.set_record(fact.record);
+        if let (true, Some(before)) = (self.faults.has(Fault::AddressKept), moved) {
+            let addresses = before.addresses.clone();
+            entry.set_record(Arc::new(Record { addresses, ..Record::clone(&record) }));
         }
-        entry.member.durable = !fact.retired;
+        entry.durable = !fact.retired;
         entry.restored &= self.faults.has(Fault::RestoredKept);
         if from != Some(fact.status) {
-            entry.member.status = fact.status;
-            entry.member.since = back(now, standing.age_s);
+            entry.status = fact.status;
+            entry.since = back(now, standing.age_s);
         }
-        entry.accuser = standing.accuser;
-        entry.refused = standing.refused;
-        let record = entry.member.record.clone();
+        entry.accuse(standing.accuser, standing.refused);
         self.table.insert(entry);
         self.dirty = true;
         self.gossip.push(node, full);
         self.timers.arm_by(Timer::Gossip, now + self.config.gossip_interval / 4);
         if let (Some(from), true) = (moved, fact.status == Status::Alive) {
             sometimes!("address moved");
-            self.act(Action::AddressMoved { node, from, to: record.addresses.clone() });
+            let (from, to) = (from.addresses.clone(), record.addresses.clone());
+            self.act(Action::AddressMoved { node, from, to });
         }
         if from != Some(fact.status) {
             let Standing { accuser, refused, .. } = standing;
@@ -66,6 +68,9 @@ impl Membership {
         if stuck && fact.status == Status::Alive {
             sometimes!("stuck stream closed");
             self.act(Action::Disconnect { peer: node });
+        }
+        if from != Some(fact.status) {
+            self.look_at_mesh(now);
         }
         self.follow_status(node, from, fact.status, new_boot, &standing, now);
         let back_again = from.is_none_or(|from| from > Status::Suspect) || renamed;
@@ -76,17 +81,18 @@ impl Membership {
 
     /// Who has opened a stream is there, and takes the place of one that is known by hearsay alone.
     fn make_room(&mut self, newcomer: &NodeId) -> bool {
-        let hearsay = |entry: &Entry| entry.member.last_seen.is_none() && entry.link.open.is_none() && !entry.restored;
+        let hearsay = |entry: &Entry| entry.contact().last_seen.is_none() && !entry.is_open() && !entry.restored;
         if !self.strangers.contains(newcomer) {
             return false;
         }
         let Some(node) = self.table.next_after(newcomer, hearsay) else {
             return false;
         };
-        if let Some(Entry { member: Member { record, durable, .. }, .. }) = self.table.remove(&node) {
-            self.act(Action::Reaped { record, durable });
+        if let Some(entry) = self.table.remove(&node) {
+            self.act(Action::Reaped { record: Arc::clone(entry.record()), durable: entry.durable });
         }
         self.suspicions.remove(&node);
+        self.answer_call(&node);
         for timer in [Timer::Connect(node), Timer::Suspicion(node), Timer::Reap(node)] {
             self.timers.disarm(&timer);
         }
@@ -95,25 +101,13 @@ impl Membership {
     }
 
     fn newcomer(&mut self, fact: &Fact, now: Instant) -> Entry {
-        let open = self.strangers.remove(&fact.record.node);
-        sometimes!("stranger introduced", open);
-        Entry {
-            member: Member {
-                record: fact.record.clone(),
-                status: fact.status,
-                since: now,
-                last_seen: open.then_some(now),
-                rtt: None,
-                durable: !fact.retired,
-            },
-            accuser: None,
-            refused: false,
-            restored: false,
-            restored_from: fact.status,
-            own_word: None,
-            disowned: None,
-            link: Link { open: open.then_some(now), ..Link::default() },
+        let mut entry = Entry::new(fact.clone(), now);
+        if self.strangers.remove(&fact.record.node) {
+            sometimes!("stranger introduced");
+            entry.contact_mut().last_seen = Some(now);
+            entry.link_mut().open = Some(now);
         }
+        entry
     }
 
     fn follow_status(
@@ -145,7 +139,7 @@ impl Membership {
             Status::Failed => {
                 if changed {
                     self.age_out(node, self.config.failed_retention, standing, now);
-                    if self.table.get(&node).is_some_and(|entry| entry.link.open.is_some()) {
+                    if self.table.get(&node).is_some_and(|entry| entry.is_open()) {
                         self.act(Action::Disconnect { peer: node });
                     }
                     self.plan_connect(node, true, now);
@@ -156,6 +150,7 @@ impl Membership {
                 if changed {
                     self.age_out(node, self.config.left_retention, standing, now);
                     self.timers.disarm(&Timer::Connect(node));
+                    self.answer_call(&node);
                 }
             }
         }
@@ -168,13 +163,14 @@ impl Membership {
             return;
         };
         sometimes!("restored member given up");
-        let from = Some(std::mem::replace(&mut entry.member.status, Status::Failed));
-        entry.member.since = now;
-        let incarnation = entry.member.record.incarnation;
+        let from = Some(std::mem::replace(&mut entry.status, Status::Failed));
+        entry.since = now;
+        let incarnation = entry.record().incarnation;
         self.table.insert(entry);
         self.stats.failures += 1;
         self.timers.arm(Timer::Reap(node), now + self.config.failed_retention);
         self.act(Action::Changed { node, from, to: Status::Failed, incarnation, accuser: None, refused: false });
+        self.look_at_mesh(now);
         self.knock_soon(now);
     }
 
@@ -197,21 +193,21 @@ impl Membership {
         if let Some(entry) = self.table.remove(&node) {
             self.suspicions.remove(&node);
             self.timers.disarm(&Timer::Connect(node));
+            self.answer_call(&node);
             self.timers.disarm(&Timer::Suspicion(node));
-            if entry.link.open.is_some() && self.strangers.len() < STRANGERS_MAX {
+            if entry.is_open() && self.strangers.len() < STRANGERS_MAX {
                 self.strangers.insert(node);
-            } else if entry.link.open.is_some() {
+            } else if entry.is_open() {
                 self.sessions = self.sessions.saturating_sub(1);
             }
             self.dirty = true;
-            self.act(Action::Reaped { record: entry.member.record, durable: entry.member.durable });
+            self.act(Action::Reaped { record: Arc::clone(entry.record()), durable: entry.durable });
         }
     }
 
     fn check_name(&mut self, name: &str) {
-        let bears = |member: &&Member| member.status <= Status::Suspect && member.record.name == name;
-        let named = self.members().filter(bears).map(|member| member.record.node);
-        let nodes: Vec<_> = named.take(NAMESAKES_MAX).collect();
+        let me = Some(self.me.record.node).filter(|_| self.me.record.name == name);
+        let nodes: Vec<_> = me.into_iter().chain(self.table.named(name)).take(NAMESAKES_MAX).collect();
         if nodes.len() > 1 {
             self.act(Action::NameTaken { name: name.to_owned(), nodes });
         }

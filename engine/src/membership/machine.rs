@@ -1,16 +1,18 @@
 //! The machine itself: what it holds, and how inputs reach its parts.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::action::{Action, ForceLeaveError, TimerKind};
 use super::config::Config;
 use super::gossip::Queue;
+use super::mesh::Mesh;
 use super::message::{BUCKETS, Message, Standing, Update, Via};
 use super::probe::{Outcome, Probe, Relay};
 use super::seeds::Seeds;
 use super::suspicion::Suspicion;
-use super::table::{Entry, Link, Table, belief_hash, bucket};
+use super::table::{Entry, Fact, Table, belief_hash, bucket};
 use super::timers::Timers;
 use super::{MEMBERS_MAX, Member, Record, STARTS_MAX, STARTS_SKIPPED_MAX, Status};
 use crate::faults::Faults;
@@ -38,6 +40,7 @@ pub(super) enum Timer {
     Connect(NodeId),
     Seeds,
     Failed,
+    Mesh,
     Reap(NodeId),
     Leave,
 }
@@ -53,6 +56,7 @@ impl Timer {
             Self::Connect(_) => TimerKind::Connect,
             Self::Seeds => TimerKind::SeedRetry,
             Self::Failed => TimerKind::FailedRetry,
+            Self::Mesh => TimerKind::Mesh,
             Self::Reap(_) => TimerKind::Reap,
             Self::Leave => TimerKind::Leave,
         }
@@ -119,6 +123,7 @@ pub struct Membership {
     pub(super) gossip: Queue,
     pub(super) suspicions: BTreeMap<NodeId, Suspicion>,
     pub(super) strangers: BTreeSet<NodeId>,
+    pub(super) mesh: Mesh,
     pub(super) seeds: Seeds,
     pub(super) attempts: BTreeMap<Address, (NodeId, Instant)>,
     pub(super) sessions: usize,
@@ -144,7 +149,7 @@ impl Membership {
         let mut machine = Self {
             starts_max: me.incarnation.starts.saturating_add(STARTS_SKIPPED_MAX).min(STARTS_MAX),
             me: Member {
-                record: me,
+                record: config.records.share(Arc::new(me)),
                 status: Status::Alive,
                 since: now,
                 last_seen: Some(now),
@@ -161,6 +166,7 @@ impl Membership {
             gossip: Queue::default(),
             suspicions: BTreeMap::new(),
             strangers: BTreeSet::new(),
+            mesh: Mesh::default(),
             attempts: BTreeMap::new(),
             sessions: 0,
             probes: BTreeMap::new(),
@@ -183,30 +189,20 @@ impl Membership {
 
     /// Tells of members known from before a restart, as [`Self::persistent`] gave them. Those that were alive are
     /// connected to, and count as suspect until something is heard of them; after a grace period they count as failed.
-    pub fn restore(&mut self, members: Vec<(Record, Status, bool)>, now: Instant) {
+    pub fn restore(&mut self, members: Vec<(Arc<Record>, Status, bool)>, now: Instant) {
         for (record, status, durable) in members {
             let node = record.node;
             if node == self.me.record.node || !record.is_valid() || self.table.len() >= MEMBERS_MAX {
                 continue;
             }
             let live = status <= Status::Suspect;
-            self.table.insert(Entry {
-                member: Member {
-                    record,
-                    status: if live { Status::Suspect } else { status },
-                    since: now,
-                    last_seen: None,
-                    rtt: None,
-                    durable: durable || status != Status::Left,
-                },
-                accuser: None,
-                refused: false,
-                restored: live,
-                restored_from: status,
-                own_word: None,
-                disowned: None,
-                link: Link::default(),
-            });
+            let believed = if live { Status::Suspect } else { status };
+            let retired = status == Status::Left && !durable;
+            let record = self.config.records.share(record);
+            let mut entry = Entry::new(Fact { record, status: believed, retired }, now);
+            entry.restored = live;
+            entry.restored_from = status;
+            self.table.insert(entry);
             match status {
                 Status::Alive | Status::Suspect => {
                     self.timers.arm(Timer::Suspicion(node), now + self.config.restored_grace);
@@ -214,11 +210,21 @@ impl Membership {
                 Status::Failed => self.timers.arm(Timer::Reap(node), now + self.config.failed_retention),
                 Status::Left => self.timers.arm(Timer::Reap(node), now + self.config.left_retention),
             }
-            if status != Status::Left {
+            if status != Status::Left && self.table.live() < self.config.full_mesh {
                 let spread = self.jitter(self.config.connect_retry_min);
                 self.timers.arm(Timer::Connect(node), now + spread);
             }
         }
+        self.look_at_mesh(now);
+    }
+
+    /// Takes all these for live members that nothing new is to be told of.
+    pub(crate) fn introduce(&mut self, records: &[Arc<Record>], now: Instant) {
+        for record in records.iter().filter(|record| record.node != self.me.record.node) {
+            let record = self.config.records.share(Arc::clone(record));
+            self.table.insert(Entry::new(Fact { record, status: Status::Alive, retired: false }, now));
+        }
+        self.look_at_mesh(now);
     }
 
     /// Takes a message that the engine has authenticated as `from`'s.
@@ -231,10 +237,11 @@ impl Membership {
             return;
         }
         if let Some(entry) = self.table.get_mut(&from) {
-            entry.member.last_seen = Some(now);
-            entry.link.refused = false;
+            let contact = entry.contact_mut();
+            contact.last_seen = Some(now);
+            contact.link.refused = false;
             if via == Via::Stream {
-                entry.link.heard = Some(now);
+                contact.link.heard = Some(now);
             }
         }
         match message {
@@ -286,6 +293,7 @@ impl Membership {
                 Timer::Connect(node) => self.on_connect_due(node, now),
                 Timer::Seeds => self.on_seeds_due(now),
                 Timer::Failed => self.on_failed_due(now),
+                Timer::Mesh => self.on_mesh_due(now),
                 Timer::Reap(node) => self.on_reap(node),
                 Timer::Leave => self.act(Action::LeftDone),
             }
@@ -313,14 +321,14 @@ impl Membership {
         self.me.durable = !retire;
         self.me.since = now;
         self.timers.clear();
-        let Record { node, boot, incarnation, .. } = self.me.record;
-        let live: Vec<_> = self.table.iter().filter(|(_, entry)| entry.is_live()).map(|(id, _)| *id).collect();
+        let Record { node, boot, incarnation, .. } = *self.me.record;
+        let live: Vec<_> = self.table.iter().filter(|entry| entry.is_live()).map(Entry::node).collect();
         let mut told = false;
         for to in live {
             let Some(entry) = self.table.get(&to) else {
                 continue;
             };
-            let (stream, datagrams) = (entry.link.open.is_some(), entry.link.datagrams);
+            let (stream, datagrams) = (entry.is_open(), entry.link().datagrams);
             let goodbye = Message::Leave { boot, incarnation, retired: retire };
             if stream {
                 self.send(to, Via::Stream, goodbye.clone());
@@ -363,17 +371,26 @@ impl Membership {
     }
 
     /// Everyone known, this node first.
-    pub fn members(&self) -> impl Iterator<Item = &Member> {
-        std::iter::once(&self.me).chain(self.table.iter().map(|(_, entry)| &entry.member))
+    pub fn members(&self) -> impl Iterator<Item = Member> {
+        std::iter::once(self.me.clone()).chain(self.table.iter().map(Entry::member))
     }
 
     /// One member; this node too.
     #[must_use]
-    pub fn member(&self, node: &NodeId) -> Option<&Member> {
+    pub fn member(&self, node: &NodeId) -> Option<Member> {
         if *node == self.me.record.node {
-            return Some(&self.me);
+            return Some(self.me.clone());
         }
-        self.table.get(node).map(|entry| &entry.member)
+        self.table.get(node).map(Entry::member)
+    }
+
+    /// What a member says of itself; this node too.
+    #[must_use]
+    pub fn record(&self, node: &NodeId) -> Option<&Record> {
+        if *node == self.me.record.node {
+            return Some(&self.me.record);
+        }
+        self.table.get(node).map(|entry| &**entry.record())
     }
 
     /// This node.
@@ -400,7 +417,7 @@ impl Membership {
     /// Equal on nodes that believe the same of the same members; suspicion aside.
     #[must_use]
     pub fn view_hash(&self) -> u64 {
-        self.buckets().iter().fold(0, |sum, bucket| u64::wrapping_add(sum, *bucket))
+        self.table.view().wrapping_add(self.own_hash())
     }
 
     /// Whether no stream to any other member is open.
@@ -423,11 +440,11 @@ impl Membership {
 
     /// What to hand to [`Self::restore`] after a restart: the others, each with whether it is durable.
     #[must_use]
-    pub fn persistent(&self) -> Vec<(Record, Status, bool)> {
+    pub fn persistent(&self) -> Vec<(Arc<Record>, Status, bool)> {
         let status = |entry: &Entry| {
-            if entry.restored { entry.restored_from } else { entry.member.status }
+            if entry.restored { entry.restored_from } else { entry.status }
         };
-        self.table.iter().map(|(_, e)| (e.member.record.clone(), status(e), e.member.durable)).collect()
+        self.table.iter().map(|entry| (Arc::clone(entry.record()), status(entry), entry.durable)).collect()
     }
 
     /// Whether [`Self::persistent`] changed since this was last asked.
@@ -439,9 +456,13 @@ impl Membership {
         let mut buckets = self.table.buckets().to_vec();
         debug_assert_eq!(buckets.len(), BUCKETS);
         if let Some(mine) = buckets.get_mut(bucket(&self.me.record.node)) {
-            *mine = mine.wrapping_add(belief_hash(&self.me));
+            *mine = mine.wrapping_add(self.own_hash());
         }
         buckets
+    }
+
+    fn own_hash(&self) -> u64 {
+        belief_hash(&self.me.record, self.me.status, self.me.durable)
     }
 
     pub(super) fn act(&mut self, action: Action) {

@@ -1,5 +1,7 @@
 //! What members say to each other. Layouts are postcard's; nothing is recursive, and every list has a limit.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::{ADDRESSES_MAX, LABEL_BYTES_MAX, Record, STARTS_MAX, Status};
@@ -72,7 +74,7 @@ pub enum Message {
     /// Opens a comparison of tables; by stream.
     SyncDigest {
         /// The sender, as of now.
-        record: Record,
+        record: Arc<Record>,
         /// Whether the receiver is to send what differs. Otherwise the sender awaits the receiver's own digest.
         answer: bool,
         /// A sum over each bucket, [`BUCKETS`] of them.
@@ -104,7 +106,7 @@ pub enum Update {
     /// For those who may not know the member, or not this start of it.
     Full {
         /// What the member says of itself.
-        record: Record,
+        record: Arc<Record>,
         /// What is believed of it.
         standing: Standing,
     },
@@ -173,7 +175,7 @@ impl Message {
 impl Update {
     /// Whom it is about.
     #[must_use]
-    pub const fn node(&self) -> NodeId {
+    pub fn node(&self) -> NodeId {
         match self {
             Self::Full { record, .. } => record.node,
             Self::Brief { node, .. } => *node,
@@ -190,7 +192,7 @@ impl Update {
 
     /// The statement of the member's own that it refers to.
     #[must_use]
-    pub const fn version(&self) -> (Incarnation, Boot) {
+    pub fn version(&self) -> (Incarnation, Boot) {
         match self {
             Self::Full { record, .. } => (record.incarnation, record.boot),
             Self::Brief { boot, incarnation, .. } => (*incarnation, *boot),

@@ -84,8 +84,8 @@ impl Membership {
                     return Some(node);
                 }
             }
-            let watched = self.table.iter().filter(|(_, entry)| entry.is_live() && self.watches(entry));
-            let mut round: Vec<_> = watched.map(|(node, _)| *node).collect();
+            let watched = self.table.iter().filter(|entry| entry.is_live() && self.watches(entry));
+            let mut round: Vec<_> = watched.map(Entry::node).collect();
             self.random.shuffle(&mut round);
             self.rotation = round;
         }
@@ -94,7 +94,11 @@ impl Membership {
 
     /// A newcomer waits half a round on average, as everyone does.
     pub(super) fn enter_rotation(&mut self, node: NodeId) {
-        if !self.rotation.contains(&node) {
+        let zone = self.table.get(&node).map(|entry| &entry.record().zone);
+        let mine = &self.me.record.zone;
+        let watched = |zone: &String| zone == mine || self.is_small(zone) || self.is_small(mine);
+        let may_watch = self.is_full_mesh() || zone.is_some_and(watched);
+        if may_watch && !self.rotation.contains(&node) {
             let place = self.random.index(self.rotation.len() + 1);
             self.rotation.insert(place, node);
         }
@@ -103,7 +107,7 @@ impl Membership {
     /// Whether probing this member is this node's duty: those of one zone watch each other, and those of small zones
     /// everyone in small zones. Where that makes too few, a hash picks watchers among all.
     fn watches(&self, entry: &Entry) -> bool {
-        let (mine, its) = (&self.me.record.zone, &entry.member.record.zone);
+        let (mine, its) = (&self.me.record.zone, &entry.record().zone);
         if mine == its {
             return true;
         }
@@ -118,14 +122,12 @@ impl Membership {
         }
         let weight = |prober: &NodeId| {
             let mut hasher = blake3::Hasher::new();
-            hasher.update(&entry.member.record.node.0).update(&prober.0);
+            hasher.update(&entry.node().0).update(&prober.0);
             *hasher.finalize().as_bytes()
         };
         let me = weight(&self.me.record.node);
-        let before = self
-            .table
-            .iter()
-            .filter(|(node, other)| other.is_live() && **node != entry.member.record.node && weight(node) < me);
+        let is_before = |other: &&Entry| other.is_live() && other.node() != entry.node() && weight(&other.node()) < me;
+        let before = self.table.iter().filter(is_before);
         before.take(WATCHERS_MIN).count() < WATCHERS_MIN
     }
 
@@ -151,7 +153,7 @@ impl Membership {
         let Some(entry) = self.table.get(&target) else {
             return;
         };
-        let (datagrams, stream) = (entry.link.datagrams, entry.link.open.is_some());
+        let (datagrams, stream) = (entry.link().datagrams, entry.is_open());
         let mut timeout = self.timeout_of(entry);
         if !urgent {
             timeout *= self.sick + 1;
@@ -174,6 +176,17 @@ impl Membership {
         self.send(to, via, Message::Ping { seq, view, updates });
     }
 
+    /// A stream has opened to a member that has not answered a datagram: the probe goes on by it.
+    pub(super) fn ask_by_stream(&mut self, peer: NodeId, now: Instant) {
+        if self.is_full_mesh() {
+            return;
+        }
+        let waiting = self.probes.iter().find(|(_, probe)| probe.target == peer && probe.indirect);
+        if let Some(seq) = waiting.map(|(seq, _)| *seq) {
+            self.ping(peer, Via::Stream, seq, now);
+        }
+    }
+
     fn next_seq(&mut self) -> u32 {
         self.seq = self.seq.wrapping_add(1);
         self.seq
@@ -182,11 +195,11 @@ impl Membership {
     /// Four round trips, within the limits of its zone.
     fn timeout_of(&self, entry: &Entry) -> Duration {
         let most = self.timeout_max(entry);
-        entry.member.rtt.map_or(most, |rtt| (rtt * 4).clamp(self.config.probe_timeout_min, most))
+        entry.contact().rtt.map_or(most, |rtt| (rtt * 4).clamp(self.config.probe_timeout_min, most))
     }
 
     fn timeout_max(&self, entry: &Entry) -> Duration {
-        if entry.member.record.zone == self.me.record.zone {
+        if entry.record().zone == self.me.record.zone {
             self.config.probe_timeout_max
         } else {
             self.config.cross_zone_timeout_max
@@ -203,7 +216,7 @@ impl Membership {
             return;
         };
         if let Some(standing) = contested {
-            let silent = entry.member.last_seen.is_none_or(|seen| seen < sent);
+            let silent = entry.contact().last_seen.is_none_or(|seen| seen < sent);
             self.probes.remove(&seq);
             if silent {
                 sometimes!("contest lost");
@@ -211,8 +224,8 @@ impl Membership {
             }
             return;
         }
-        let refused = entry.link.refused && entry.link.open.is_none();
-        let stream = entry.link.open.is_some();
+        let refused = entry.link().refused && entry.link().open.is_none();
+        let stream = entry.is_open();
         let wait = self.timeout_max(entry) + probe.timeout;
         if refused {
             sometimes!("probe refused");
@@ -223,6 +236,8 @@ impl Membership {
         }
         if stream {
             self.ping(target, Via::Stream, seq, now);
+        } else if !self.is_full_mesh() {
+            self.call(target, now);
         }
         let helpers = self.helpers(&target);
         let count = u32::try_from(helpers.len()).unwrap_or(u32::MAX);
@@ -237,13 +252,11 @@ impl Membership {
     }
 
     fn helpers(&mut self, target: &NodeId) -> Vec<(NodeId, Via)> {
-        let fit = |(node, entry): &(&NodeId, &Entry)| {
-            *node != target && entry.member.status == Status::Alive && entry.is_reachable()
-        };
+        let fit = |entry: &&Entry| entry.node() != *target && entry.status == Status::Alive && entry.is_reachable();
         let via = |entry: &Entry| {
-            if entry.link.datagrams { Via::Datagram } else { Via::Stream }
+            if entry.link().datagrams { Via::Datagram } else { Via::Stream }
         };
-        let mut found: Vec<_> = self.table.iter().filter(fit).map(|(node, entry)| (*node, via(entry))).collect();
+        let mut found: Vec<_> = self.table.iter().filter(fit).map(|entry| (entry.node(), via(entry))).collect();
         self.random.shuffle(&mut found);
         found.truncate(self.config.indirect_probes);
         found
@@ -263,13 +276,15 @@ impl Membership {
         let Some(entry) = self.table.get(&probe.target) else {
             return;
         };
-        if entry.member.last_seen.is_some_and(|seen| seen > probe.sent + probe.timeout) {
+        if entry.contact().last_seen.is_some_and(|seen| seen > probe.sent + probe.timeout) {
             sometimes!("silence excused");
             return;
         }
-        // A member that nothing ever reached is not accused of silence.
-        if entry.is_reachable() || entry.link.failures > 0 {
-            let refused = entry.link.refused && entry.link.open.is_none();
+        // A member that nothing ever reached is not accused of silence. In a large cluster that is most of them, and what
+        // three others and a stream do not reach either is.
+        let tried = !self.is_full_mesh() && probe.helpers > 0;
+        if entry.is_reachable() || entry.link().failures > 0 || tried {
+            let refused = entry.link().refused && entry.link().open.is_none();
             self.suspect(probe.target, refused, now);
         }
     }
@@ -340,18 +355,18 @@ impl Membership {
             return;
         };
         if via == Via::Datagram {
-            entry.link.datagrams_missed = 0;
-        } else if entry.link.datagrams && !probe.urgent {
-            entry.link.datagrams_missed += 1;
-            if entry.link.datagrams_missed >= DATAGRAMS_MISSED_MAX {
+            entry.link_mut().datagrams_missed = 0;
+        } else if entry.link().datagrams && !probe.urgent {
+            entry.link_mut().datagrams_missed += 1;
+            if entry.link().datagrams_missed >= DATAGRAMS_MISSED_MAX {
                 sometimes!("datagrams given up");
-                entry.link.datagrams = false;
-                entry.link.datagrams_missed = 0;
+                entry.link_mut().datagrams = false;
+                entry.link_mut().datagrams_missed = 0;
             }
         }
         if !probe.indirect {
             let sample = now.since(probe.sent);
-            entry.member.rtt = Some(entry.member.rtt.map_or(sample, |rtt| (rtt * 7 + sample) / 8));
+            entry.contact_mut().rtt = Some(entry.contact().rtt.map_or(sample, |rtt| (rtt * 7 + sample) / 8));
         }
     }
 
@@ -369,13 +384,14 @@ impl Membership {
             self.send(origin, via, Message::Vouch { seq });
             return;
         }
-        let reachable = self.table.get(&target).filter(|entry| entry.is_reachable());
+        let full = self.is_full_mesh();
+        let reachable = self.table.get(&target).filter(|entry| entry.is_reachable() || !full && entry.is_live());
         let Some(entry) = reachable.filter(|_| self.relays.len() < RELAYS_MAX && self.is_running()) else {
             self.send(origin, via, Message::Nack { seq });
             return;
         };
         let timeout = self.timeout_of(entry);
-        let pipe = if entry.link.datagrams { Via::Datagram } else { Via::Stream };
+        let pipe = if entry.link().datagrams || !entry.is_open() { Via::Datagram } else { Via::Stream };
         let own = self.next_seq();
         self.relays.insert(own, Relay { origin, via, seq, target });
         self.ping(target, pipe, own, now);
@@ -405,7 +421,7 @@ impl Membership {
     /// Knocks at one suspect or failed member after the other, so that a healed partition is noticed within a moment: a
     /// node that was cut off takes itself for sick, and probes seldom.
     pub(super) fn on_failed_due(&mut self, now: Instant) {
-        let missed = |entry: &Entry| matches!(entry.member.status, Status::Suspect | Status::Failed);
+        let missed = |entry: &Entry| matches!(entry.status, Status::Suspect | Status::Failed);
         let Some(node) = self.table.next_after(&self.failed_cursor, missed) else {
             return;
         };
@@ -413,8 +429,12 @@ impl Membership {
         self.failed_cursor = node;
         let seq = self.next_seq();
         self.ping(node, Via::Datagram, seq, now);
-        let wait = self.config.failed_probe / 2;
-        let spread = self.jitter(self.config.failed_probe);
+        if self.knocks_by_stream() {
+            self.call(node, now);
+        }
+        let turn = self.config.failed_probe * self.share();
+        let wait = turn / 2;
+        let spread = self.jitter(turn);
         self.timers.arm(Timer::Failed, now + wait + spread);
     }
 }

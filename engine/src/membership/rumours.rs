@@ -1,5 +1,6 @@
 //! What this node hears of others and of itself, and what it tells.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::action::Action;
@@ -56,17 +57,17 @@ impl Membership {
         let node = fact.record.node;
         let held_version = entry.version();
         let outranked = self.faults.has(Fault::BootOutranks) && fact.record.boot < held_version.1;
-        let is_final = self.faults.has(Fault::LeftIsFinal) && entry.member.status == Status::Left;
+        let is_final = self.faults.has(Fault::LeftIsFinal) && entry.status == Status::Left;
         if outranked || is_final {
             return;
         }
         // What a member says of itself stays as it is until it starts again.
-        if from != node && entry.own_word == Some(fact.record.boot) && fact.record.boot == held_version.1 {
+        if from != node && entry.contact().own_word == Some(fact.record.boot) && fact.record.boot == held_version.1 {
             let incarnation = fact.record.incarnation;
-            fact.record = Record { incarnation, ..entry.member.record.clone() };
+            fact.record = said_at(entry.record(), incarnation);
         }
         let risen = fact.record.incarnation.starts > held_version.0.starts;
-        if from != node && risen && entry.disowned.is_some_and(|disowned| fact.version() <= disowned) {
+        if from != node && risen && entry.contact().disowned.is_some_and(|disowned| fact.version() <= disowned) {
             self.stats.disowned += 1;
             return;
         }
@@ -75,12 +76,12 @@ impl Membership {
             self.install(fact, standing, now);
             return;
         }
-        if fact.version() == held_version && fact.status == entry.member.status && fact.status == Status::Suspect {
+        if fact.version() == held_version && fact.status == entry.status && fact.status == Status::Suspect {
             self.hear_accuser(node, &standing, now);
             return;
         }
         let worse = fact.status == Status::Failed && fact.version() == held_version;
-        if worse && entry.is_live() && entry.link.open.is_some() && self.is_running() {
+        if worse && entry.is_live() && self.sees_itself(entry, now) && self.is_running() {
             self.contest(node, &standing, now);
             return;
         }
@@ -97,17 +98,18 @@ impl Membership {
                 Some(Fact { record, status: standing.status, retired: standing.retired })
             }
             Update::Brief { node, boot, incarnation, standing } => {
-                let known = self.table.get(&node).map(|entry| &entry.member.record);
+                let known = self.table.get(&node).map(Entry::record);
                 let known =
                     known.filter(|record| record.boot == boot && record.incarnation.starts == incarnation.starts);
                 if let Some(record) = known {
-                    let record = Record { incarnation, ..record.clone() };
+                    let record = said_at(record, incarnation);
                     return Some(Fact { record, status: standing.status, retired: standing.retired });
                 }
                 let newer = self.table.get(&node).is_none_or(|entry| entry.version() < (incarnation, boot));
                 if let (true, Some(entry)) = (newer, self.table.get_mut(&from)) {
                     sometimes!("news of a stranger");
-                    entry.link.differs = DIFFERS_MIN;
+                    entry.link_mut().differs = DIFFERS_MIN;
+                    self.lacks_a_record();
                 }
                 None
             }
@@ -177,7 +179,7 @@ impl Membership {
             return;
         };
         let new_start = raised.starts != self.me.record.incarnation.starts;
-        self.me.record.incarnation = raised;
+        self.me.record = self.config.records.share(said_at(&self.me.record, raised));
         sometimes!("refuted");
         self.stats.refutations += 1;
         self.worsen();
@@ -195,12 +197,12 @@ impl Membership {
         let Some(entry) = self.table.get_mut(&from) else {
             return;
         };
-        let denied = entry.link.denied.is_some_and(|denied| now.since(denied) < REMIND);
+        let denied = entry.link().denied.is_some_and(|denied| now.since(denied) < REMIND);
         if denied || self.faults.has(Fault::DenialNotRepeated) {
             return;
         }
         sometimes!("denied again");
-        entry.link.denied = Some(now);
+        entry.link_mut().denied = Some(now);
         self.send_every_way(from, vec![denial]);
     }
 
@@ -220,8 +222,8 @@ impl Membership {
         let Some(entry) = self.table.get_mut(&from) else {
             return;
         };
-        if entry.link.open.is_some() && entry.link.denied.is_none_or(|denied| now.since(denied) >= REMIND) {
-            entry.link.denied = Some(now);
+        if entry.is_open() && entry.link().denied.is_none_or(|denied| now.since(denied) >= REMIND) {
+            entry.link_mut().denied = Some(now);
             self.send_digest(from, false, now);
         }
     }
@@ -241,7 +243,7 @@ impl Membership {
             Via::Datagram => DATAGRAM_BYTES_MAX,
             Via::Stream => STREAM_GOSSIP_BYTES_MAX,
         } - HEAD_BYTES;
-        let accused = self.table.get(to).filter(|entry| entry.member.status != Status::Alive && !entry.restored);
+        let accused = self.table.get(to).filter(|entry| entry.status != Status::Alive && !entry.restored);
         let mut updates: Vec<_> = accused.map(|entry| entry.update(false, now)).into_iter().collect();
         budget -= updates.first().map_or(0, encoded_bytes);
         let live = self.live();
@@ -255,19 +257,10 @@ impl Membership {
         if self.gossip.is_empty() {
             return;
         }
-        let mut targets: Vec<_> = self
-            .table
-            .iter()
-            .filter(|(_, entry)| entry.is_live() && entry.is_reachable())
-            .map(|(node, entry)| (*node, entry.link.datagrams, entry.link.open.is_some()))
-            .collect();
-        for place in 0..self.config.gossip_fanout.min(targets.len()) {
-            let other = place + self.random.index(targets.len() - place);
-            targets.swap(place, other);
-        }
-        targets.truncate(self.config.gossip_fanout);
-        for (to, datagrams, stream) in targets {
-            let mut via = if datagrams { Via::Datagram } else { Via::Stream };
+        for to in self.gossip_targets() {
+            let Some(entry) = self.table.get(&to) else { continue };
+            let (datagrams, stream) = (entry.link().datagrams, entry.is_open());
+            let mut via = if datagrams || !stream { Via::Datagram } else { Via::Stream };
             let mut updates = self.news(&to, via, now);
             if updates.is_empty() && stream && !self.gossip.is_empty() {
                 sometimes!("gossip by stream");
@@ -283,13 +276,28 @@ impl Membership {
         }
     }
 
+    fn gossip_targets(&mut self) -> Vec<NodeId> {
+        let fit = |entry: &Entry| entry.is_live() && entry.is_reachable();
+        let fanout = self.config.gossip_fanout;
+        if !self.is_full_mesh() {
+            return self.pick_listeners(fanout).into_iter().collect();
+        }
+        let mut targets: Vec<_> = self.table.iter().filter(|entry| fit(entry)).map(Entry::node).collect();
+        for place in 0..fanout.min(targets.len()) {
+            let other = place + self.random.index(targets.len() - place);
+            targets.swap(place, other);
+        }
+        targets.truncate(fanout);
+        targets
+    }
+
     /// Tells a member that speaks to us what we hold against it, so that it can deny that.
     pub(super) fn tell_if_accused(&mut self, node: NodeId, now: Instant) {
         let Some(entry) = self.table.get(&node) else {
             return;
         };
-        let accused = entry.member.status != Status::Alive && !entry.restored;
-        if accused && entry.link.told.is_none_or(|told| now.since(told) >= REMIND) {
+        let accused = entry.status != Status::Alive && !entry.restored;
+        if accused && entry.link().told.is_none_or(|told| now.since(told) >= REMIND) {
             sometimes!("accused told");
             self.tell(node, now);
         }
@@ -303,7 +311,7 @@ impl Membership {
         let Some(entry) = self.table.get_mut(&node) else {
             return;
         };
-        entry.link.told = Some(now);
+        entry.link_mut().told = Some(now);
         let updates = vec![entry.update(false, now)];
         self.send_every_way(node, updates);
     }
@@ -313,8 +321,9 @@ impl Membership {
         let Some(entry) = self.table.get(&to) else {
             return;
         };
-        let (datagrams, stream) = (entry.link.datagrams, entry.link.open.is_some());
-        if datagrams {
+        let (datagrams, stream) = (entry.link().datagrams, entry.is_open());
+        // Where no way is known a datagram may find one.
+        if datagrams || !stream && !self.is_full_mesh() {
             self.send(to, Via::Datagram, Message::Gossip { updates: updates.clone() });
         }
         if stream {
@@ -329,13 +338,18 @@ impl Membership {
     /// News takes a moment to arrive; only a difference that stays is worth comparing tables.
     pub(super) fn compare_view(&mut self, from: NodeId, view: [u8; 8], now: Instant) {
         let differs = view != self.view();
+        if !self.is_full_mesh() {
+            self.compare_among_many(from, differs, now);
+            return;
+        }
         let running = self.is_running();
         let Some(entry) = self.table.get_mut(&from) else {
             return;
         };
-        entry.link.differs = if differs { entry.link.differs.saturating_add(1) } else { 0 };
-        let pause = entry.link.synced.is_some_and(|synced| now.since(synced) < SYNC_PAUSE);
-        if entry.link.differs >= DIFFERS_MIN && entry.link.open.is_some() && !pause && running {
+        let link = entry.link_mut();
+        link.differs = if differs { link.differs.saturating_add(1) } else { 0 };
+        let pause = link.synced.is_some_and(|synced| now.since(synced) < SYNC_PAUSE);
+        if link.differs >= DIFFERS_MIN && link.open.is_some() && !pause && running {
             sometimes!("views differ");
             self.send_digest(from, true, now);
         }
@@ -344,21 +358,21 @@ impl Membership {
     /// Begins a comparison. At the opening of a session the lower id asks for the answer, so that one is enough.
     pub(super) fn send_digest(&mut self, to: NodeId, answer: bool, now: Instant) {
         if let Some(entry) = self.table.get_mut(&to) {
-            entry.link.differs = 0;
-            entry.link.synced = Some(now);
+            entry.link_mut().differs = 0;
+            entry.link_mut().synced = Some(now);
         }
         self.stats.syncs += 1;
-        let (record, buckets) = (self.me.record.clone(), self.buckets());
+        let (record, buckets) = (Arc::clone(&self.me.record), self.buckets());
         self.send(to, Via::Stream, Message::SyncDigest { record, answer, buckets });
     }
 
-    pub(super) fn on_digest(&mut self, from: NodeId, record: Record, answer: bool, theirs: &[u64], now: Instant) {
+    pub(super) fn on_digest(&mut self, from: NodeId, record: Arc<Record>, answer: bool, theirs: &[u64], now: Instant) {
         if record.node != from {
             self.stats.invalid += 1;
             return;
         }
         let said = (record.incarnation, record.boot);
-        self.apply(from, Update::Full { record: record.clone(), standing: Standing::ALIVE }, now);
+        self.apply(from, Update::Full { record: Arc::clone(&record), standing: Standing::ALIVE }, now);
         self.check_word(from, said, record, now);
         let mut mask = 0;
         let buckets = BUCKETS - usize::from(self.faults.has(Fault::BucketSkipped));
@@ -378,9 +392,9 @@ impl Membership {
     /// made would otherwise keep it out until everybody has forgotten that.
     ///
     /// Its record of this start is taken as it says it, and from nobody else any more.
-    fn check_word(&mut self, from: NodeId, said: (Incarnation, Boot), record: Record, now: Instant) {
+    fn check_word(&mut self, from: NodeId, said: (Incarnation, Boot), record: Arc<Record>, now: Instant) {
         if let Some(entry) = self.table.get_mut(&from).filter(|entry| entry.version() == said) {
-            entry.own_word = Some(said.1);
+            entry.contact_mut().own_word = Some(said.1);
             let fact = Fact { record, ..entry.fact() };
             if fact != entry.fact() {
                 let standing = *entry.update(false, now).standing();
@@ -394,7 +408,7 @@ impl Membership {
         let held = entry.version();
         // What is only a denial ahead may have overtaken this word.
         let overtaken = held.0.starts == said.0.starts && held.0.refutations < u32::MAX;
-        if entry.link.shown.replace(held) != Some(held) || overtaken {
+        if entry.link_mut().shown.replace(held) != Some(held) || overtaken {
             sometimes!("word behind");
             let updates = vec![entry.update(true, now)];
             self.send(from, Via::Stream, Message::Gossip { updates });
@@ -403,15 +417,15 @@ impl Membership {
         self.stats.disowned += 1;
         self.install(Fact { record, status: Status::Alive, retired: false }, Standing::ALIVE, now);
         if let Some(entry) = self.table.get_mut(&from) {
-            entry.disowned = Some(held);
-            entry.own_word = Some(said.1);
+            entry.contact_mut().disowned = Some(held);
+            entry.contact_mut().own_word = Some(said.1);
         }
     }
 
     pub(super) fn send_table(&mut self, to: NodeId, mask: u64, answer: bool, now: Instant) {
         let wanted = |node: &NodeId| mask & (1_u64 << bucket(node)) != 0;
         let me = self.me.record.node;
-        let mut nodes: Vec<_> = self.table.iter().map(|(node, _)| *node).filter(wanted).collect();
+        let mut nodes: Vec<_> = self.table.iter().map(Entry::node).filter(wanted).collect();
         nodes.extend(Some(me).filter(wanted));
         let (mut part, mut bytes) = (Vec::new(), HEAD_BYTES);
         for node in nodes {
@@ -435,8 +449,12 @@ impl Membership {
         let own = usize::from(self.me.record.zone == zone);
         self.table.live_in(zone) + own < super::probe::ZONE_MIN
     }
+}
 
-    pub(super) fn entry_is_open(&self, node: &NodeId) -> bool {
-        self.table.get(node).is_some_and(|entry: &Entry| entry.link.open.is_some())
+/// The same record with another incarnation.
+fn said_at(record: &Arc<Record>, incarnation: Incarnation) -> Arc<Record> {
+    if record.incarnation == incarnation {
+        return Arc::clone(record);
     }
+    Arc::new(Record { incarnation, ..Record::clone(record) })
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::action::{Action, Closed};
 use super::machine::{Membership, Timer};
+use super::table::Entry;
 use super::{Record, Status};
 use crate::faults::Fault;
 use crate::identity::{Address, NodeId};
@@ -51,7 +52,7 @@ impl Membership {
             if patient { self.config.seed_retry } else { self.config.seed_retry_slow }
         } else {
             self.refresh_one_seed();
-            self.config.seed_refresh
+            self.config.seed_refresh * self.share()
         };
         let early = self.jitter(wait / 8);
         self.timers.arm(Timer::Seeds, now + wait.saturating_sub(early));
@@ -60,9 +61,9 @@ impl Membership {
     /// A seed that no connected member answers for may lead to servers that were cut off when they joined.
     fn refresh_one_seed(&mut self) {
         let known = |address: &Address| {
-            let open = self.table.iter().filter(|(_, entry)| entry.link.open.is_some());
+            let open = self.table.iter().filter(|entry| entry.is_open());
             self.me.record.addresses.contains(address)
-                || open.into_iter().any(|(_, entry)| entry.member.record.addresses.contains(address))
+                || open.into_iter().any(|entry| entry.record().addresses.contains(address))
         };
         let unknown: Vec<_> = self.seeds.addresses.iter().filter(|address| !known(address)).cloned().collect();
         let pick = self.random.index(unknown.len());
@@ -79,9 +80,10 @@ impl Membership {
             return;
         }
         let known = self.table.get_mut(&peer).map(|entry| {
-            entry.link.refused = false;
-            entry.link.shown = None;
-            entry.link.open.replace(now).is_some()
+            let link = entry.link_mut();
+            link.refused = false;
+            link.shown = None;
+            link.open.replace(now).is_some()
         });
         match known {
             Some(was_open) => self.sessions += usize::from(!was_open),
@@ -92,10 +94,12 @@ impl Membership {
             }
         }
         self.timers.disarm(&Timer::Connect(peer));
+        self.answer_call(&peer);
         self.attempts.retain(|_, (node, _)| *node != peer);
         if self.is_running() {
             let answer = self.me.record.node < peer;
             self.send_digest(peer, answer, now);
+            self.ask_by_stream(peer, now);
         }
     }
 
@@ -108,11 +112,11 @@ impl Membership {
         let Some(entry) = self.table.get_mut(&peer) else {
             return;
         };
-        let Some(opened) = entry.link.open.take() else {
+        let Some(opened) = entry.link_mut().open.take() else {
             return;
         };
         let short = now.since(opened) < SHORT_SESSION;
-        entry.link.failures = if short { entry.link.failures.saturating_add(1) } else { 0 };
+        entry.link_mut().failures = if short { entry.link().failures.saturating_add(1) } else { 0 };
         let live = entry.is_live();
         self.note_session_gone(now);
         if !self.is_running() {
@@ -149,12 +153,13 @@ impl Membership {
         let Some(entry) = self.table.get_mut(&node) else {
             return;
         };
-        if entry.link.open.is_some() {
+        if entry.is_open() {
             return;
         }
-        entry.link.failures = entry.link.failures.saturating_add(1);
-        entry.link.refused = refused;
+        entry.link_mut().failures = entry.link().failures.saturating_add(1);
+        entry.link_mut().refused = refused;
         let live = entry.is_live() && !entry.restored;
+        self.answer_call(&node);
         self.plan_connect(node, false, now);
         if refused && live {
             sometimes!("connection refused");
@@ -164,8 +169,9 @@ impl Membership {
 
     /// Datagrams between the present boots of this node and `peer` verify.
     pub fn on_datagram_verified(&mut self, peer: NodeId, _now: Instant) {
+        self.note_datagram();
         if let Some(entry) = self.table.get_mut(&peer) {
-            entry.link.datagrams = true;
+            entry.link_mut().datagrams = true;
         }
     }
 
@@ -175,12 +181,13 @@ impl Membership {
         let Some(entry) = self.table.get(&node) else {
             return;
         };
-        if entry.link.open.is_some() || entry.member.status == Status::Left || !self.is_running() {
+        let is_possible = !entry.is_open() && entry.status != Status::Left && self.is_running();
+        if !is_possible || !self.is_neighbour(&node) {
             return;
         }
-        let failed_for = now.since(entry.member.since);
-        let given_up = entry.member.status == Status::Failed && failed_for > self.config.failed_patience;
-        let failures = entry.link.failures;
+        let failed_for = now.since(entry.since);
+        let given_up = entry.status == Status::Failed && failed_for > self.config.failed_patience;
+        let failures = entry.link().failures;
         if self.faults.has(Fault::ConnectGivesUp) && failures > DOUBLINGS_MAX {
             return;
         }
@@ -191,7 +198,7 @@ impl Membership {
         } else if failures > 0 {
             let doubled = self.config.connect_retry_min * (1 << failures.min(DOUBLINGS_MAX));
             doubled.min(self.config.connect_retry_max)
-        } else if me < node {
+        } else if me < node || !self.is_full_mesh() {
             Duration::ZERO
         } else {
             self.config.connect_courtesy
@@ -201,14 +208,14 @@ impl Membership {
     }
 
     pub(super) fn on_connect_due(&mut self, node: NodeId, now: Instant) {
-        let Some(entry) = self.table.get(&node) else {
+        let is_possible = |entry: &&Entry| entry.status != Status::Left && !entry.is_open();
+        let wanted = self.is_running() && self.wants_stream(&node);
+        let Some(entry) = self.table.get(&node).filter(is_possible).filter(|_| wanted) else {
+            self.answer_call(&node);
             return;
         };
-        if entry.member.status == Status::Left || self.entry_is_open(&node) || !self.is_running() {
-            return;
-        }
-        let Record { addresses, .. } = &entry.member.record;
-        let turn = usize::try_from(entry.link.failures).unwrap_or(0).checked_rem(addresses.len()).unwrap_or(0);
+        let Record { addresses, .. } = &**entry.record();
+        let turn = usize::try_from(entry.link().failures).unwrap_or(0).checked_rem(addresses.len()).unwrap_or(0);
         let address = addresses.get(turn).cloned();
         let guard = self.config.connect_timeout;
         let expired = |since: &Instant| now.since(*since) >= guard;
@@ -219,14 +226,21 @@ impl Membership {
             self.connect_failed(node, false, now);
             return;
         }
-        let under_way = self.attempts.values().any(|(other, _)| *other == node);
+        let under_way = self.is_connecting(&node);
         let Some(address) = address.filter(|_| !under_way && self.attempts.len() < ATTEMPTS_MAX) else {
-            self.timers.arm(Timer::Connect(node), now + self.config.connect_retry_min);
+            // Where more wait than can be tried at once, they do not all look again and again.
+            let crowded = self.table.len() > ATTEMPTS_MAX;
+            let wait = if crowded { self.config.connect_retry_max } else { self.config.connect_retry_min };
+            self.timers.arm(Timer::Connect(node), now + wait);
             return;
         };
         self.attempts.insert(address.clone(), (node, now));
         self.act(Action::Connect { address, peer: Some(node) });
         // Should the driver never answer, the attempt is made again.
         self.timers.arm(Timer::Connect(node), now + guard);
+    }
+
+    pub(super) fn is_connecting(&self, node: &NodeId) -> bool {
+        self.attempts.values().any(|(other, _)| other == node)
     }
 }

@@ -63,6 +63,14 @@ impl Waits {
         self.groups.insert(group, Group { frames, held: BTreeMap::new(), waiting });
     }
 
+    /// A frame has gone out by one more session, which had to be opened first.
+    pub(crate) fn sent(&mut self, seq: u64, session: SessionId) {
+        let group = self.frames.get(&seq).and_then(|number| self.groups.get_mut(number));
+        if let Some(sent) = group.and_then(|group| group.frames.get_mut(&seq)) {
+            sent.insert(session);
+        }
+    }
+
     /// A peer says on `session` that it holds a frame; returns the answers that this completes.
     pub(crate) fn held(&mut self, seq: u64, session: SessionId, by: NodeId) -> Vec<(EditId, Edited)> {
         let Some(&number) = self.frames.get(&seq) else { return Vec::new() };

@@ -1,5 +1,7 @@
 //! How the engine lays out its keys and values on disk. Every value begins with [`FORMAT`].
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -216,7 +218,7 @@ impl NodeRecord {
 }
 
 /// A member as it is remembered: its record, what was believed of it, and whether it is in the durable set.
-pub(crate) type KnownMember = (Record, Status, bool);
+pub(crate) type KnownMember = (Arc<Record>, Status, bool);
 
 pub(crate) fn members_write(members: &[KnownMember]) -> Write {
     Write { table: Table::Meta, key: Bytes::from_static(MEMBERS_KEY), value: Some(encode(&members)) }

@@ -9,12 +9,49 @@ const _: () = assert!(WORDS as u64 * WORD_BITS == REPLAY_WINDOW);
 
 /// The counters of one sender under one key that have been accepted.
 ///
-/// A counter's bit sits at its value modulo the width, so the window moves by clearing the bits it passes over.
+/// A counter's bit sits at its value modulo the width, so the window moves by clearing the bits it passes over. Of most
+/// members of a large cluster no more than a few datagrams ever come, whose counters fit one word.
 #[derive(Clone, Debug, Default)]
 pub struct ReplayWindow {
     /// None until the first counter is accepted.
     highest: Option<u64>,
-    seen: [u64; WORDS],
+    seen: Seen,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Seen {
+    /// Counters below [`WORD_BITS`], while there are no others.
+    few: u64,
+    many: Option<Box<[u64; WORDS]>>,
+}
+
+impl Seen {
+    fn word(&self, word: usize) -> u64 {
+        match &self.many {
+            Some(words) => words.get(word).copied().unwrap_or(u64::MAX),
+            None if word == 0 => self.few,
+            None => 0,
+        }
+    }
+
+    /// All words, which one counter beyond the first of them needs.
+    fn words(&mut self) -> &mut [u64; WORDS] {
+        let few = self.few;
+        self.many.get_or_insert_with(|| {
+            let mut words = Box::new([0; WORDS]);
+            words.iter_mut().take(1).for_each(|first| *first = few);
+            words
+        })
+    }
+
+    fn mark(&mut self, counter: u64) {
+        let (word, bit) = place(counter);
+        if self.many.is_none() && counter < WORD_BITS {
+            self.few |= bit;
+        } else if let Some(bits) = self.words().get_mut(word) {
+            *bits |= bit;
+        }
+    }
 }
 
 impl ReplayWindow {
@@ -32,7 +69,7 @@ impl ReplayWindow {
             Some(highest) if counter > highest => true,
             Some(highest) => {
                 let (word, bit) = place(counter);
-                highest - counter < REPLAY_WINDOW && self.seen.get(word).is_some_and(|bits| bits & bit == 0)
+                highest - counter < REPLAY_WINDOW && self.seen.word(word) & bit == 0
             }
         }
     }
@@ -50,21 +87,23 @@ impl ReplayWindow {
             }
             Some(_) => {}
         }
-        let (word, bit) = place(counter);
-        if let Some(bits) = self.seen.get_mut(word) {
-            *bits |= bit;
-        }
+        self.seen.mark(counter);
         true
     }
 
     fn pass_over(&mut self, highest: u64, counter: u64) {
+        if counter < WORD_BITS {
+            // Nothing in the only word is that of a counter a window before.
+            return;
+        }
+        let words = self.seen.words();
         if counter - highest >= REPLAY_WINDOW {
-            self.seen = [0; WORDS];
+            *words = [0; WORDS];
             return;
         }
         for passed in highest + 1..=counter {
             let (word, bit) = place(passed);
-            if let Some(bits) = self.seen.get_mut(word) {
+            if let Some(bits) = words.get_mut(word) {
                 *bits &= !bit;
             }
         }

@@ -43,7 +43,7 @@ fn a_start_count_without_room_above_it_is_nobodys() {
         machine.handle_message(NodeId([PEER; 16]), Via::Stream, about(ME, 1, top, status), Instant::ZERO);
         machine.handle_message(NodeId([PEER; 16]), Via::Stream, about(ME, 9, top, status), Instant::ZERO);
     }
-    let digest = Message::SyncDigest { record: record(PEER, top), answer: false, buckets: vec![0; BUCKETS] };
+    let digest = Message::SyncDigest { record: record(PEER, top).into(), answer: false, buckets: vec![0; BUCKETS] };
     machine.handle_message(NodeId([PEER; 16]), Via::Stream, digest, Instant::ZERO);
     let goodbye = Message::Leave { boot: Boot([PEER; 16]), incarnation: top, retired: true };
     machine.handle_message(NodeId([PEER; 16]), Via::Stream, goodbye, Instant::ZERO);
@@ -116,7 +116,7 @@ fn what_members_remember_of_a_dead_boot_of_ours_does_not_fence_us() {
 fn meet(machine: &mut Membership, record: Record) {
     machine.on_session_opened(record.node, Instant::ZERO);
     let node = record.node;
-    let digest = Message::SyncDigest { record, answer: false, buckets: vec![0; BUCKETS] };
+    let digest = Message::SyncDigest { record: record.into(), answer: false, buckets: vec![0; BUCKETS] };
     machine.handle_message(node, Via::Stream, digest, Instant::ZERO);
 }
 
@@ -128,11 +128,11 @@ fn what_a_member_says_of_itself_nobody_else_changes() {
     let lie = |refutations| {
         let mut lie = record(3, Incarnation { refutations, ..first });
         (lie.zone, lie.addresses) = ("zzz".to_owned(), vec![Address::from("zzz:1")]);
-        Message::Gossip { updates: vec![Update::Full { record: lie, standing: Standing::ALIVE }] }
+        Message::Gossip { updates: vec![Update::Full { record: lie.into(), standing: Standing::ALIVE }] }
     };
     machine.handle_message(NodeId([PEER; 16]), Via::Stream, lie(0), Instant::ZERO);
     meet(&mut machine, truth.clone());
-    let held = |machine: &Membership| machine.member(&truth.node).unwrap().record.clone();
+    let held = |machine: &Membership| Record::clone(&machine.member(&truth.node).unwrap().record);
     assert_eq!(held(&machine), truth, "its own word counts for more than hearsay");
     machine.handle_message(NodeId([PEER; 16]), Via::Stream, lie(0), Instant::ZERO);
     assert_eq!(held(&machine), truth);
@@ -146,7 +146,7 @@ fn crowd(numbers: std::ops::Range<u32>) -> Message {
         stranger.node =
             NodeId(u128::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835).to_be_bytes());
         stranger.name = "crowd".to_owned();
-        Update::Full { record: stranger, standing: Standing::ALIVE }
+        Update::Full { record: stranger.into(), standing: Standing::ALIVE }
     };
     Message::Sync { mask: 0, answer: false, updates: numbers.map(stranger).collect() }
 }
@@ -210,7 +210,7 @@ fn what_breaks_a_limit_is_counted_and_dropped() {
     long.name = "x".repeat(1000);
     let mut many = record(2, Incarnation::default());
     many.addresses = vec![Address::from("h:1"); 9];
-    let digest = |record, buckets| Message::SyncDigest { record, answer: true, buckets };
+    let digest = |record: Record, buckets| Message::SyncDigest { record: record.into(), answer: true, buckets };
     let short = digest(record(2, Incarnation::default()), vec![0; 3]);
     let foreign = digest(record(3, Incarnation::default()), vec![0; BUCKETS]);
     let bad = [digest(long, vec![0; BUCKETS]), digest(many, vec![0; BUCKETS]), short, foreign];
@@ -231,7 +231,7 @@ fn a_record_too_long_for_a_datagram_is_never_sent_as_one() {
         for label in [&mut long.name, &mut long.zone, &mut long.version, &mut long.url] {
             *label = "x".repeat(256);
         }
-        let message = Message::SyncDigest { record: long, answer: false, buckets: vec![0; BUCKETS] };
+        let message = Message::SyncDigest { record: long.into(), answer: false, buckets: vec![0; BUCKETS] };
         machine.on_session_opened(NodeId([byte; 16]), now);
         machine.handle_message(NodeId([byte; 16]), Via::Stream, message, now);
         machine.on_datagram_verified(NodeId([byte; 16]), now);
@@ -297,5 +297,5 @@ fn a_denial_is_told_again_to_whoever_missed_it() {
 }
 
 fn about_full(record: Record) -> Message {
-    Message::Gossip { updates: vec![Update::Full { record, standing: Standing::ALIVE }] }
+    Message::Gossip { updates: vec![Update::Full { record: record.into(), standing: Standing::ALIVE }] }
 }

@@ -270,7 +270,7 @@ fn a_statement_that_its_member_never_made_keeps_it_out_for_a_moment_only() {
         let standing = Standing { status, accuser: Some(world.nodes[4].id), ..Standing::ALIVE };
         let liar = world.nodes[4].id;
         for hearer in 0..4 {
-            let update = Update::Full { record: lie.clone(), standing };
+            let update = Update::Full { record: lie.clone().into(), standing };
             let message = Message::Gossip { updates: vec![update] };
             world.with(hearer, |machine, now| machine.handle_message(liar, Via::Stream, message, now));
         }

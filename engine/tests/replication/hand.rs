@@ -157,7 +157,7 @@ impl Hand {
             version: String::new(),
             url: String::new(),
         };
-        let digest = Message::SyncDigest { record, answer: false, buckets: vec![0; BUCKETS] };
+        let digest = Message::SyncDigest { record: record.into(), answer: false, buckets: vec![0; BUCKETS] };
         self.say(session, &Frame::Membership(digest, Vec::new()));
         session
     }

@@ -55,7 +55,7 @@ pub(super) async fn members(State(api): State<Shared>, uri: Uri) -> Result<Respo
         .look(move |engine, now| {
             let me = engine.me().record.node;
             let wanted = engine.members().filter(|member| status.is_none_or(|status| member.status == status));
-            wanted.map(|member| row(member, me, now, wall)).collect()
+            wanted.map(|member| row(&member, me, now, wall)).collect()
         })
         .await?;
     Ok(axum::Json(Members { total: data.len(), data }).into_response())
@@ -106,11 +106,11 @@ enum Who {
 /// The one member that is meant. A name is first looked for among those that have not left: who comes back without its
 /// folder has the name of who left.
 fn find(engine: &ServerEngine, who: &Who) -> Result<(NodeId, String), MemberError> {
-    let is_meant = |member: &&Member| match who {
+    let is_meant = |member: &Member| match who {
         Who::Name(name) => member.record.name == *name,
         Who::Id(id) => member.record.node == *id,
     };
-    let (left, here): (Vec<&Member>, Vec<&Member>) =
+    let (left, here): (Vec<Member>, Vec<Member>) =
         engine.members().filter(is_meant).partition(|member| member.status == Status::Left);
     match if here.is_empty() { &left[..] } else { &here } {
         [] => Err(MemberError::Unknown),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use knot_engine::membership::{Member, Status};
-use knot_engine::{Etag, Instant, NodeId, ScopeStatus};
+use knot_engine::{Etag, Instant, ScopeStatus};
 use serde_json::Value;
 
 use super::{Checkers, Invariant};
@@ -28,13 +28,12 @@ pub fn settle_bound(nodes: usize) -> Duration {
     2 * RETRY + FREEZE + decades * SUSPICION + 2 * count * Duration::from_secs(1) + REPAIR
 }
 
-/// A live server's view, for comparison.
+/// What a live server says of itself, and holds.
 #[derive(Debug)]
 pub(crate) struct Replica {
     pub(crate) node: usize,
     pub(crate) me: Member,
     pub(crate) scopes: Vec<ScopeStatus>,
-    pub(crate) members: Vec<Member>,
 }
 
 /// What a server shows of one document.
@@ -49,24 +48,28 @@ pub(crate) struct Seen {
 }
 
 impl Checkers {
-    /// Why these replicas have not settled; none when they have.
-    pub(crate) fn difference(&self, replicas: &[Replica]) -> Option<(Invariant, usize, String)> {
-        replicas.iter().find_map(|replica| self.view_gap(replica, replicas)).or_else(|| root_gap(replicas))
-    }
-
-    fn view_gap(&self, replica: &Replica, live: &[Replica]) -> Option<(Invariant, usize, String)> {
-        let seen: BTreeMap<NodeId, &Member> =
-            replica.members.iter().map(|member| (member.record.node, member)).collect();
-        let gap = |detail: String| Some((Invariant::MembershipComplete, replica.node, detail));
-        let lost =
-            self.former_ids.iter().find(|(id, _)| seen.get(id).is_some_and(|member| member.status <= Status::Suspect));
-        if let Some((_, node)) = lost {
-            return gap(format!("the machine that was n{node} is gone and is not seen as failed"));
+    /// Why the view that a live server has of the members is not complete; none when it is. `live` are all such servers in
+    /// the order of their numbers.
+    pub(crate) fn view_gap(
+        &self,
+        node: usize,
+        members: &[Member],
+        live: &[Replica],
+    ) -> Option<(Invariant, usize, String)> {
+        let gap = |detail: String| Some((Invariant::MembershipComplete, node, detail));
+        let mut seen: Vec<Option<&Member>> = vec![None; self.node_ids.len()];
+        for member in members {
+            if let Some(node) = self.former_ids.get(&member.record.node) {
+                if member.status <= Status::Suspect {
+                    return gap(format!("the machine that was n{node} is gone and is not seen as failed"));
+                }
+            } else if let Some(place) = self.node_of(member.record.node).and_then(|node| seen.get_mut(node)) {
+                *place = Some(member);
+            }
         }
-        let promised = self.node_ids.iter().enumerate().filter(|(node, _)| !self.outside.contains(node));
-        for (node, id) in promised {
-            let other = live.iter().find(|other| other.node == node);
-            match (other, seen.get(id)) {
+        let mut live = live.iter().peekable();
+        for (node, seen) in seen.into_iter().enumerate().filter(|(node, _)| !self.outside.contains(node)) {
+            match (live.next_if(|other| other.node == node), seen) {
                 (Some(_), None) => return gap(format!("n{node} lives and is not known")),
                 (Some(other), Some(member)) => {
                     if member.status != Status::Alive {
@@ -111,7 +114,8 @@ impl Checkers {
     }
 }
 
-fn root_gap(replicas: &[Replica]) -> Option<(Invariant, usize, String)> {
+/// Why these replicas do not hold the same; none when they do.
+pub(crate) fn root_gap(replicas: &[Replica]) -> Option<(Invariant, usize, String)> {
     let mut first: BTreeMap<&str, (usize, &ScopeStatus)> = BTreeMap::new();
     for replica in replicas {
         for scope in &replica.scopes {

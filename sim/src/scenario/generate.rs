@@ -3,7 +3,7 @@
 //! Half of them swarm (Groce et al., 2012): a random subset of the kinds of faults, since kinds that are always on mask
 //! each other. The other half have all on. Their lengths run from shorter to longer than every timeout.
 
-use knot_engine::Limits;
+use knot_engine::{Limits, membership};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -63,6 +63,8 @@ const ZONES: [&str; 4] = ["au", "gb", "us", "za"];
 /// Fewest and most servers that a seed chooses.
 const NODES_MIN: u64 = 3;
 const NODES_MAX: u64 = 21;
+/// Servers of which each holds a stream with each, where that is drawn small.
+const FULL_MESH_SMALL: usize = 4;
 /// Faults begin after the servers have had time to meet.
 const FAULTS_BEGIN_MS: u64 = 3_000;
 
@@ -226,7 +228,14 @@ fn bounds(seed: u64) -> Bounds {
         document_cache_bytes: pick(own.document_cache_bytes, 20_000),
         log_cache_bytes: pick(own.log_cache_bytes, 20_000),
         orphans: pick(own.orphans, 4),
+        full_mesh: full_mesh(seed),
     }
+}
+
+/// One run in four takes the ways of a large cluster in a small one.
+fn full_mesh(seed: u64) -> usize {
+    let mut draw = Draw::new(seed, "mesh");
+    if draw.chance(250) { FULL_MESH_SMALL } else { membership::Config::default().full_mesh }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -38,6 +38,8 @@ macro_rules! kinds {
 kinds! {
     /// New changes.
     Push = "push",
+    /// New changes, to be passed on.
+    Relay = "relay",
     /// All changes of a push are durable.
     Held = "held",
     /// Changes that a repair asked for.
@@ -89,6 +91,7 @@ impl Kind {
         match Frame::decode(bytes) {
             Ok(Some(Frame::Membership(message, _))) => Self::of_message(&message),
             Ok(Some(Frame::Push { .. })) => Self::Push,
+            Ok(Some(Frame::Relay { .. })) => Self::Relay,
             Ok(Some(Frame::Held { .. })) => Self::Held,
             Ok(Some(Frame::Roots(_))) => Self::Roots,
             Ok(Some(Frame::Compare { .. })) => Self::Compare,

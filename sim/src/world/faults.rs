@@ -282,6 +282,11 @@ impl<D: Document> World<D> {
         true
     }
 
+    /// A process is killed; its host goes on.
+    pub(super) fn kill_process(&mut self, node: usize) {
+        self.end_process(node, End::Killed);
+    }
+
     fn end_process(&mut self, node: usize, end: End) {
         let Some(running) = self.nodes[node].stop(end == End::Clean) else {
             return;

@@ -11,10 +11,10 @@ use knot_engine::{
 };
 
 use super::{Happening, World};
-use crate::checker::{Invariant, Observation};
+use crate::checker::{ACCURACY_GRACE, Invariant, Observation};
 use crate::disk::Batch;
 use crate::ledger::Outcome;
-use crate::network::{Plan, Process, own_address, seed_address};
+use crate::network::{Plan, Process, named_by};
 use crate::node::ReadFor;
 use crate::scenario::Target;
 use crate::watch::Observed;
@@ -89,9 +89,9 @@ impl<D: Document> World<D> {
     }
 
     fn resolve(&self, address: &Address) -> Option<usize> {
-        self.nodes
-            .iter()
-            .position(|node| own_address(node.index, node.moves) == *address || seed_address(node.index) == *address)
+        let (node, moves) = named_by(address)?;
+        let known = self.nodes.get(node)?;
+        moves.is_none_or(|moves| moves == known.moves).then_some(node)
     }
 
     fn send_frame(&mut self, process: Process, session: SessionId, frame: Bytes, plan: &mut Plan) {
@@ -262,19 +262,20 @@ impl<D: Document> World<D> {
     fn on_member(&mut self, observer: usize, change: &MemberChange) {
         self.trace.log(self.now, observer, || format!("sees {} {:?} -> {:?}", change.name, change.from, change.to));
         self.trace.add(self.now, observer, "member", &change.node.0);
-        let subject = self.nodes.iter().position(|node| node.key.node_id() == change.node);
-        let Some(subject) = subject else { return };
+        let Some(subject) = self.checkers.present(change.node) else { return };
         self.trace.observe(self.now, || Observed::Member { observer, subject, status: change.to });
         let gone = matches!(change.to, Status::Failed | Status::Left);
         if !gone || subject == observer {
             return;
         }
         let now = self.now;
-        let others = self.nodes.iter().filter(|node| node.index != observer);
-        let is_echo = others
-            .filter_map(|node| node.running.as_ref())
-            .flat_map(|running| running.engine.members())
-            .any(|member| member.record.node == change.node && member.status == change.to);
+        // Who said so last is asked first: of many observers only the first has to be compared with all.
+        let last = self.nodes[subject].seen_gone_by.replace(observer);
+        let is_echo = last.into_iter().chain(0..self.nodes.len()).filter(|other| *other != observer).any(|other| {
+            let running = self.nodes[other].running.as_ref();
+            let theirs = running.and_then(|running| running.engine.member(&change.node));
+            theirs.is_some_and(|member| member.status == change.to)
+        });
         let calm = self.disturbances == 0;
         let up = self.nodes[subject].running.as_ref();
         let seen = Observation {
@@ -285,6 +286,8 @@ impl<D: Document> World<D> {
             up_for: up.map(|running| now.since(running.since)),
             is_echo,
         };
+        let ran = seen.up_for.is_some_and(|up_for| up_for >= ACCURACY_GRACE);
+        self.false_failures += u64::from(ran && calm && change.to == Status::Failed);
         self.checkers.check_accuracy(&seen, now);
     }
 }

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use knot_engine::documents::{Document, DocumentId};
-use knot_engine::{DocumentView, Etag, Instant, ReadError};
+use knot_engine::{DocumentView, Engine, Etag, Instant, ReadError};
 use serde_json::Value;
 
 use super::World;
 use crate::application;
-use crate::checker::{IDLE_AFTER, IDLE_FOR, Invariant, Replica, Seen, Sent, Spending, settle_bound};
+use crate::checker::{IDLE_AFTER, IDLE_FOR, Invariant, Replica, Seen, Sent, Spending, root_gap, settle_bound};
 use crate::ledger::{Outcome, Write};
 use crate::network::Process;
 use crate::node::ReadFor;
@@ -58,9 +58,7 @@ impl<D: Document> World<D> {
             if self.is_over() {
                 return None;
             }
-            let replicas = self.replicas();
-            let difference = self.checkers.difference(&replicas).or_else(|| self.unanswered());
-            let Some((invariant, node, detail)) = difference else {
+            let Some((invariant, node, detail)) = self.difference() else {
                 return Some(self.now.since(since));
             };
             if self.now >= end {
@@ -82,17 +80,21 @@ impl<D: Document> World<D> {
         }
     }
 
-    fn replicas(&self) -> Vec<Replica> {
-        let promised = self.nodes.iter().filter(|node| !self.checkers.outside.contains(&node.index));
-        let running = promised.filter_map(|node| Some((node.index, node.running.as_ref()?)));
-        running
-            .map(|(node, running)| Replica {
-                node,
-                me: running.engine.me().clone(),
-                scopes: running.engine.scopes(),
-                members: running.engine.members().cloned().collect(),
-            })
-            .collect()
+    /// Why the cluster has not settled; none when it has. The first reason found ends the search: a look at all views costs
+    /// the square of the cluster's size.
+    fn difference(&self) -> Option<(Invariant, usize, String)> {
+        let promised = || self.nodes.iter().filter(|node| !self.checkers.outside.contains(&node.index));
+        let running = || promised().filter_map(|node| Some((node.index, &node.running.as_ref()?.engine)));
+        let replica = |(node, engine): (usize, &Engine<D>)| {
+            let (me, scopes) = (engine.me().clone(), engine.scopes());
+            Replica { node, me, scopes }
+        };
+        let replicas: Vec<Replica> = running().map(replica).collect();
+        let gap = |(node, engine): (usize, &Engine<D>)| {
+            let members: Vec<_> = engine.members().collect();
+            self.checkers.view_gap(node, &members, &replicas)
+        };
+        running().find_map(gap).or_else(|| root_gap(&replicas)).or_else(|| self.unanswered())
     }
 
     fn unanswered(&self) -> Option<(Invariant, usize, String)> {

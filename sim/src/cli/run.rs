@@ -25,6 +25,9 @@ EXAMPLES:
 Each seed that fails leaves a page that any browser shows, the line that replays it, and the line that shrinks it.
 After ten failures the rest is not run.";
 
+/// A short campaign misses most marks, and nobody wants to read them all.
+const MARKS_LISTED_MAX: usize = 12;
+
 #[derive(Debug, Args)]
 pub(super) struct RunArgs {
     /// Seeds from A up to but not including B; B may be left out with --minutes [default: 0..100]
@@ -148,7 +151,7 @@ pub(super) fn perform(args: &RunArgs) -> Result<Exit, CliError> {
     if args.json {
         print_json(&with_lines(&summary, &telling)?)?;
     } else {
-        print(text(&summary))?;
+        print(text(&summary, args.require_marks))?;
     }
     let missed = args.require_marks && !summary.marks_missed().is_empty();
     Ok(Exit::held(summary.failures.is_empty() && !missed))
@@ -167,7 +170,7 @@ fn with_lines(summary: &Summary, telling: &Telling<'_>) -> Result<serde_json::Va
     Ok(value)
 }
 
-fn text(summary: &Summary) -> String {
+fn text(summary: &Summary, all_marks: bool) -> String {
     let counts = &summary.counts;
     let [middle, most] = summary.settled_s;
     let enough = if summary.failures.len() >= FAILURES_MAX { "; that is enough, the rest was not run" } else { "" };
@@ -188,7 +191,9 @@ fn text(summary: &Summary) -> String {
     let mut lines: Vec<String> = rows.iter().map(|(name, value)| format!("{name:<10} {value}")).collect();
     lines.extend(counts.drops.iter().map(|(reason, count)| format!("dropped    {count:>8}  {reason}")));
     let missed = summary.marks_missed();
-    lines.push(format!("marks      {} of {} reached", summary.marks.len() - missed.len(), summary.marks.len()));
-    lines.extend(missed.iter().map(|mark| format!("           not reached: {mark}")));
+    let is_long = missed.len() > MARKS_LISTED_MAX && !all_marks;
+    let rest = if is_long { "; --require-marks lists the others" } else { "" };
+    lines.push(format!("marks      {} of {} reached{rest}", summary.marks.len() - missed.len(), summary.marks.len()));
+    lines.extend(missed.iter().filter(|_| !is_long).map(|mark| format!("           not reached: {mark}")));
     lines.join("\n")
 }

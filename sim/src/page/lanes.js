@@ -12,7 +12,7 @@ let geo = null;
 
 const ARROWS_MAX = 2500;
 const HEADS_MAX = 700;
-const FAULT_ROWS_MAX = 8;
+const FAULT_ROWS_MAX = 12;
 
 function readColours() {
   const style = getComputedStyle(document.documentElement);

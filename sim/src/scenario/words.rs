@@ -167,3 +167,27 @@ pub(crate) fn millis(millis: u64) -> String {
     let seconds = format!("{}.{:03}", millis / 1_000, millis % 1_000);
     format!("{} s", seconds.trim_end_matches('0').trim_end_matches('.'))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn say(kind: FaultKind) -> String {
+        let nodes = [NodeSpec::new("a", "gb"), NodeSpec::new("b", "gb"), NodeSpec::new("c", "us")];
+        fault(&Fault::new(0, Some(1), kind), &nodes)
+    }
+
+    #[test]
+    fn a_side_that_is_a_zone_is_called_so() {
+        let cut = |left: Vec<usize>, one_way| say(FaultKind::Partition { left, right: vec![2], one_way });
+        assert_eq!(cut(vec![1, 0], false), "nothing passes between zone gb and zone us");
+        assert_eq!(cut(vec![0], true), "nothing passes from a to zone us");
+    }
+
+    #[test]
+    fn numbers_have_the_units_that_people_use() {
+        assert_eq!(say(FaultKind::Lag { node: 1, extra_ms: 1_250 }), "packets to and from b take 1.25 s longer");
+        assert_eq!(say(FaultKind::Loss { per_mille: 305 }), "30.5 % more of all packets are lost");
+        assert_eq!([millis(900), millis(60_000), millis(1_001)], ["900 ms", "60 s", "1.001 s"]);
+    }
+}

@@ -126,6 +126,8 @@ pub(crate) struct Driver<N: Network> {
     failed_handshakes: RateLimited,
     stop: Option<Stop>,
     leaving: Option<(bool, Instant)>,
+    /// Nobody is left to give commands.
+    is_abandoned: bool,
     draining: Option<Drain>,
 }
 
@@ -160,6 +162,7 @@ impl<N: Network> Driver<N> {
             failed_handshakes: RateLimited::default(),
             stop: None,
             leaving: None,
+            is_abandoned: false,
             draining: None,
         })
     }
@@ -204,9 +207,13 @@ impl<N: Network> Driver<N> {
             tokio::select! {
                 Some(bytes) = next(&mut self.arrived) => self.on_datagrams(bytes),
                 input = self.reports.recv() => if let Some(input) = input { self.on_inputs(input) },
-                command = self.commands.recv() => match command {
+                command = self.commands.recv(), if !self.is_abandoned => match command {
                     Some(command) => self.on_commands(command),
-                    None => self.leave(false),
+                    None => {
+                        // The API has stopped, and its end of the channel would be ready for ever.
+                        self.is_abandoned = true;
+                        self.leave(false);
+                    }
                 },
                 () = until(sleep) => self.on_time(),
                 _ = shutdown.wait_for(|stop| *stop), if self.leaving.is_none() => self.leave(false),

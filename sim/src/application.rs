@@ -8,7 +8,7 @@
 //! # impl Workload for ShoppingList {
 //! #     type Command = ();
 //! #     fn generate(&self, _: &mut Draws, _: &Cluster) -> Vec<Planned<()>> { Vec::new() }
-//! #     fn document(&self, _: &()) -> DocumentId { unimplemented!() }
+//! #     fn document(&self, _: &()) -> DocumentId { DocumentId::new(knot_engine::documents::Scope::Global, "lists", "ours").unwrap() }
 //! #     fn apply(&self, _: &(), _: Option<&Value>) -> Option<Edit> { None }
 //! #     fn check(&self, _: &Finished<()>) -> Result<(), String> { Ok(()) }
 //! # }

@@ -380,10 +380,7 @@ impl<D: Document> Engine<D> {
             }
             // The first start needs it; a later one is tried again with the next thing to save.
             Effect::NodeRefused if !self.started => self.emit(Event::StorageFailed),
-            Effect::NodeRefused => {
-                sometimes!("node record refused");
-                self.save_node = true;
-            }
+            Effect::NodeRefused => self.save_node = true,
             Effect::Durable { authored, edits } => self.spread(authored, edits, now),
             Effect::Delivered { ticket, complete } => self.on_delivered(ticket, complete, now),
             Effect::Missing { document, from } => self.fetch(document, from, now),

@@ -50,7 +50,6 @@ marks! {
     "former start heard of": "what a dead start said is topped, not followed",
     "refuted": "what is said of a node ends with its denial",
     "denied again": "a denial that was missed is told again",
-    "gossip by stream": "what fits no datagram goes by stream",
     "accused told": "who speaks hears what is held against it",
     "views differ": "what gossip missed is found by comparison",
     "tables compared": "tables that differ are exchanged by the bucket",
@@ -85,7 +84,6 @@ marks! {
     "start after a crash": "what the page cache alone holds is not trusted",
     "start with members": "a restart remembers the cluster",
     "left while edits wait": "who waits for peers is answered before a stop",
-    "node record refused": "a record that found no room is saved later",
 
     // Repair
     "repair waits": "one repair of a scope at a time",
@@ -122,7 +120,6 @@ marks! {
     "orphan evicted": "orphans have a limit, and repair makes up for it",
     "orphan kept": "a change may overtake what it depends on",
     "recreated": "a deleted document may be made again",
-    "nothing changed": "an edit may ask for what is",
     "read waited": "a read of what is not durable waits until it is",
     "heads split": "edits made at once stand side by side",
     "heads joined": "an edit brings together what it saw",

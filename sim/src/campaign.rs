@@ -63,6 +63,7 @@ pub(crate) fn options(shape: &Shape) -> String {
         Profile::Calm => Some("calm"),
     };
     let length = shape.length.map(|length| match length {
+        Length::Tiny => "tiny",
         Length::Short => "short",
         Length::Medium => "medium",
         Length::Long => "long",
@@ -75,6 +76,9 @@ pub(crate) fn options(shape: &Shape) -> String {
         if let Some(value) = value {
             line.push_str(&format!(" {option} {value}"));
         }
+    }
+    if shape.canary {
+        line.push_str(" --canary");
     }
     line
 }

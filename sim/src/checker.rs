@@ -8,6 +8,7 @@ mod convergence;
 mod deleted;
 mod durability;
 mod entitlement;
+mod feed;
 mod identity;
 mod idle;
 mod membership;
@@ -71,6 +72,10 @@ pub enum Invariant {
     ReplayEqual,
     /// Writes cost the network little more than their bytes.
     Amplification,
+    /// What a server shows is durable there.
+    DurableBeforeShown,
+    /// The change feed has every document once.
+    FeedComplete,
     /// An honest change is not put in quarantine.
     HonestAccepted,
     /// A process is not fenced while it is the only one of its server.
@@ -83,6 +88,8 @@ pub enum Invariant {
     Application,
     /// An engine does not ask for the same moment for ever.
     Progress,
+    /// Never broken, but where a run is to fail.
+    Canary,
     /// An assertion of the engine holds.
     NoPanic,
 }
@@ -164,6 +171,13 @@ impl Invariant {
             Self::Application => {
                 "What the application under test promises of its own documents. Here it does not hold."
             }
+            Self::DurableBeforeShown => {
+                "A server shows only what is on its disk. This read shows a write that a crash could still take back."
+            }
+            Self::FeedComplete => {
+                "The change feed has every document that a server holds, once, by its latest state. This one does not."
+            }
+            Self::Canary => "Nothing is wrong: this run was to fail, to prove that failures are noticed.",
             Self::NoPanic => "An engine never panics, whatever it is told. An assertion of this one failed.",
             Self::Progress => {
                 "An engine that has been told everything falls silent. This one asks for the same for ever."
@@ -192,12 +206,15 @@ impl fmt::Display for Invariant {
             Self::NoPlaintext => "plaintext in a datagram",
             Self::ReplayEqual => "log and state differ",
             Self::Amplification => "too much sent for a write",
+            Self::DurableBeforeShown => "shown before durable",
+            Self::FeedComplete => "change feed incomplete",
             Self::HonestAccepted => "honest change in quarantine",
             Self::NotFenced => "lone process fenced",
             Self::Idle => "idle cluster is busy",
             Self::QueuesBounded => "queue over its limit",
             Self::Application => "the application's promise broken",
             Self::Progress => "engine makes no progress",
+            Self::Canary => "canary",
             Self::NoPanic => "engine panicked",
         })
     }

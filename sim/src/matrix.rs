@@ -3,12 +3,12 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use knot_engine::Fault;
+use knot_engine::{Fault, Faults};
 use serde::Serialize;
 
 use crate::campaign::{lock, run_seed};
 use crate::checker::{Invariant, Violation};
-use crate::scenario::{DocumentKind, Shape};
+use crate::scenario::{DocumentKind, Length, Shape};
 
 /// How a planted bug was found, or that it was not.
 #[derive(Clone, Debug, Serialize)]
@@ -39,8 +39,8 @@ pub fn document_for(fault: Fault) -> DocumentKind {
 /// Looks for `fault` from seed `first` on, in at most `seeds_max` seeds, `jobs` at once. The seed that finds it is the
 /// first that does, however many run at once.
 #[must_use]
-pub fn detect(fault: Fault, first: u64, seeds_max: u64, jobs: usize) -> Detection {
-    let shape = Shape { document: document_for(fault), ..Shape::default() };
+pub fn detect(fault: Fault, length: Option<Length>, first: u64, seeds_max: u64, jobs: usize) -> Detection {
+    let shape = Shape { document: document_for(fault), length, ..Shape::default() };
     let next = AtomicU64::new(first);
     let end = AtomicU64::new(first.saturating_add(seeds_max));
     let found: Mutex<Option<(u64, Violation)>> = Mutex::new(None);
@@ -54,6 +54,10 @@ pub fn detect(fault: Fault, first: u64, seeds_max: u64, jobs: usize) -> Detectio
                     }
                     let report = run_seed(seed, &shape, fault.into(), None);
                     let Some(violation) = report.violations.into_iter().next() else { continue };
+                    // What fails without the bug says nothing of it.
+                    if !run_seed(seed, &shape, Faults::default(), None).violations.is_empty() {
+                        continue;
+                    }
                     end.fetch_min(seed, Ordering::Relaxed);
                     let mut found = lock(&found);
                     if found.as_ref().is_none_or(|(earliest, _)| seed < *earliest) {

@@ -7,7 +7,7 @@ use knot_engine::documents::Document;
 use knot_engine::membership::{self, Records};
 use knot_engine::seal::ClusterKey;
 use knot_engine::{
-    Address, Config, EditId, Engine, Faults, Instant, Limits, NodeKey, ReadId, Recovered, Seed, SessionId, Table,
+    Address, Config, EditId, Engine, Faults, Instant, NodeKey, ReadId, Recovered, Seed, SessionId, Table,
 };
 
 use crate::disk::{Disk, Image};
@@ -124,6 +124,7 @@ pub(crate) struct Node<D: Document> {
     /// Fuses that have blown, and whose fault goes on.
     pub(crate) blown: u32,
     sealed: bool,
+    hasty: bool,
     /// When its disk was last set back.
     pub(crate) restored: Instant,
     /// Who last saw it failed, or gone.
@@ -156,6 +157,7 @@ impl<D: Document> Node<D> {
             fuse: None,
             blown: 0,
             sealed: scenario.sealed,
+            hasty: scenario.hasty,
             restored: Instant::ZERO,
             seen_gone_by: None,
             starts: 0,
@@ -242,19 +244,35 @@ impl<D: Document> Node<D> {
             membership: membership::Config {
                 records: self.records.clone(),
                 full_mesh: self.bounds.full_mesh,
-                ..membership::Config::default()
+                ..if self.hasty { hasty() } else { membership::Config::default() }
             },
-            limits: Limits {
-                window_bytes: self.bounds.window_bytes,
-                document_cache_bytes: self.bounds.document_cache_bytes,
-                log_cache_bytes: self.bounds.log_cache_bytes,
-                orphans: self.bounds.orphans,
-                ..Limits::default()
-            },
+            limits: self.bounds.limits(),
         }
     }
 
     fn seeds(&self, nodes: usize) -> Vec<Address> {
         (0..nodes.min(SEEDS)).filter(|&seed| self.spec.own_seed || seed != self.index).map(seed_address).collect()
+    }
+}
+
+/// A membership that works and waits a fifth of its usual times. What is measured against round trips stays.
+fn hasty() -> membership::Config {
+    let usual = membership::Config::default();
+    membership::Config {
+        probe_interval: usual.probe_interval / 5,
+        gossip_interval: usual.gossip_interval / 4,
+        suspicion_min: usual.suspicion_min / 4,
+        cut_off_hold: usual.cut_off_hold / 5,
+        seed_retry: usual.seed_retry / 5,
+        seed_retry_slow: usual.seed_retry_slow / 5,
+        seed_refresh: usual.seed_refresh / 5,
+        connect_retry_min: usual.connect_retry_min / 5,
+        connect_retry_max: usual.connect_retry_max / 5,
+        connect_courtesy: usual.connect_courtesy / 5,
+        failed_retry: usual.failed_retry / 5,
+        failed_patience: usual.failed_patience / 5,
+        failed_probe: usual.failed_probe / 5,
+        restored_grace: usual.restored_grace / 5,
+        ..usual
     }
 }

@@ -243,6 +243,8 @@ fn scenario(nodes: usize, zones: usize, seed: u64) -> Scenario {
         seed,
         document: DocumentKind::Model,
         sealed: false,
+        hasty: false,
+        canary: false,
         quiet_at_ms: NEVER_MS,
         core: Vec::new(),
         network: NetworkSpec { links: links.collect(), ..NetworkSpec::default() },

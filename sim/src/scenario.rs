@@ -3,6 +3,7 @@
 //! Topology, operations at their times, faults at their times, as a file or from a seed. Each fault carries its own end,
 //! and each draw of the run comes from a stream of its own, so taking one entry out leaves the rest as it was.
 
+mod bounds;
 mod client;
 mod fault;
 mod file;
@@ -10,10 +11,10 @@ mod generate;
 mod network;
 pub(crate) mod words;
 
-use knot_engine::Limits;
 use knot_engine::documents::{DocumentId, Scope};
 use serde::{Deserialize, Serialize};
 
+pub use self::bounds::Bounds;
 pub use self::client::ClientSpec;
 pub use self::fault::{Fault, FaultKind};
 pub use self::file::ScenarioError;
@@ -59,6 +60,12 @@ pub struct Scenario {
     /// Whether datagrams are sealed as a server seals them. It costs time, and only corruption needs it.
     #[serde(default)]
     pub sealed: bool,
+    /// Whether membership works and waits a fifth of its usual times, so that a short run sees what a long one does.
+    #[serde(default)]
+    pub hasty: bool,
+    /// Whether the run is to fail whatever happens, to prove that a failure is noticed.
+    #[serde(default)]
+    pub canary: bool,
     /// From here on nothing goes wrong and nobody writes, in milliseconds.
     pub quiet_at_ms: u64,
     /// Servers that alone are healed then, while what is wrong with the others stays wrong for ever. Empty for all.
@@ -148,35 +155,6 @@ pub struct DiskSpec {
 impl Default for DiskSpec {
     fn default() -> Self {
         Self { commit_min_us: 60, commit_max_us: 300 }
-    }
-}
-
-/// Bounds of a server that are made small in some runs, so that what happens at them happens often.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Bounds {
-    /// Bytes of changes in one answer to a repair.
-    pub window_bytes: usize,
-    /// Bytes of materialised documents.
-    pub document_cache_bytes: usize,
-    /// Bytes of document logs.
-    pub log_cache_bytes: usize,
-    /// Changes whose dependencies are missing.
-    pub orphans: usize,
-    /// Servers of which each holds a stream with each.
-    pub full_mesh: usize,
-}
-
-impl Default for Bounds {
-    fn default() -> Self {
-        let own = Limits::default();
-        Self {
-            window_bytes: own.window_bytes,
-            document_cache_bytes: own.document_cache_bytes,
-            log_cache_bytes: own.log_cache_bytes,
-            orphans: own.orphans,
-            full_mesh: knot_engine::membership::Config::default().full_mesh,
-        }
     }
 }
 

@@ -3,6 +3,7 @@
 //! Each write carries its number in the value it writes and as the change's time, so that a checker finds it again in any
 //! value and in any history.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use knot_engine::documents::Edit;
@@ -17,7 +18,7 @@ const WALL_ORIGIN_MS: i64 = 1_800_000_000_000;
 /// How long a client waits for peers to hold its write.
 pub const REPLICAS_TIMEOUT: Duration = Duration::from_secs(2);
 /// Clients start when the servers have had a moment to meet.
-const BEGIN_US: u64 = 800_000;
+pub(crate) const BEGIN_MS: u64 = 800;
 /// A load of many documents writes this many.
 const BULK_MIN: u64 = 200;
 const BULK_MAX: u64 = 500;
@@ -89,14 +90,22 @@ fn zone_mark(zone: &str) -> String {
     format!("{ZONE_MARK}{zone}.")
 }
 
-/// The operations of `seed` until `quiet_at_ms`.
+/// The operations of `seed` in this time, in milliseconds. A few write as many documents as `bulk_max`, so that a child of
+/// the split holds more than is listed.
 #[must_use]
-pub(crate) fn generate(seed: u64, document: DocumentKind, nodes: &[NodeSpec], quiet_at_ms: u64) -> Vec<Operation> {
+pub(crate) fn generate(
+    seed: u64,
+    document: DocumentKind,
+    nodes: &[NodeSpec],
+    time_ms: Range<u64>,
+    bulk_max: Option<u64>,
+) -> Vec<Operation> {
     let draw = Draw::new(seed, "workload");
     let mut generator = Generator { draw, document, nodes, zones: zones(nodes), operations: Vec::new() };
-    generator.steady(quiet_at_ms * 1_000);
+    let (begin_us, until_us) = (time_ms.start * 1_000, time_ms.end * 1_000);
+    generator.steady(begin_us, until_us);
     if generator.draw.chance(250) {
-        generator.bulk(quiet_at_ms * 1_000);
+        generator.bulk(begin_us, until_us, bulk_max);
     }
     let mut operations = generator.operations;
     operations.sort_by_key(|operation| operation.at_us);
@@ -112,10 +121,10 @@ struct Generator<'a> {
 }
 
 impl Generator<'_> {
-    fn steady(&mut self, until_us: u64) {
+    fn steady(&mut self, begin_us: u64, until_us: u64) {
         let gap_us = *self.draw.pick(&[20_000, 60_000, 150_000]);
         let keys = 2 + self.draw.index(5);
-        let mut at_us = BEGIN_US;
+        let mut at_us = begin_us;
         while at_us < until_us {
             let target = self.target(keys, at_us);
             match self.draw.between(0, 10) {
@@ -143,13 +152,16 @@ impl Generator<'_> {
     }
 
     /// Many documents through one server.
-    fn bulk(&mut self, until_us: u64) {
+    fn bulk(&mut self, begin_us: u64, until_us: u64, bulk_max: Option<u64>) {
         let node = self.draw.index(self.nodes.len());
-        let mut at_us = self.draw.between(BEGIN_US, until_us.max(BEGIN_US + 1));
-        for index in 0..self.draw.between(BULK_MIN, BULK_MAX) {
+        let mut at_us = self.draw.between(begin_us, until_us.max(begin_us + 1));
+        let count = self.draw.between(BULK_MIN, BULK_MAX);
+        let many = bulk_max.filter(|_| self.draw.chance(60));
+        let (count, gap_us) = many.map_or((count, 2_000), |many| (many, 400));
+        for index in 0..count {
             let target = Target { zone: None, collection: "bulk".to_owned(), key: format!("b{index}") };
             self.push(at_us, node, target, Action::Put);
-            at_us += self.draw.between(10, 2_000);
+            at_us += self.draw.between(10, gap_us);
         }
     }
 

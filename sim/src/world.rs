@@ -146,6 +146,9 @@ impl<D: Document> World<D> {
         if !self.scenario.core.is_empty() {
             self.heal_core();
         }
+        if self.scenario.canary {
+            self.checkers.report(Invariant::Canary, self.now, 0, || "this run was to fail".to_owned());
+        }
         let settled = self.settle();
         if settled.is_some() {
             self.audit();

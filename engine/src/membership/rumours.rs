@@ -263,7 +263,6 @@ impl Membership {
             let mut via = if datagrams || !stream { Via::Datagram } else { Via::Stream };
             let mut updates = self.news(&to, via, now);
             if updates.is_empty() && stream && !self.gossip.is_empty() {
-                sometimes!("gossip by stream");
                 via = Via::Stream;
                 updates = self.news(&to, via, now);
             }

@@ -65,10 +65,7 @@ impl<D: Document> Replica<D> {
         let unchanged =
             Edited { etag: etag(&heads), created: false, changed: false, held_by: 0, replicated: replicas == 0 };
         let edited = match made {
-            None => {
-                sometimes!("nothing changed");
-                unchanged
-            }
+            None => unchanged,
             Some(authored) => match self.author(key, authored, stats) {
                 Ok(etag) => Edited { etag, created, changed: true, ..unchanged },
                 Err(error) => {

@@ -78,9 +78,10 @@ impl Checkers {
         };
         let holders = self.tap.nodes.iter().enumerate();
         let peers = holders.filter(|(peer, held)| *peer != node && held.ever_durable.contains(&number)).count();
-        if peers < edited.held_by {
+        let asked = self.ledger.get(id).map_or(0, |write| write.operation.replicas);
+        let said = if edited.replicated { edited.held_by.max(asked) } else { edited.held_by };
+        if peers < said {
             let write = self.describe(id);
-            let said = edited.held_by;
             self.report(Invariant::DurableBeforeAcknowledged, now, node, || {
                 format!("{write} is said to be held by {said} peers, and is by {peers}")
             });

@@ -23,6 +23,7 @@ impl Checkers {
     ) {
         if let Some(value) = value {
             self.check_fields(node, target, value, now);
+            self.check_durable(node, target, value, now);
         }
         if !target.only_grows() {
             return;
@@ -41,6 +42,18 @@ impl Checkers {
             let write = self.describe(missing);
             self.report(Invariant::ReadsOwnWrites, now, node, || {
                 format!("a read that was asked for at {asked} does not show {write}")
+            });
+        }
+    }
+
+    /// What a server shows is durable there.
+    fn check_durable(&mut self, node: usize, target: &Target, value: &Value, now: Instant) {
+        let durable = self.tap.nodes[node].durable.iter();
+        let durable: BTreeSet<u32> = durable.filter_map(|&number| self.tap.change(number).write).collect();
+        let early = written_fields(value).into_iter().find(|id| !durable.contains(id));
+        if let Some(early) = early {
+            self.report(Invariant::DurableBeforeShown, now, node, || {
+                format!("{} shows w{early}, which is not durable here", target.id())
             });
         }
     }

@@ -28,6 +28,9 @@ pub(super) struct ShapeArgs {
     /// How long faults go on; the seed chooses otherwise
     #[arg(long, value_enum)]
     length: Option<Length>,
+    /// Make one seed in a hundred fail, to see that failures are noticed.
+    #[arg(long)]
+    canary: bool,
 }
 
 impl ShapeArgs {
@@ -37,6 +40,7 @@ impl ShapeArgs {
             length: self.length,
             nodes: self.nodes.and_then(|nodes| usize::try_from(nodes).ok()),
             document: self.document,
+            canary: self.canary,
         }
     }
 }

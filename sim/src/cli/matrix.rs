@@ -7,6 +7,7 @@ use super::arguments::{fault_by_name, jobs};
 use super::output::{print, print_json};
 use super::{CliError, Exit};
 use crate::matrix::{Detection, Totals, detect};
+use crate::scenario::Length;
 
 pub(super) const EXAMPLES: &str = "\
 EXAMPLES:
@@ -28,6 +29,9 @@ pub(super) struct MatrixArgs {
     /// Only bugs in this part of the engine
     #[arg(long, value_parser = area_by_name)]
     area: Option<Area>,
+    /// How long faults go on; each seed chooses otherwise
+    #[arg(long, value_enum)]
+    length: Option<Length>,
     /// How many runs at once; as many as there are processors otherwise
     #[arg(long)]
     jobs: Option<usize>,
@@ -57,7 +61,7 @@ pub(super) fn perform(args: &MatrixArgs) -> Result<Exit, CliError> {
     };
     let mut bugs: Vec<Detection> = Vec::new();
     for fault in Fault::ALL.iter().copied().filter(wanted) {
-        let detection = detect(fault, args.first, args.seeds_max, jobs(args.jobs));
+        let detection = detect(fault, args.length, args.first, args.seeds_max, jobs(args.jobs));
         if !args.json {
             print(detection_text(&detection))?;
         }

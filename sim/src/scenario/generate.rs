@@ -3,7 +3,6 @@
 //! Half of them swarm (Groce et al., 2012): a random subset of the kinds of faults, since kinds that are always on mask
 //! each other. The other half have all on. Their lengths run from shorter to longer than every timeout.
 
-use knot_engine::{Limits, membership};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -32,6 +31,8 @@ pub enum Profile {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Length {
+    /// 2 to 6 s, of three or four servers with a hasty membership: as many runs as there can be.
+    Tiny,
     /// 8 to 20 s.
     Short,
     /// 25 to 60 s.
@@ -51,11 +52,13 @@ pub struct Shape {
     pub nodes: Option<usize>,
     /// What is replicated.
     pub document: DocumentKind,
+    /// Whether one seed in a hundred is to fail, whatever happens.
+    pub canary: bool,
 }
 
 impl Default for Shape {
     fn default() -> Self {
-        Self { profile: Profile::Mixed, length: None, nodes: None, document: DocumentKind::Model }
+        Self { profile: Profile::Mixed, length: None, nodes: None, document: DocumentKind::Model, canary: false }
     }
 }
 
@@ -63,33 +66,47 @@ const ZONES: [&str; 4] = ["au", "gb", "us", "za"];
 /// Fewest and most servers that a seed chooses.
 const NODES_MIN: u64 = 3;
 const NODES_MAX: u64 = 21;
-/// Servers of which each holds a stream with each, where that is drawn small.
-const FULL_MESH_SMALL: usize = 4;
 /// Faults begin after the servers have had time to meet.
 const FAULTS_BEGIN_MS: u64 = 3_000;
+/// The same where there is little time.
+const FAULTS_BEGIN_TINY_MS: u64 = 700;
+/// Of a thousand seeds, those that fail where that is asked for.
+const CANARIES_PER_MILLE: u64 = 10;
 
 impl Scenario {
     /// The scenario of `seed` in `shape`.
     #[must_use]
     pub fn generate(seed: u64, shape: &Shape) -> Self {
-        let quiet_at_ms = FAULTS_BEGIN_MS + window_ms(seed, shape.length);
-        let nodes = nodes(seed, shape.nodes, quiet_at_ms);
+        let bounds = Bounds::generate(seed);
+        let hasty = shape.length == Some(Length::Tiny);
+        let begin_ms = if hasty { FAULTS_BEGIN_TINY_MS } else { FAULTS_BEGIN_MS };
+        let quiet_at_ms = begin_ms + window_ms(seed, shape.length);
+        let few = hasty.then(|| 3 + Draw::new(seed, "few").index(2));
+        let nodes = nodes(seed, shape.nodes.or(few), quiet_at_ms);
         let mut draw = Draw::new(seed, "disk");
         let commit_max_us = *draw.pick(&[300, 2_000, 20_000]);
         let core = core(seed, shape.profile, nodes.len());
         let sealed = shape.profile != Profile::Calm && Draw::new(seed, "sealed").chance(150);
-        let faults = Faults::new(seed, shape.profile, &nodes, quiet_at_ms, sealed, !core.is_empty()).generate();
+        let faults = Faults::new(seed, shape.profile, &nodes, quiet_at_ms, sealed, !core.is_empty()).generate(begin_ms);
         Self {
             format: FORMAT,
             seed,
             document: shape.document,
             sealed,
+            hasty,
+            canary: shape.canary && Draw::new(seed, "canary").chance(CANARIES_PER_MILLE),
             core,
             clients: Vec::new(),
-            operations: workload::generate(seed, shape.document, &nodes, quiet_at_ms),
+            operations: workload::generate(
+                seed,
+                shape.document,
+                &nodes,
+                begin_ms.min(workload::BEGIN_MS)..quiet_at_ms,
+                bounds.bulk(),
+            ),
             network: network(seed, &nodes),
             disk: DiskSpec { commit_min_us: 60, commit_max_us },
-            bounds: bounds(seed),
+            bounds,
             nodes,
             faults,
             quiet_at_ms,
@@ -180,6 +197,7 @@ fn window_ms(seed: u64, length: Option<Length>) -> u64 {
         _ => Length::Long,
     });
     match length {
+        Length::Tiny => draw.between(2_000, 6_000),
         Length::Short => draw.between(8_000, 20_000),
         Length::Medium => draw.between(25_000, 60_000),
         Length::Long => draw.between(100_000, 200_000),
@@ -216,26 +234,6 @@ fn network(seed: u64, nodes: &[NodeSpec]) -> NetworkSpec {
         links,
         ..NetworkSpec::default()
     }
-}
-
-/// Half of the runs have the engine's own bounds, half some that are reached all the time.
-fn bounds(seed: u64) -> Bounds {
-    let mut draw = Draw::new(seed, "bounds");
-    let own = Limits::default();
-    let mut pick = |usual: usize, small: usize| if draw.chance(500) { usual } else { small };
-    Bounds {
-        window_bytes: pick(own.window_bytes, 1_500),
-        document_cache_bytes: pick(own.document_cache_bytes, 20_000),
-        log_cache_bytes: pick(own.log_cache_bytes, 20_000),
-        orphans: pick(own.orphans, 4),
-        full_mesh: full_mesh(seed),
-    }
-}
-
-/// One run in four takes the ways of a large cluster in a small one.
-fn full_mesh(seed: u64) -> usize {
-    let mut draw = Draw::new(seed, "mesh");
-    if draw.chance(250) { FULL_MESH_SMALL } else { membership::Config::default().full_mesh }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -329,13 +327,13 @@ impl<'a> Faults<'a> {
         Self { draw, classes, nodes, quiet_at_ms, outlasts }
     }
 
-    fn generate(mut self) -> Vec<Fault> {
+    fn generate(mut self, begin_ms: u64) -> Vec<Fault> {
         let mut faults = Vec::new();
         if self.classes.is_empty() {
             return faults;
         }
         let gap_ms = *self.draw.pick(&[600, 2_000, 6_000]);
-        let mut at_ms = FAULTS_BEGIN_MS;
+        let mut at_ms = begin_ms;
         loop {
             at_ms += self.draw.between(gap_ms / 4, gap_ms * 2);
             // The last second is left for faults to end in.
@@ -360,7 +358,7 @@ impl<'a> Faults<'a> {
         if self.nodes.len() < 4 || !allowed || !self.draw.chance(300) {
             return;
         }
-        let at_ms = self.draw.between(FAULTS_BEGIN_MS, self.quiet_at_ms);
+        let at_ms = self.draw.between(FAULTS_BEGIN_MS.min(self.quiet_at_ms - 1), self.quiet_at_ms);
         let node = self.draw.index(self.nodes.len());
         let power = self.draw.chance(500);
         faults.push(Fault::new(at_ms, None, FaultKind::Crash { node, power, moves: false }));

@@ -32,6 +32,18 @@ check:
 sim seeds="0..400":
     cargo run --release -p knot-sim -- run --seeds {{seeds}}
 
+# Simulate short runs from a random seed on until Ctrl-C; `just soak --length medium` for longer ones
+soak *args="--length tiny":
+    #!/usr/bin/env bash
+    set -euo pipefail
+    first=$((RANDOM * 32768 + RANDOM))
+    echo "seeds $first.. $(echo {{args}})"
+    cargo run --release -p knot-sim -- run --seeds "$first..$((first + 1000000000))" {{args}}
+
+# Seeds until each planted bug is found: `just matrix --area deletes`
+matrix *args:
+    cargo run --release -p knot-sim -- matrix {{args}}
+
 # Fuzz what peers send: `just fuzz 600`
 fuzz seconds="30":
     KNOT_CI_FUZZ_SECONDS={{seconds}} .ci/run fuzz

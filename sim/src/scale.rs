@@ -87,7 +87,8 @@ pub fn measure(nodes: usize, zones: usize, seed: u64, meter: &dyn Meter) -> Row 
     let join_all_ms = if meets {
         run.until(|run| run.all_know_all(nodes - 1))
     } else {
-        run.world.let_pass(Duration::from_secs(2));
+        // Before any of them has said a word.
+        run.world.let_pass(Duration::from_micros(1));
         run.world.introduce_all();
         None
     };
@@ -223,7 +224,8 @@ fn scenario(nodes: usize, zones: usize, seed: u64) -> Scenario {
     let mut draw = Draw::new(seed, "scale");
     let zone = |index: usize| format!("zone-{:02}", index % zones);
     let node = |index: usize| {
-        let start_at_ms = if index + 1 == nodes { NEVER_MS } else { draw.between(0, STARTS_MS) };
+        let begins = if nodes > JOIN_MAX { 0 } else { draw.between(0, STARTS_MS) };
+        let start_at_ms = if index + 1 == nodes { NEVER_MS } else { begins };
         NodeSpec { start_at_ms, ..NodeSpec::new(&format!("n{index}"), &zone(index)) }
     };
     let write = Operation {

@@ -93,5 +93,8 @@ pub(crate) const PULL_STALLED: Duration = Duration::from_secs(1);
 pub(crate) const PULL_MAX: Duration = Duration::from_secs(120);
 /// Edits are refused at once for this long after storage said that it is full.
 pub(crate) const FULL_BACKOFF: Duration = Duration::from_millis(250);
-/// How often the member table is saved while it changes.
+/// How often the member table is saved while it changes, for every [`MEMBERS_SAVED_AT_ONCE`] members in it: it is written
+/// whole.
 pub(crate) const MEMBERS_SAVE: Duration = Duration::from_secs(1);
+/// See [`MEMBERS_SAVE`].
+pub(crate) const MEMBERS_SAVED_AT_ONCE: usize = 32;

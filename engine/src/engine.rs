@@ -16,7 +16,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::api::{EditId, EditRequest, Event, MemberChange, Output, ReadId, SessionEvent, StorageEvent};
-use crate::config::{Config, FULL_BACKOFF, MEMBERS_SAVE};
+use crate::config::{Config, FULL_BACKOFF, MEMBERS_SAVE, MEMBERS_SAVED_AT_ONCE};
 use crate::documents::{Document, DocumentId};
 use crate::faults::{Fault, Faults};
 use crate::identity::{Address, Boot, ClusterId, Incarnation, NodeId, SessionId};
@@ -357,7 +357,8 @@ impl<D: Document> Engine<D> {
         self.stats.dropped_so_far("member without room", membership.table_full);
         self.stats.dropped_so_far("membership action without room", membership.actions_dropped);
         if self.started && self.save_members.is_none() && self.membership.take_dirty() {
-            self.save_members = Some(now + MEMBERS_SAVE);
+            let often = u32::try_from(self.membership.known() / MEMBERS_SAVED_AT_ONCE).unwrap_or(u32::MAX);
+            self.save_members = Some(now + MEMBERS_SAVE * often.max(1));
         }
     }
 

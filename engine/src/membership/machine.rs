@@ -399,6 +399,12 @@ impl Membership {
         &self.me
     }
 
+    /// How many members are known, this node included.
+    #[must_use]
+    pub fn known(&self) -> usize {
+        self.table.len() + 1
+    }
+
     /// How many members are in each state.
     #[must_use]
     pub fn counts(&self) -> StatusCounts {

@@ -22,7 +22,7 @@ use crate::application::Application;
 use crate::checker::{Checkers, Invariant};
 use crate::draw::Draw;
 use crate::ledger::Outcome;
-use crate::network::{Delivery, Links, Plan, Process, Streams};
+use crate::network::{Delivery, Links, Plan, Process, RETRANSMIT, Streams};
 use crate::node::{Node, ReadFor};
 use crate::report::{Counts, Report};
 use crate::scenario::Scenario;
@@ -480,6 +480,10 @@ impl<D: Document> World<D> {
     }
 
     fn on_look(&mut self) {
+        // What a fault has left in streams goes on disturbing.
+        if self.streams.are_disturbed(8 * RETRANSMIT, self.now) {
+            self.calm_since = self.now;
+        }
         for index in 0..self.nodes.len() {
             if let Some(running) = &self.nodes[index].running {
                 let queues = running.engine.queues();

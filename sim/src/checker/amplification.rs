@@ -9,7 +9,7 @@ use super::{Checkers, Invariant};
 pub const ENVELOPE_BYTES_MAX: u64 = 400;
 
 /// Bytes of frames beside, for each server and each other one: their meeting, and what they tell each other of the rest.
-pub const MEETING_BYTES_MAX: u64 = 1_000;
+pub const MEETING_BYTES_MAX: u64 = 2_000;
 
 /// What a run sent, and what it had to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

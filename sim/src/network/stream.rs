@@ -291,9 +291,9 @@ impl Streams {
         }
     }
 
-    /// Whether something is wrong with a stream still, or on its way from when something was.
-    pub(crate) fn are_disturbed(&self, now: Instant) -> bool {
-        let is_late = |end: &End| end.arrives_last > now + RETRANSMIT;
+    /// Whether something is wrong with a stream still, or on its way for longer than `usual` from when something was.
+    pub(crate) fn are_disturbed(&self, usual: Duration, now: Instant) -> bool {
+        let is_late = |end: &End| end.arrives_last > now + usual;
         let disturbed =
             |stream: &Stream| stream.forgotten || stream.stalled_since.is_some() || stream.ends.iter().any(is_late);
         self.streams.values().any(disturbed)

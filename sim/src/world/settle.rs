@@ -11,7 +11,7 @@ use super::World;
 use crate::application;
 use crate::checker::{IDLE_AFTER, IDLE_FOR, Invariant, Replica, Seen, Sent, Spending, root_gap, settle_bound};
 use crate::ledger::{Outcome, Write};
-use crate::network::Process;
+use crate::network::{Process, RETRANSMIT};
 use crate::node::ReadFor;
 use crate::scenario::{Bounds, Target};
 
@@ -267,7 +267,7 @@ impl<D: Document> World<D> {
         }
         // What a fault has left in streams comes late, and is no sign of unrest.
         let patience = self.now + STREAMS_RECOVER;
-        while self.streams.are_disturbed(self.now) && self.now < patience && !self.is_over() {
+        while self.streams.are_disturbed(RETRANSMIT, self.now) && self.now < patience && !self.is_over() {
             self.run_until(self.now + LOOK_EVERY);
         }
         let begins = self.now + IDLE_AFTER;

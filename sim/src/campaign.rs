@@ -1,21 +1,21 @@
 //! Many seeds, on all cores: each run is independent of every other.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use knot_engine::documents::{AutomergeDocument, ModelDocument};
 use knot_engine::{Fault, Faults, marks};
 use serde::Serialize;
 
+use crate::jobs;
+use crate::percentile::percentile;
 use crate::report::{Counts, Report};
 use crate::scenario::{DocumentKind, Length, Profile, Scenario, Shape};
 use crate::trace::Sink;
 use crate::watch::Watch;
-use crate::world::World;
+use crate::world::play;
 
 /// Failing seeds after which a campaign stops.
 pub const FAILURES_MAX: usize = 10;
@@ -36,13 +36,9 @@ pub fn run_scenario(scenario: Scenario, planted: Faults, log: Option<Sink>) -> R
 #[must_use]
 pub fn run_watched(scenario: Scenario, planted: Faults, watch: Watch) -> Report {
     let (seed, nodes) = (scenario.seed, scenario.nodes.len());
-    let run = || match scenario.document {
-        DocumentKind::Model => World::<ModelDocument>::new(scenario, planted, watch).run(),
-        DocumentKind::Automerge => World::<AutomergeDocument>::new(scenario, planted, watch).run(),
-    };
     // What an earlier run on this thread left behind is not this one's.
     let _ = marks::take();
-    let report = catch_unwind(AssertUnwindSafe(run));
+    let report = catch_unwind(AssertUnwindSafe(|| play(scenario, planted, watch, None)));
     let report = report.unwrap_or_else(|panic| Report::panicked(seed, nodes, panic.as_ref()));
     Report { marks: marks::take().names().collect(), ..report }
 }
@@ -206,37 +202,23 @@ struct Gathered {
 #[must_use]
 pub fn run(campaign: &Campaign, listener: &dyn Listener) -> Summary {
     let begun = Instant::now();
-    let next = AtomicU64::new(campaign.seeds.start);
-    let stop = AtomicBool::new(false);
     let gathered = Mutex::new(Gathered::default());
     let is_late = || campaign.lasting.is_some_and(|lasting| begun.elapsed() >= lasting);
-    std::thread::scope(|scope| {
-        for _ in 0..campaign.jobs.max(1) {
-            scope.spawn(|| {
-                while !stop.load(Ordering::Relaxed) && !is_late() {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= campaign.seeds.end {
-                        break;
-                    }
-                    let clock = CpuClock::start();
-                    let report = run_scenario(campaign.scenario(seed), campaign.planted, None);
-                    let cpu = clock.elapsed();
-                    if !report.violations.is_empty() {
-                        listener.on_failure(&report);
-                    }
-                    let progress = lock(&gathered).add(report, cpu).progress(campaign, begun.elapsed());
-                    stop.fetch_or(progress.failures >= FAILURES_MAX, Ordering::Relaxed);
-                    listener.on_progress(&progress);
-                }
-            });
+    jobs::each(campaign.seeds.clone(), campaign.jobs, |seed| {
+        if is_late() {
+            return ControlFlow::Break(());
         }
+        let clock = CpuClock::start();
+        let report = run_scenario(campaign.scenario(seed), campaign.planted, None);
+        let cpu = clock.elapsed();
+        if !report.violations.is_empty() {
+            listener.on_failure(&report);
+        }
+        let progress = jobs::lock(&gathered).add(report, cpu).progress(campaign, begun.elapsed());
+        listener.on_progress(&progress);
+        if progress.failures >= FAILURES_MAX { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
-    let gathered = gathered.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    gathered.finish()
-}
-
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    jobs::gathered(gathered).finish()
 }
 
 impl Gathered {
@@ -274,9 +256,7 @@ impl Gathered {
 
     fn finish(mut self) -> Summary {
         self.settled.sort_by(f64::total_cmp);
-        let middle = self.settled.get(self.settled.len() / 2);
-        let most = self.settled.last();
-        self.summary.settled_s = [middle, most].map(|time| time.copied().unwrap_or_default());
+        self.summary.settled_s = [50, 100].map(|percent| percentile(&self.settled, percent).unwrap_or_default());
         for mark in marks::MARKS {
             self.summary.marks.entry(mark.name).or_default();
         }

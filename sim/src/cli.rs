@@ -79,7 +79,7 @@ impl CliError {
                 None => "`knot-sim list` shows every name; a seed is a number".to_owned(),
             }),
             Self::BadScenario { .. } => {
-                Some("`knot-sim scenario 1` prints a whole one, docs/simulator.md says what each key means".to_owned())
+                Some("`knot-sim scenario 1` prints a whole one, docs/scenarios.md says what each key means".to_owned())
             }
             Self::Write { .. } => Some("choose a place that can be written with --out or --page".to_owned()),
             Self::Usage(_) | Self::Toml(_) | Self::Json(_) => None,

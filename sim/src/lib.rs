@@ -1,7 +1,7 @@
 //! Discrete-event simulation of knot clusters: real engines on a virtual clock, a virtual network and disks that forget.
 //!
 //! - [`scenario`] is what happens, as data, made from a seed: topology, timed operations, timed faults.
-//! - [`world`] lets it happen, in one thread, in one order.
+//! - `world` lets it happen, in one thread, in one order.
 //! - [`checker`] says what must hold; a run ends at the first promise that does not.
 //! - [`campaign`] runs many seeds; [`shrink`] makes a failure small; [`matrix`] proves that bugs would be found.
 //! - [`application`] runs your own application on such clusters, from its own tests.
@@ -16,12 +16,14 @@ pub mod cli;
 mod disk;
 mod draw;
 pub mod explanation;
+mod jobs;
 mod ledger;
 pub mod library;
 pub mod matrix;
 mod network;
 mod node;
 pub mod page;
+mod percentile;
 pub mod plan;
 pub mod recording;
 pub mod report;
@@ -34,7 +36,7 @@ mod tap;
 mod trace;
 pub mod watch;
 mod workload;
-pub mod world;
+mod world;
 
 pub use self::draw::seed_bytes;
 pub use self::network::{CONNECT_TIMEOUT, RETRANSMIT, STREAM_TIMEOUT};

@@ -1,13 +1,16 @@
 //! Bugs on purpose, and how many seeds it takes to find each.
 
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use knot_engine::{Fault, Faults};
 use serde::Serialize;
 
-use crate::campaign::{lock, run_seed};
+use crate::campaign::run_seed;
 use crate::checker::{Invariant, Violation};
+use crate::jobs;
+use crate::percentile::percentile;
 use crate::scenario::{DocumentKind, Length, Shape};
 
 /// How a planted bug was found, or that it was not.
@@ -41,34 +44,18 @@ pub fn document_for(fault: Fault) -> DocumentKind {
 #[must_use]
 pub fn detect(fault: Fault, length: Option<Length>, first: u64, seeds_max: u64, jobs: usize) -> Detection {
     let shape = Shape { document: document_for(fault), length, ..Shape::default() };
-    let next = AtomicU64::new(first);
-    let end = AtomicU64::new(first.saturating_add(seeds_max));
-    let found: Mutex<Option<(u64, Violation)>> = Mutex::new(None);
-    std::thread::scope(|scope| {
-        for _ in 0..jobs.max(1) {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= end.load(Ordering::Relaxed) {
-                        break;
-                    }
-                    let report = run_seed(seed, &shape, fault.into(), None);
-                    let Some(violation) = report.violations.into_iter().next() else { continue };
-                    // What fails without the bug says nothing of it.
-                    if !run_seed(seed, &shape, Faults::default(), None).violations.is_empty() {
-                        continue;
-                    }
-                    end.fetch_min(seed, Ordering::Relaxed);
-                    let mut found = lock(&found);
-                    if found.as_ref().is_none_or(|(earliest, _)| seed < *earliest) {
-                        *found = Some((seed, violation));
-                    }
-                }
-            });
+    let found: Mutex<BTreeMap<u64, Violation>> = Mutex::default();
+    jobs::each(first..first.saturating_add(seeds_max), jobs, |seed| {
+        let report = run_seed(seed, &shape, fault.into(), None);
+        let Some(violation) = report.violations.into_iter().next() else { return ControlFlow::Continue(()) };
+        // What fails without the bug says nothing of it.
+        if !run_seed(seed, &shape, Faults::default(), None).violations.is_empty() {
+            return ControlFlow::Continue(());
         }
+        jobs::lock(&found).insert(seed, violation);
+        ControlFlow::Break(())
     });
-    let found = found.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let (seed, violation) = found.unzip();
+    let (seed, violation) = jobs::gathered(found).pop_first().unzip();
     Detection {
         area: fault.area().name(),
         name: fault.name(),
@@ -99,7 +86,7 @@ impl Totals {
     pub fn of(detections: &[Detection]) -> Self {
         let mut seeds: Vec<u64> = detections.iter().filter_map(|detection| detection.seeds).collect();
         seeds.sort_unstable();
-        let at = |percent: usize| seeds.get((seeds.len() * percent).div_ceil(100).saturating_sub(1)).copied();
-        Self { planted: detections.len(), found: seeds.len(), median: at(50), p95: at(95) }
+        let [median, p95] = [50, 95].map(|percent| percentile(&seeds, percent));
+        Self { planted: detections.len(), found: seeds.len(), median, p95 }
     }
 }

@@ -3,13 +3,16 @@
 mod gauge;
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use serde::Serialize;
 
 use self::gauge::{Carried, Gauge, Meters};
 use crate::checker::Violation;
+use crate::jobs;
+use crate::percentile::percentile;
 use crate::scenario::Scenario;
 
 /// Times of one kind, in milliseconds.
@@ -28,15 +31,14 @@ pub struct Times {
 }
 
 impl Times {
-    /// Of microseconds, by nearest rank.
+    /// Of microseconds.
     fn of(mut micros: Vec<u64>) -> Self {
         micros.sort_unstable();
-        let count = micros.len();
-        let rank = |of_hundred: usize| {
-            let place = (count * of_hundred).div_ceil(100).max(1) - 1;
-            std::time::Duration::from_micros(micros.get(place).copied().unwrap_or_default()).as_secs_f64() * 1e3
-        };
-        Self { count, p50: rank(50), p95: rank(95), p99: rank(99), max: rank(100) }
+        let [p50, p95, p99, max] = [50, 95, 99, 100].map(|percent| {
+            let micros = percentile(&micros, percent).unwrap_or_default();
+            Duration::from_micros(micros).as_secs_f64() * 1e3
+        });
+        Self { count: micros.len(), p50, p95, p99, max }
     }
 }
 
@@ -107,30 +109,19 @@ pub struct Plan {
 /// Runs `scenario` with `seeds` seeds from its own on, on `jobs` threads, and measures.
 #[must_use]
 pub fn plan(scenario: &Scenario, seeds: u64, jobs: usize) -> Plan {
-    let next = AtomicU64::new(0);
-    let gathered: Mutex<BTreeMap<u64, Gauge>> = Mutex::new(BTreeMap::new());
-    std::thread::scope(|scope| {
-        for _ in 0..jobs.max(1) {
-            scope.spawn(|| {
-                loop {
-                    let turn = next.fetch_add(1, Ordering::Relaxed);
-                    if turn >= seeds {
-                        break;
-                    }
-                    let seed = scenario.seed.wrapping_add(turn);
-                    let gauge = gauge::measure(Scenario { seed, ..scenario.clone() });
-                    gathered.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(turn, gauge);
-                }
-            });
-        }
+    let gauges: Mutex<BTreeMap<u64, Gauge>> = Mutex::default();
+    jobs::each(0..seeds, jobs, |turn| {
+        let seed = scenario.seed.wrapping_add(turn);
+        let gauge = gauge::measure(Scenario { seed, ..scenario.clone() });
+        jobs::lock(&gauges).insert(turn, gauge);
+        ControlFlow::Continue(())
     });
-    let gauges = gathered.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    summary(scenario, gauges.into_values().collect())
+    summary(scenario, jobs::gathered(gauges).into_values().collect())
 }
 
 fn summary(scenario: &Scenario, gauges: Vec<Gauge>) -> Plan {
     let simulated_us: u64 = gauges.iter().map(|gauge| gauge.simulated_us).sum();
-    let simulated_s = std::time::Duration::from_micros(simulated_us).as_secs_f64();
+    let simulated_s = Duration::from_micros(simulated_us).as_secs_f64();
     let convergence = convergence(scenario, &gauges);
     let (zones, busiest) = traffic(scenario, &gauges, simulated_us);
     let mut detection = Detection { crashes: 0, back_first: 0, first_ms: Times::default(), last_ms: Times::default() };
@@ -202,7 +193,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_by_nearest_rank() {
+    fn times_are_in_milliseconds() {
         let times = Times::of((1..=100).map(|millis| millis * 1_000).collect());
         assert_eq!(times, Times { count: 100, p50: 50.0, p95: 95.0, p99: 99.0, max: 100.0 });
         assert_eq!(Times::of(vec![7_000]), Times { count: 1, p50: 7.0, p95: 7.0, p99: 7.0, max: 7.0 });

@@ -10,6 +10,7 @@ use knot_engine::membership::Status;
 use knot_engine::{Engine, Faults};
 use serde::Serialize;
 
+use crate::checker::Sent;
 use crate::draw::Draw;
 use crate::scenario::{
     Action, Bounds, DiskSpec, DocumentKind, FORMAT, LinkSpec, NetworkSpec, NodeSpec, Operation, Scenario, Target,
@@ -82,7 +83,7 @@ pub struct Row {
 pub fn measure(nodes: usize, zones: usize, seed: u64, meter: &dyn Meter) -> Row {
     let zones = zones.clamp(1, nodes.max(1));
     let before = meter.memory();
-    let mut run = Run { world: World::new(scenario(nodes, zones, seed), Faults::default(), Watch::default()), nodes };
+    let mut run = Run { world: World::new(scenario(nodes, zones, seed), Faults::default(), Watch::default()) };
     let meets = nodes <= JOIN_MAX;
     let join_all_ms = if meets {
         run.until(|run| run.all_know_all(nodes - 1))
@@ -93,15 +94,17 @@ pub fn measure(nodes: usize, zones: usize, seed: u64, meter: &dyn Meter) -> Row 
         None
     };
     run.world.let_pass(if meets { CALM } else { CALM_MET });
-    let (cpu, sent) = (meter.cpu(), run.sent());
+    let (cpu, sent) = (meter.cpu(), run.world.sent());
     run.world.let_pass(IDLE);
     let cpu_ms = millis(meter.cpu().saturating_sub(cpu)) / IDLE.as_secs();
-    let idle: Vec<(u64, u64)> = run.sent().iter().zip(&sent).map(|(after, before)| after.since(*before)).collect();
-    let mean = |of: fn(&(u64, u64)) -> u64| idle.iter().map(of).sum::<u64>() / idle.len().max(1) as u64;
-    let memory_bytes = meter.memory().saturating_sub(before) / nodes as u64;
-    let idle_bytes = (mean(|sent| sent.0), idle.iter().map(|sent| sent.0).max().unwrap_or(0));
-    let idle_frame_bytes = mean(|sent| sent.1);
-    let streams = run.streams() / nodes;
+    let idle: Vec<Sent> = run.world.sent().iter().map(|(node, after)| after.since(sent[node])).collect();
+    let a_second = |bytes: u64| bytes / IDLE.as_secs();
+    let mean = |of: fn(&Sent) -> u64| a_second(idle.iter().map(of).sum::<u64>() / idle.len().max(1) as u64);
+    let most = idle.iter().map(|sent| sent.datagram_bytes).max().unwrap_or(0);
+    let idle_bytes = (mean(|sent| sent.datagram_bytes), a_second(most));
+    let idle_frame_bytes = mean(|sent| sent.frame_bytes);
+    let memory_bytes = meter.memory().saturating_sub(before) / idle.len().max(1) as u64;
+    let streams = run.streams() / idle.len().max(1);
 
     let last = nodes - 1;
     run.world.begin(last);
@@ -135,21 +138,6 @@ pub fn measure(nodes: usize, zones: usize, seed: u64, meter: &dyn Meter) -> Row 
 
 struct Run {
     world: World<ModelDocument>,
-    nodes: usize,
-}
-
-/// Bytes of datagrams and of frames that a server has sent.
-#[derive(Clone, Copy, Debug, Default)]
-struct Sent {
-    datagrams: u64,
-    frames: u64,
-}
-
-impl Sent {
-    fn since(&self, before: Self) -> (u64, u64) {
-        let seconds = IDLE.as_secs();
-        ((self.datagrams - before.datagrams) / seconds, (self.frames - before.frames) / seconds)
-    }
 }
 
 impl Run {
@@ -201,17 +189,6 @@ impl Run {
 
     fn streams(&self) -> usize {
         self.world.engines().map(|(_, engine)| engine.streams()).sum()
-    }
-
-    fn sent(&self) -> Vec<Sent> {
-        let mut sent = vec![Sent::default(); self.nodes];
-        for (node, engine) in self.world.engines() {
-            for (kind, traffic) in &engine.stats().sent {
-                let bytes = if *kind == "datagram" { &mut sent[node].datagrams } else { &mut sent[node].frames };
-                *bytes += traffic.bytes;
-            }
-        }
-        sent
     }
 }
 

@@ -108,10 +108,10 @@ pub struct NodeSpec {
     #[serde(default)]
     pub own_seed: bool,
     /// How far its wall clock is off, in seconds.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub clock_offset_s: i64,
     /// How much faster its clock runs than time, in millionths.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub clock_drift_ppm: i64,
 }
 
@@ -137,9 +137,8 @@ fn current_format() -> u32 {
     FORMAT
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
-fn is_zero(number: &i64) -> bool {
-    *number == 0
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// What a commit takes.

@@ -13,7 +13,7 @@ mod watched;
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-use knot_engine::documents::Document;
+use knot_engine::documents::{AutomergeDocument, Document, ModelDocument};
 use knot_engine::membership::Records;
 use knot_engine::{Engine, Faults, Instant, SessionEvent, StorageEvent};
 
@@ -25,7 +25,7 @@ use crate::ledger::Outcome;
 use crate::network::{Delivery, Links, Plan, Process, RETRANSMIT, Streams};
 use crate::node::{Node, ReadFor};
 use crate::report::{Counts, Report};
-use crate::scenario::Scenario;
+use crate::scenario::{DocumentKind, Scenario};
 use crate::tap::Tap;
 use crate::trace::Trace;
 use crate::watch::{Observed, Watch};
@@ -36,8 +36,28 @@ const IDLE_WAKES_MAX: u32 = 1_000;
 /// How often queues are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// Lets `scenario` happen with the documents that it names, and with `application` in place of the simulator's own
+/// clients.
+pub(crate) fn play(
+    scenario: Scenario,
+    planted: Faults,
+    watch: Watch,
+    application: Option<Box<dyn Application>>,
+) -> Report {
+    fn of<D: Document>(world: World<D>, application: Option<Box<dyn Application>>) -> Report {
+        match application {
+            Some(application) => world.with(application).run(),
+            None => world.run(),
+        }
+    }
+    match scenario.document {
+        DocumentKind::Model => of(World::<ModelDocument>::new(scenario, planted, watch), application),
+        DocumentKind::Automerge => of(World::<AutomergeDocument>::new(scenario, planted, watch), application),
+    }
+}
+
 /// One run.
-pub struct World<D: Document> {
+pub(crate) struct World<D: Document> {
     scenario: Scenario,
     planted: Faults,
     now: Instant,
@@ -73,8 +93,7 @@ impl<D: Document> std::fmt::Debug for World<D> {
 
 impl<D: Document> World<D> {
     /// A world in which `scenario` is about to happen, with `planted` bugs in every engine, and `watch` is told of it.
-    #[must_use]
-    pub fn new(scenario: Scenario, planted: Faults, watch: Watch) -> Self {
+    pub(crate) fn new(scenario: Scenario, planted: Faults, watch: Watch) -> Self {
         let scenario = scenario.expanded();
         let records = Records::shared();
         let nodes: Vec<Node<D>> =
@@ -109,8 +128,7 @@ impl<D: Document> World<D> {
     }
 
     /// With an application whose commands are the scenario's operations.
-    #[must_use]
-    pub(crate) fn with(mut self, application: Box<dyn Application>) -> Self {
+    fn with(mut self, application: Box<dyn Application>) -> Self {
         self.application = Some(application);
         self.checkers.values_are_own = false;
         self
@@ -139,8 +157,7 @@ impl<D: Document> World<D> {
     }
 
     /// Lets it all happen: until the first broken promise, or until all has settled and been audited.
-    #[must_use]
-    pub fn run(mut self) -> Report {
+    fn run(mut self) -> Report {
         let quiet = Instant::from_micros(self.scenario.quiet_at_ms * 1_000);
         self.run_until(quiet);
         if !self.scenario.core.is_empty() {

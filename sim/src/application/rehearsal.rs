@@ -3,15 +3,14 @@
 use std::ops::{Range, RangeInclusive};
 use std::rc::Rc;
 
-use knot_engine::documents::{AutomergeDocument, ModelDocument};
-use knot_engine::{Faults, marks};
+use knot_engine::Faults;
 
 use super::{Bound, Workload};
 use crate::report::Report;
 use crate::scenario::{DocumentKind, Length, Profile, Scenario, Shape};
 use crate::shrink::{Shrunk, shrink_with};
 use crate::watch::Watch;
-use crate::world::World;
+use crate::world::play;
 
 /// The environment variable that narrows a rehearsal to one seed, and prints what happens in it.
 pub const SEED_VARIABLE: &str = "KNOT_SIM_SEED";
@@ -119,14 +118,7 @@ impl<W: Workload + 'static> Rehearsal<W> {
     }
 
     fn run_scenario(&self, scenario: Scenario, bound: &Bound<W>, watch: Watch) -> Report {
-        let (application, planted) = (Box::new(bound.clone()), self.planted);
-        let _ = marks::take();
-        match scenario.document {
-            DocumentKind::Model => World::<ModelDocument>::new(scenario, planted, watch).with(application).run(),
-            DocumentKind::Automerge => {
-                World::<AutomergeDocument>::new(scenario, planted, watch).with(application).run()
-            }
-        }
+        play(scenario, self.planted, watch, Some(Box::new(bound.clone())))
     }
 }
 

@@ -139,20 +139,7 @@ pub(super) fn read_scenario(what: &str) -> Result<(Scenario, Option<String>), Cl
 
 /// The name in the list that is most like `what`, if one is.
 pub(super) fn like(what: &str) -> Option<&'static str> {
-    let distance = |name: &str| {
-        let (one, other): (Vec<char>, Vec<char>) = (what.chars().collect(), name.chars().collect());
-        let mut row: Vec<usize> = (0..=other.len()).collect();
-        for (at, c) in one.iter().enumerate() {
-            let mut diagonal = at;
-            row[0] = at + 1;
-            for (column, d) in other.iter().enumerate() {
-                let cost = diagonal + usize::from(c != d);
-                diagonal = row[column + 1];
-                row[column + 1] = cost.min(row[column] + 1).min(diagonal + 1);
-            }
-        }
-        row[other.len()]
-    };
+    let distance = |name: &str| strsim::osa_distance(what, name);
     let nearest = LIBRARY.iter().min_by_key(|known| distance(known.name))?;
     (distance(nearest.name) <= 1 + nearest.name.len() / 3).then_some(nearest.name)
 }

@@ -109,10 +109,7 @@ struct Telling<'a> {
 
 impl Telling<'_> {
     fn picked(&self, seed: u64) -> Result<Picked, CliError> {
-        match self.scenario {
-            Some(scenario) => pick(Some(scenario), Some(seed), &self.shape, self.planted),
-            None => pick(None, Some(seed), &self.shape, self.planted),
-        }
+        pick(self.scenario, Some(seed), &self.shape, self.planted)
     }
 }
 

@@ -273,7 +273,7 @@ fn faults(page: &Page<'_>) -> Vec<Disturbance> {
             kind: words::kind(&fault.kind),
             text: words::fault(fault, &page.scenario.nodes),
             nodes: fault.kind.nodes(),
-            sides: words::sides(&fault.kind).map(|sides| sides.map(<[usize]>::to_vec)),
+            sides: fault.kind.sides(),
         })
         .collect()
 }
@@ -307,8 +307,10 @@ fn messages(drawn: &[Message]) -> Messages {
 }
 
 /// The last `most` of a list.
-fn last<T>(list: &[T], most: usize) -> impl Iterator<Item = &T> {
-    list.iter().skip(list.len().saturating_sub(most))
+fn last<L: IntoIterator<IntoIter: ExactSizeIterator>>(list: L, most: usize) -> impl Iterator<Item = L::Item> {
+    let list = list.into_iter();
+    let surplus = list.len().saturating_sub(most);
+    list.skip(surplus)
 }
 
 fn operations(page: &Page<'_>, most: usize) -> Operations {
@@ -407,7 +409,5 @@ fn state(node: &NodeState) -> State<'_> {
 }
 
 fn last_lines(page: &Page<'_>, most: usize) -> Vec<String> {
-    let lines = &page.recording.lines;
-    let kept = lines.iter().skip(lines.len().saturating_sub(most));
-    kept.map(|line| line.chars().take(LINE_CHARACTERS_MAX).collect()).collect()
+    last(&page.recording.lines, most).map(|line| line.chars().take(LINE_CHARACTERS_MAX).collect()).collect()
 }

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::is_default;
+
 /// Something that goes wrong.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fault {
@@ -11,19 +13,14 @@ pub struct Fault {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub for_ms: Option<u64>,
     /// Once more each time this long has passed, in milliseconds; zero for once.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub every_ms: u64,
     /// How often in all, where it recurs.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub times: u64,
     /// What.
     #[serde(flatten)]
     pub kind: FaultKind,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
-fn is_zero(number: &u64) -> bool {
-    *number == 0
 }
 
 /// What goes wrong. Those without an end of their own last as long as the fault says.
@@ -239,30 +236,19 @@ impl FaultKind {
     /// The servers that it names.
     #[must_use]
     pub fn nodes(&self) -> Vec<usize> {
-        match self {
-            Self::Partition { left, right, .. }
-            | Self::DatagramsBlocked { left, right }
-            | Self::Gray { left, right, .. } => left.iter().chain(right).copied().collect(),
-            Self::Loss { .. } | Self::Duplicate { .. } | Self::Reorder { .. } | Self::Corrupt { .. } => Vec::new(),
-            Self::Lag { node, .. }
-            | Self::Throttle { node, .. }
-            | Self::Mtu { node, .. }
-            | Self::Reset { node }
-            | Self::HalfOpen { node }
-            | Self::StreamsStall { node }
-            | Self::SlowReader { node, .. }
-            | Self::Crash { node, .. }
-            | Self::CrashAtStorage { node, .. }
-            | Self::Stop { node, .. }
-            | Self::Restore { node, .. }
-            | Self::DiskLost { node }
-            | Self::Pause { node }
-            | Self::SlowCpu { node, .. }
-            | Self::Clock { node, .. }
-            | Self::FsyncFails { node, .. }
-            | Self::ReadFails { node }
-            | Self::DiskFull { node }
-            | Self::SlowDisk { node, .. } => vec![*node],
+        match self.clone().place() {
+            Place::Everywhere => Vec::new(),
+            Place::Server(node) => vec![*node],
+            Place::Between([left, right]) => left.iter().chain(right.iter()).copied().collect(),
+        }
+    }
+
+    /// The sides between which it stands, if it does.
+    #[must_use]
+    pub(crate) fn sides(&self) -> Option<[Vec<usize>; 2]> {
+        match self.clone().place() {
+            Place::Between(sides) => Some(sides.map(std::mem::take)),
+            Place::Everywhere | Place::Server(_) => None,
         }
     }
 
@@ -270,17 +256,29 @@ impl FaultKind {
     #[must_use]
     pub(crate) fn without(&mut self, gone: usize) -> bool {
         let renumber = |node: &mut usize| *node -= usize::from(*node > gone);
+        match self.place() {
+            Place::Everywhere => true,
+            Place::Server(node) => {
+                let stays = *node != gone;
+                renumber(node);
+                stays
+            }
+            Place::Between(sides) => sides.into_iter().all(|side| {
+                side.retain(|node| *node != gone);
+                side.iter_mut().for_each(renumber);
+                !side.is_empty()
+            }),
+        }
+    }
+
+    fn place(&mut self) -> Place<'_> {
         match self {
             Self::Partition { left, right, .. }
             | Self::DatagramsBlocked { left, right }
-            | Self::Gray { left, right, .. } => {
-                for side in [&mut *left, &mut *right] {
-                    side.retain(|node| *node != gone);
-                    side.iter_mut().for_each(renumber);
-                }
-                !left.is_empty() && !right.is_empty()
+            | Self::Gray { left, right, .. } => Place::Between([left, right]),
+            Self::Loss { .. } | Self::Duplicate { .. } | Self::Reorder { .. } | Self::Corrupt { .. } => {
+                Place::Everywhere
             }
-            Self::Loss { .. } | Self::Duplicate { .. } | Self::Reorder { .. } | Self::Corrupt { .. } => true,
             Self::Lag { node, .. }
             | Self::Throttle { node, .. }
             | Self::Mtu { node, .. }
@@ -299,11 +297,14 @@ impl FaultKind {
             | Self::FsyncFails { node, .. }
             | Self::ReadFails { node }
             | Self::DiskFull { node }
-            | Self::SlowDisk { node, .. } => {
-                let stays = *node != gone;
-                renumber(node);
-                stays
-            }
+            | Self::SlowDisk { node, .. } => Place::Server(node),
         }
     }
+}
+
+/// Where something goes wrong.
+enum Place<'a> {
+    Everywhere,
+    Server(&'a mut usize),
+    Between([&'a mut Vec<usize>; 2]),
 }

@@ -29,19 +29,6 @@ pub(crate) fn action(action: Action) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
-/// The sides between which a fault stands, if it does.
-#[must_use]
-pub(crate) fn sides(kind: &FaultKind) -> Option<[&[usize]; 2]> {
-    if let FaultKind::Partition { left, right, .. }
-    | FaultKind::DatagramsBlocked { left, right }
-    | FaultKind::Gray { left, right, .. } = kind
-    {
-        Some([left, right])
-    } else {
-        None
-    }
-}
-
 /// The servers that are spoken of.
 struct Words<'a>(&'a [NodeSpec]);
 

@@ -9,6 +9,7 @@ use knot_engine::{
     Address, DocumentView, EditError, EditId, EditRequest, Edited, Event, HistoryEntry, Instant, MemberChange, Output,
     ReadError, ReadId, SessionId, Wall,
 };
+use serde_json::Value;
 
 use super::{Happening, World};
 use crate::checker::{ACCURACY_GRACE, Invariant, Observation};
@@ -209,11 +210,7 @@ impl<D: Document> World<D> {
 
     /// The application learns what its document is on the server that it asked, and edits it.
     fn on_application_read(&mut self, process: Process, operation: usize, answer: &Result<DocumentView, ReadError>) {
-        let value = match answer {
-            Ok(view) => Some(&view.value),
-            Err(ReadError::NotFound | ReadError::Gone { .. }) => None,
-            Err(_) => return,
-        };
+        let Some(value) = shown(answer) else { return };
         let operation = self.scenario.operations[operation].clone();
         let edit = self.application.as_ref().and_then(|application| application.edit(operation.id, value));
         self.checkers.ledger.ask(&operation, self.now);
@@ -237,12 +234,7 @@ impl<D: Document> World<D> {
         answer: &Result<DocumentView, ReadError>,
         asked: Instant,
     ) {
-        let value = match answer {
-            Ok(view) => Some(&view.value),
-            Err(ReadError::NotFound | ReadError::Gone { .. }) => None,
-            // Anything else says nothing of the document.
-            Err(_) => return,
-        };
+        let Some(value) = shown(answer) else { return };
         let since = self.nodes[node].restored;
         self.checkers.check_read((node, since), target, value, asked, self.now);
     }
@@ -289,5 +281,14 @@ impl<D: Document> World<D> {
         let ran = seen.up_for.is_some_and(|up_for| up_for >= ACCURACY_GRACE);
         self.false_failures += u64::from(ran && calm && change.to == Status::Failed);
         self.checkers.check_accuracy(&seen, now);
+    }
+}
+
+/// What an answer says of the document: its value, or that it does not exist. Other errors say nothing of it.
+fn shown(answer: &Result<DocumentView, ReadError>) -> Option<Option<&Value>> {
+    match answer {
+        Ok(view) => Some(Some(&view.value)),
+        Err(ReadError::NotFound | ReadError::Gone { .. }) => Some(None),
+        Err(_) => None,
     }
 }

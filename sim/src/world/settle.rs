@@ -284,7 +284,8 @@ impl<D: Document> World<D> {
         }
     }
 
-    fn sent(&self) -> BTreeMap<usize, Sent> {
+    /// What each server that runs has sent.
+    pub(crate) fn sent(&self) -> BTreeMap<usize, Sent> {
         let running = self.nodes.iter().filter_map(|node| Some((node.index, node.running.as_ref()?.engine.stats())));
         running
             .map(|(node, stats)| {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use knot_engine::{Fault, Faults, marks};
 use serde::Serialize;
 
+use crate::checker::Account;
 use crate::jobs;
 use crate::percentile::percentile;
 use crate::report::{Counts, Report};
@@ -174,6 +175,8 @@ pub struct Summary {
     pub settled_s: [f64; 2],
     /// Numbers of all runs together.
     pub counts: Counts,
+    /// What became of the writes that were acknowledged in all of them.
+    pub account: Account,
     /// In how many runs the engines came by each state.
     pub marks: BTreeMap<&'static str, u64>,
 }
@@ -228,6 +231,7 @@ impl Gathered {
         summary.cpu_s += cpu.as_secs_f64();
         summary.simulated_s += Duration::from_micros(report.simulated_us).as_secs_f64();
         summary.counts.add(&report.counts);
+        summary.account.add(&report.account);
         for mark in &report.marks {
             *summary.marks.entry(mark).or_default() += 1;
         }

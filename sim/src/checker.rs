@@ -1,5 +1,6 @@
 //! What must hold, one file a promise.
 
+mod account;
 mod acknowledged;
 mod amplification;
 mod causal;
@@ -23,6 +24,7 @@ use std::fmt;
 use knot_engine::{ChangeHash, Instant};
 use serde::Serialize;
 
+pub use self::account::Account;
 pub(crate) use self::amplification::Spending;
 pub use self::amplification::{ENVELOPE_BYTES_MAX, MEETING_BYTES_MAX};
 pub use self::convergence::settle_bound;
@@ -247,6 +249,7 @@ pub(crate) struct Checkers {
     pub(crate) ledger: Ledger,
     pub(crate) violations: Vec<Violation>,
     identity: identity::Identity,
+    reads: account::Reads,
     genesis: BTreeSet<ChangeHash>,
     node_ids: Vec<knot_engine::NodeId>,
     /// Servers whose machines were lost.
@@ -274,6 +277,7 @@ impl Checkers {
             ledger: Ledger::default(),
             violations: Vec::new(),
             identity: identity::Identity::default(),
+            reads: account::Reads::default(),
             genesis,
             by_id: node_ids.iter().copied().zip(0..).collect(),
             node_ids,

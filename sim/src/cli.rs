@@ -1,5 +1,6 @@
 //! The command line. Data goes to stdout and everything else to stderr.
 
+mod account;
 mod arguments;
 mod diff;
 mod explain;

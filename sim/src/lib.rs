@@ -16,6 +16,7 @@ pub mod cli;
 mod disk;
 mod draw;
 pub mod explanation;
+pub mod histogram;
 mod jobs;
 mod ledger;
 pub mod library;

@@ -11,7 +11,8 @@ use crate::campaign::run_seed;
 use crate::checker::{Invariant, Violation};
 use crate::jobs;
 use crate::percentile::percentile;
-use crate::scenario::{DocumentKind, Length, Shape};
+use crate::scenario::{DocumentKind, Length, Scenario, Shape};
+use crate::shrink::shrink;
 
 /// How a planted bug was found, or that it was not.
 #[derive(Clone, Debug, Serialize)]
@@ -30,20 +31,34 @@ pub struct Detection {
     pub invariant: Option<Invariant>,
     /// How.
     pub detail: Option<String>,
+    /// What is left of the seed's scenario when all is gone that the bug does not need, where that was asked for.
+    pub least: Option<Least>,
 }
 
-/// What is replicated in the runs that look for a bug.
-#[must_use]
-pub fn document_for(fault: Fault) -> DocumentKind {
+/// A failure made small.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Least {
+    /// Faults and operations that are left.
+    pub events: usize,
+    /// Servers that are left.
+    pub servers: usize,
+    /// Runs that this took.
+    pub replays: usize,
+}
+
+/// What the runs draw that look for a bug.
+fn shape_for(fault: Fault, length: Option<Length>) -> Shape {
     // Only Automerge derives the first change of a document from more than its name.
-    if fault == Fault::GenesisUnshared { DocumentKind::Automerge } else { DocumentKind::Model }
+    let automerge = fault == Fault::GenesisUnshared;
+    let document = if automerge { DocumentKind::Automerge } else { DocumentKind::Model };
+    Shape { document, length, ..Shape::default() }
 }
 
 /// Looks for `fault` from seed `first` on, in at most `seeds_max` seeds, `jobs` at once. The seed that finds it is the
 /// first that does, however many run at once.
 #[must_use]
 pub fn detect(fault: Fault, length: Option<Length>, first: u64, seeds_max: u64, jobs: usize) -> Detection {
-    let shape = Shape { document: document_for(fault), length, ..Shape::default() };
+    let shape = shape_for(fault, length);
     let found: Mutex<BTreeMap<u64, Violation>> = Mutex::default();
     jobs::each(first..first.saturating_add(seeds_max), jobs, |seed| {
         let report = run_seed(seed, &shape, fault.into(), None);
@@ -64,7 +79,16 @@ pub fn detect(fault: Fault, length: Option<Length>, first: u64, seeds_max: u64, 
         seed,
         invariant: violation.as_ref().map(|violation| violation.invariant),
         detail: violation.map(|violation| violation.detail),
+        least: None,
     }
+}
+
+/// Makes the failure of the seed that found `fault` small, in at most `replays_max` runs.
+#[must_use]
+pub fn least(fault: Fault, length: Option<Length>, seed: u64, replays_max: usize) -> Option<Least> {
+    let scenario = Scenario::generate(seed, &shape_for(fault, length));
+    let shrunk = shrink(scenario, fault.into(), replays_max, &|_, _| {})?;
+    Some(Least { events: shrunk.events(), servers: shrunk.scenario.nodes.len(), replays: shrunk.replays })
 }
 
 /// What a matrix came to.
@@ -78,7 +102,12 @@ pub struct Totals {
     pub median: Option<u64>,
     /// Seeds that 95 in a hundred of them took, at most.
     pub p95: Option<u64>,
+    /// Of those that were made small, how many have come down to [`EVENTS_FEW`] events or fewer.
+    pub small: usize,
 }
+
+/// What a person can follow.
+pub const EVENTS_FEW: usize = 10;
 
 impl Totals {
     /// Of `detections`.
@@ -87,6 +116,8 @@ impl Totals {
         let mut seeds: Vec<u64> = detections.iter().filter_map(|detection| detection.seeds).collect();
         seeds.sort_unstable();
         let [median, p95] = [50, 95].map(|percent| percentile(&seeds, percent));
-        Self { planted: detections.len(), found: seeds.len(), median, p95 }
+        let few = |detection: &&Detection| detection.least.is_some_and(|least| least.events <= EVENTS_FEW);
+        let small = detections.iter().filter(few).count();
+        Self { planted: detections.len(), found: seeds.len(), median, p95, small }
     }
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use knot_engine::Stats;
 use serde::Serialize;
 
-use crate::checker::{Invariant, Violation};
+use crate::checker::{Account, Invariant, Violation};
 
 /// What a run did, in numbers.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -99,6 +99,8 @@ pub struct Report {
     pub settled_us: Option<u64>,
     /// Numbers.
     pub counts: Counts,
+    /// What became of the writes that were acknowledged.
+    pub account: Account,
     /// States that the engines came by.
     pub marks: Vec<&'static str>,
 }
@@ -117,6 +119,7 @@ impl Report {
             simulated_us: 0,
             settled_us: None,
             counts: Counts::default(),
+            account: Account::default(),
             marks: Vec::new(),
         }
     }

@@ -10,6 +10,9 @@ use crate::checker::{Invariant, Violation};
 use crate::report::Report;
 use crate::scenario::{Bounds, DiskSpec, NetworkSpec, NodeSpec, Scenario};
 
+/// Runs that a failure may take to become small, where nobody says otherwise.
+pub const REPLAYS_MAX: usize = 200;
+
 /// What is left of a scenario.
 #[derive(Clone, Debug)]
 pub struct Shrunk {

@@ -17,20 +17,30 @@ pub(crate) struct Spread {
 impl Spread {
     pub(crate) fn observe(&mut self, now: Instant, what: &Observed) {
         if let Observed::Holds { node, write } = what {
-            self.held.entry(*write).or_default().entry(*node).or_insert(now);
+            self.hold(*write, *node, now);
         } else if let Observed::Answered { write, answer: Answer::Acknowledged { changed: true } } = what {
             self.acknowledged.insert(*write, now);
         }
+    }
+
+    /// A server came to hold a write.
+    pub(crate) fn hold(&mut self, write: u32, node: usize, now: Instant) {
+        self.held.entry(write).or_default().entry(node).or_insert(now);
+    }
+
+    /// When `count` of `nodes` had come to hold a write; none while fewer do.
+    pub(crate) fn reached(&self, write: u32, nodes: &[usize], count: usize) -> Option<Instant> {
+        let held = self.held.get(&write)?;
+        let mut times: Vec<Instant> = nodes.iter().filter_map(|node| held.get(node).copied()).collect();
+        times.sort_unstable();
+        times.get(count.checked_sub(1)?).copied()
     }
 
     /// How long after its acknowledgement `count` of `nodes` had come to hold a write, in microseconds; none
     /// while fewer hold it, or where nothing was acknowledged.
     pub(crate) fn took_us(&self, write: u32, nodes: &[usize], count: usize) -> Option<u64> {
         let acknowledged = *self.acknowledged.get(&write)?;
-        let held = self.held.get(&write)?;
-        let mut times: Vec<Instant> = nodes.iter().filter_map(|node| held.get(node).copied()).collect();
-        times.sort_unstable();
-        let reached = *times.get(count.checked_sub(1)?)?;
+        let reached = self.reached(write, nodes, count)?;
         Some(reached.max(acknowledged).as_micros() - acknowledged.as_micros())
     }
 

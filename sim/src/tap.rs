@@ -120,16 +120,16 @@ impl Tap {
         self.nodes[node].in_flight.extend(changes);
     }
 
-    /// Batches are durable.
-    pub(crate) fn on_durable(&mut self, node: usize, batches: &[Batch]) {
-        for batch in batches {
-            for number in self.read(&batch.writes) {
-                let held = &mut self.nodes[node];
-                held.in_flight.remove(&number);
-                held.durable.insert(number);
-                held.ever_durable.insert(number);
-            }
+    /// Batches are durable. Returns their changes.
+    pub(crate) fn on_durable(&mut self, node: usize, batches: &[Batch]) -> Vec<ChangeNo> {
+        let changes: Vec<ChangeNo> = batches.iter().flat_map(|batch| self.read(&batch.writes)).collect();
+        let held = &mut self.nodes[node];
+        for number in &changes {
+            held.in_flight.remove(number);
+            held.durable.insert(*number);
+            held.ever_durable.insert(*number);
         }
+        changes
     }
 
     /// Batches were refused.
@@ -156,13 +156,15 @@ impl Tap {
         held.durable = durable;
     }
 
-    /// What only a power cut would have taken is durable now.
-    pub(crate) fn on_tail_written(&mut self, node: usize, durable: &Image) {
+    /// What only a power cut would have taken is durable now. Returns it.
+    pub(crate) fn on_tail_written(&mut self, node: usize, durable: &Image) -> Vec<ChangeNo> {
         let durable = self.numbers_in(durable);
         let held = &mut self.nodes[node];
         held.in_flight.retain(|number| !durable.contains(number));
         held.ever_durable.extend(&durable);
+        let tail = durable.difference(&held.durable).copied().collect();
         held.durable = durable;
+        tail
     }
 
     fn numbers_in(&mut self, image: &Image) -> BTreeSet<ChangeNo> {

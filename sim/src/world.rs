@@ -196,6 +196,7 @@ impl<D: Document> World<D> {
         Report {
             seed: self.scenario.seed,
             nodes: self.nodes.len(),
+            account: self.checkers.account(),
             violations: self.checkers.violations,
             trace: blake3::Hash::from_bytes(self.trace.hash()).to_hex().to_string(),
             simulated_us: self.now.as_micros(),
@@ -343,9 +344,9 @@ impl<D: Document> World<D> {
         let (commit, next) = self.nodes[node].disk.finish_commit();
         if commit.tail_written {
             let durable = self.nodes[node].disk.durable();
-            self.checkers.tap.on_tail_written(node, durable);
+            self.checkers.on_tail_written(node, durable, self.now);
         }
-        self.checkers.tap.on_durable(node, &commit.durable);
+        self.checkers.on_durable(node, &commit.durable, self.now);
         self.checkers.tap.on_refused(node, &commit.refused);
         self.observe_durable(node, &commit.durable);
         if self.burns(node) {

@@ -8,14 +8,12 @@ use knot_engine::Faults;
 use super::{Bound, Workload};
 use crate::report::Report;
 use crate::scenario::{DocumentKind, Length, Profile, Scenario, Shape};
-use crate::shrink::{Shrunk, shrink_with};
+use crate::shrink::{REPLAYS_MAX, Shrunk, shrink_with};
 use crate::watch::Watch;
 use crate::world::play;
 
 /// The environment variable that narrows a rehearsal to one seed, and prints what happens in it.
 pub const SEED_VARIABLE: &str = "KNOT_SIM_SEED";
-/// Runs that a failure may take to become small.
-const REPLAYS_MAX: usize = 200;
 
 /// Clusters that an application is about to be run on.
 #[derive(Debug)]

@@ -17,6 +17,7 @@ impl Checkers {
     pub(crate) fn audit(&mut self, seen: &BTreeMap<Target, Vec<(usize, Seen)>>, now: Instant) {
         let existing: Vec<BTreeSet<Target>> = (0..self.zones.len()).map(|node| self.existing(node)).collect();
         for (target, replicas) in seen {
+            self.count_last_reads(target, replicas);
             let Some((first, one)) = replicas.first() else {
                 continue;
             };

@@ -30,6 +30,7 @@ impl Checkers {
         }
         let shown: BTreeSet<u32> = value.map(written_fields).unwrap_or_default().into_iter().collect();
         self.check_causes(node, target, &shown, now);
+        self.count_read(target, &shown, asked);
         let acknowledged = |write: &&Write| {
             write.operation.node == node
                 && write.operation.action != Action::Increment

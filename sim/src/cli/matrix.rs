@@ -6,13 +6,14 @@ use knot_engine::{Area, Fault};
 use super::arguments::{fault_by_name, jobs};
 use super::output::{print, print_json};
 use super::{CliError, Exit};
-use crate::matrix::{Detection, Totals, detect};
+use crate::matrix::{Detection, EVENTS_FEW, Least, Totals, detect, least};
 use crate::scenario::Length;
+use crate::shrink::REPLAYS_MAX;
 
 pub(super) const EXAMPLES: &str = "\
 EXAMPLES:
   knot-sim matrix
-  knot-sim matrix --area deletes
+  knot-sim matrix --area deletes --shrink
   knot-sim matrix --only scope_ignored --json";
 
 #[derive(Debug, Args)]
@@ -32,6 +33,9 @@ pub(super) struct MatrixArgs {
     /// How long faults go on; each seed chooses otherwise
     #[arg(long, value_enum)]
     length: Option<Length>,
+    /// Make each failure small as well, in at most 200 runs
+    #[arg(long)]
+    shrink: bool,
     /// How many runs at once; as many as there are processors otherwise
     #[arg(long)]
     jobs: Option<usize>,
@@ -61,7 +65,10 @@ pub(super) fn perform(args: &MatrixArgs) -> Result<Exit, CliError> {
     };
     let mut bugs: Vec<Detection> = Vec::new();
     for fault in Fault::ALL.iter().copied().filter(wanted) {
-        let detection = detect(fault, args.length, args.first, args.seeds_max, jobs(args.jobs));
+        let mut detection = detect(fault, args.length, args.first, args.seeds_max, jobs(args.jobs));
+        if let Some(seed) = detection.seed.filter(|_| args.shrink) {
+            detection.least = least(fault, args.length, seed, REPLAYS_MAX);
+        }
         if !args.json {
             print(detection_text(&detection))?;
         }
@@ -72,21 +79,29 @@ pub(super) fn perform(args: &MatrixArgs) -> Result<Exit, CliError> {
     if args.json {
         print_json(&Matrix { bugs, totals })?;
     } else {
-        print(totals_text(&totals, args.seeds_max))?;
+        print(totals_text(&totals, args))?;
     }
     Ok(Exit::held(all_found))
 }
 
 fn detection_text(detection: &Detection) -> String {
     let Detection { area, name, .. } = detection;
+    let least = detection.least.map_or(String::new(), |Least { events, servers, replays }| {
+        format!("; {events} events on {servers} servers after {replays} runs")
+    });
     match (detection.seeds, &detection.invariant) {
-        (Some(seeds), Some(invariant)) => format!("{area:<13} {name:<24} {seeds:>6}  {invariant}"),
+        (Some(seeds), Some(invariant)) => format!("{area:<13} {name:<24} {seeds:>6}  {invariant}{least}"),
         _ => format!("{area:<13} {name:<24}      -  not found"),
     }
 }
 
-fn totals_text(totals: &Totals, seeds_max: u64) -> String {
-    let Totals { planted, found, median, p95 } = totals;
+fn totals_text(totals: &Totals, args: &MatrixArgs) -> String {
+    let Totals { planted, found, median, p95, small } = totals;
     let seeds = |seeds: &Option<u64>| seeds.map_or("-".to_owned(), |seeds| seeds.to_string());
-    format!("{found} of {planted} found within {seeds_max} seeds: median {}, p95 {}", seeds(median), seeds(p95))
+    let (most, median, p95) = (args.seeds_max, seeds(median), seeds(p95));
+    let mut text = format!("{found} of {planted} found within {most} seeds: median {median}, p95 {p95}");
+    if args.shrink {
+        text.push_str(&format!("\n{small} of {found} come down to {EVENTS_FEW} events or fewer"));
+    }
+    text
 }

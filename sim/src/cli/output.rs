@@ -6,7 +6,7 @@ use std::path::Path;
 
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
 
-use super::CliError;
+use super::{CliError, account};
 use crate::Sink;
 use crate::report::Report;
 use crate::scenario::Scenario;
@@ -84,5 +84,6 @@ pub(super) fn print_report(name: &str, report: &Report) -> Result<(), CliError> 
         counts.crashes,
         counts.repairs
     ));
+    lines.extend(account::lines(&report.account, 8).into_iter().map(|line| format!("  {line}")));
     print(lines.join("\n"))
 }

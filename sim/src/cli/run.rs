@@ -9,7 +9,7 @@ use knot_engine::Faults;
 use super::arguments::{Picked, Seeds, ShapeArgs, jobs, pick, planted_by_name, read_scenario};
 use super::output::{print, print_json};
 use super::progress::ProgressLine;
-use super::{CliError, Exit, failure};
+use super::{CliError, Exit, account, failure};
 use crate::campaign::{self, Campaign, FAILURES_MAX, Listener, Progress, Runs, Summary};
 use crate::report::Report;
 use crate::scenario::Shape;
@@ -186,6 +186,7 @@ fn text(summary: &Summary, all_marks: bool) -> String {
         ("settled", format!("{middle:.1} s in the middle, {most:.1} s at most")),
     ];
     let mut lines: Vec<String> = rows.iter().map(|(name, value)| format!("{name:<10} {value}")).collect();
+    lines.extend(account::lines(&summary.account, 10));
     lines.extend(counts.drops.iter().map(|(reason, count)| format!("dropped    {count:>8}  {reason}")));
     let missed = summary.marks_missed();
     let is_long = missed.len() > MARKS_LISTED_MAX && !all_marks;

@@ -9,7 +9,7 @@ use super::output::{print, print_scenario, write_file};
 use super::{CliError, Exit};
 use crate::page::Page;
 use crate::recording::record;
-use crate::shrink::{Shrunk, shrink};
+use crate::shrink::{REPLAYS_MAX, Shrunk, shrink};
 
 pub(super) const EXAMPLES: &str = "\
 EXAMPLES:
@@ -22,7 +22,7 @@ pub(super) struct ShrinkArgs {
     #[command(flatten)]
     run: RunOf,
     /// Stop after this many runs
-    #[arg(long, default_value_t = 200)]
+    #[arg(long, default_value_t = REPLAYS_MAX)]
     replays: usize,
     /// Draw what is left into this file, for any browser
     #[arg(long, value_name = "FILE")]

@@ -8,6 +8,7 @@
 mod stream;
 #[cfg(test)]
 mod tests;
+mod weather;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -209,16 +210,6 @@ impl Links {
         self.paths[self.zones[from]][self.zones[to]]
     }
 
-    /// Blocks a link, or takes one block off it.
-    pub(crate) fn block(&mut self, from: usize, to: usize, on: bool) {
-        count(&mut self.link(from, to).blocked, on);
-    }
-
-    /// Blocks a link for datagrams alone, or takes one such block off it.
-    pub(crate) fn block_datagrams(&mut self, from: usize, to: usize, on: bool) {
-        count(&mut self.link(from, to).datagrams_blocked, on);
-    }
-
     pub(crate) fn is_blocked(&self, from: usize, to: usize) -> bool {
         self.has(from, to).is_some_and(|link| link.blocked > 0)
     }
@@ -227,70 +218,6 @@ impl Links {
     fn stalls(&self, one: usize, other: usize) -> bool {
         let stalled = |node: usize| self.access[node].streams_stalled > 0;
         self.is_blocked(one, other) || self.is_blocked(other, one) || stalled(one) || stalled(other)
-    }
-
-    /// A link is slow and lossy, or no more.
-    pub(crate) fn gray(&mut self, from: usize, to: usize, (extra, loss): (Duration, u64), on: bool) {
-        let link = self.link(from, to);
-        link.lag = if on { link.lag + extra } else { link.lag.saturating_sub(extra) };
-        adjust(&mut link.loss, loss, on);
-    }
-
-    /// Packets to and from `node` take this much longer, or no more.
-    pub(crate) fn add_lag(&mut self, node: usize, extra: Duration, on: bool) {
-        let lag = &mut self.access[node].lag;
-        *lag = if on { *lag + extra } else { lag.saturating_sub(extra) };
-    }
-
-    /// What `node` sends goes through a narrow line, or no more.
-    pub(crate) fn throttle(&mut self, node: usize, (bytes_per_s, queue_bytes): (u64, u64), on: bool) {
-        self.access[node].rates.add(bytes_per_s, on);
-        self.access[node].queues.add(queue_bytes, on);
-    }
-
-    /// Datagrams to and from `node` are at most this long, or as long as they like.
-    pub(crate) fn limit_datagrams(&mut self, node: usize, bytes: u64, on: bool) {
-        self.access[node].mtus.add(bytes, on);
-    }
-
-    /// Streams of `node` make no progress, or do again.
-    pub(crate) fn stall_streams(&mut self, node: usize, on: bool) {
-        count(&mut self.access[node].streams_stalled, on);
-    }
-
-    /// `node` takes at most this many bytes a second from each stream, or as many as come.
-    pub(crate) fn slow_reader(&mut self, node: usize, bytes_per_s: u64, on: bool) {
-        self.access[node].reads.add(bytes_per_s, on);
-    }
-
-    pub(crate) fn add_loss(&mut self, per_mille: u64, on: bool) {
-        adjust(&mut self.loss, per_mille, on);
-    }
-
-    pub(crate) fn add_duplicates(&mut self, per_mille: u64, on: bool) {
-        adjust(&mut self.duplicate, per_mille, on);
-    }
-
-    pub(crate) fn add_reorder(&mut self, per_mille: u64, on: bool) {
-        adjust(&mut self.reorder, per_mille, on);
-    }
-
-    pub(crate) fn add_corruption(&mut self, per_mille: u64, on: bool) {
-        adjust(&mut self.corrupt, per_mille, on);
-    }
-
-    /// Mends all that is wrong with some servers and between them, and what is wrong everywhere.
-    pub(crate) fn heal(&mut self, core: &[usize]) {
-        (self.loss, self.duplicate, self.reorder, self.corrupt) = (0, 0, 0, 0);
-        for &from in core {
-            let access = &mut self.access[from];
-            *access = Access { busy_until: access.busy_until, ..Access::default() };
-            for &to in core {
-                if let Some(link) = self.links.get_mut(&(from, to)) {
-                    (link.blocked, link.datagrams_blocked, link.lag, link.loss) = (0, 0, Duration::ZERO, 0);
-                }
-            }
-        }
     }
 
     pub(crate) fn process_started(&mut self, process: Process) {
@@ -441,14 +368,6 @@ fn corrupted(bytes: &Bytes, draw: &mut Draw) -> Bytes {
         changed[at] ^= 1 << draw.index(8);
     }
     changed.into()
-}
-
-fn count(number: &mut u32, on: bool) {
-    *number = if on { *number + 1 } else { number.saturating_sub(1) };
-}
-
-fn adjust(sum: &mut u64, by: u64, on: bool) {
-    *sum = if on { *sum + by } else { sum.saturating_sub(by) };
 }
 
 /// The address that names a server's present process, wherever it runs: what a name server would answer.

@@ -6,7 +6,7 @@ use knot_engine::membership::Closed;
 use knot_engine::{Boot, ClusterId, Instant, PeerIdentity, SessionEvent, SessionId};
 
 use super::{CONNECT_TIMEOUT, Delivery, KEEPALIVE, Links, Plan, Process, STREAM_TIMEOUT, Streams};
-use crate::scenario::{NetworkSpec, NodeSpec};
+use crate::scenario::{FaultKind, NetworkSpec, NodeSpec};
 
 const A: Process = Process { node: 0, start: 1 };
 const B: Process = Process { node: 1, start: 1 };
@@ -121,7 +121,8 @@ impl Net {
     }
 
     fn cut(&mut self, from: usize, to: usize, on: bool) {
-        self.links.block(from, to, on);
+        let cut = FaultKind::Partition { left: vec![from], right: vec![to], one_way: true };
+        self.links.set(&cut, on);
         self.plan(|streams, links, now, plan| streams.on_links_changed(links, now, plan));
     }
 
@@ -211,7 +212,7 @@ fn nobody_is_told_of_a_stream_that_is_forgotten() {
 #[test]
 fn a_slow_reader_keeps_its_peers_queue_full() {
     let mut net = connected(0);
-    net.links.slow_reader(1, 100, true);
+    net.links.set(&FaultKind::SlowReader { node: 1, bytes_per_s: 100 }, true);
     for _ in 0..3 {
         net.send(&"x".repeat(100));
     }
@@ -237,18 +238,19 @@ fn arrived(net: &mut Net, sizes: &[usize]) -> (usize, Duration) {
 #[test]
 fn a_narrow_line_delays_and_drops_what_its_queue_has_no_room_for() {
     let mut net = Net::new(0);
-    net.links.throttle(0, (1_000, 3_000), true);
+    let narrow = FaultKind::Throttle { node: 0, bytes_per_s: 1_000, queue_bytes: 3_000 };
+    net.links.set(&narrow, true);
     let (count, took) = arrived(&mut net, &[1_000; 5]);
     assert_eq!(count, 3);
     assert!(took >= Duration::from_secs(3), "{took:?}");
-    net.links.throttle(0, (1_000, 3_000), false);
+    net.links.set(&narrow, false);
     assert_eq!(arrived(&mut net, &[1_000; 5]).0, 5);
 }
 
 #[test]
 fn long_datagrams_vanish_and_streams_pass_where_packets_must_be_short() {
     let mut net = connected(0);
-    net.links.limit_datagrams(1, 500, true);
+    net.links.set(&FaultKind::Mtu { node: 1, bytes: 500 }, true);
     assert_eq!(arrived(&mut net, &[500, 501]).0, 1);
     net.send(&"x".repeat(5_000));
     net.run_for(MOMENT);
@@ -258,7 +260,7 @@ fn long_datagrams_vanish_and_streams_pass_where_packets_must_be_short() {
 #[test]
 fn a_corrupt_datagram_differs_in_one_bit() {
     let mut net = Net::new(0);
-    net.links.add_corruption(1_000, true);
+    net.links.set(&FaultKind::Corrupt { per_mille: 1_000 }, true);
     let bytes = Bytes::from_static(&[0; 40]);
     let mut plan = Plan::new();
     net.links.send_datagram((0, 1), &bytes, net.now, &mut plan);

@@ -92,7 +92,10 @@ impl<D: Document> World<D> {
             FaultKind::SlowDisk { node, commit_ms } => {
                 self.nodes[*node].disk.slow = Some(Duration::from_millis(*commit_ms));
             }
-            kind => self.set_links(kind, true),
+            kind => {
+                self.links.set(kind, true);
+                self.links_changed();
+            }
         }
     }
 
@@ -148,42 +151,15 @@ impl<D: Document> World<D> {
             FaultKind::DiskFull { node } => self.nodes[*node].disk.full = false,
             FaultKind::SlowDisk { node, .. } => self.nodes[*node].disk.slow = None,
             FaultKind::Reset { .. } | FaultKind::HalfOpen { .. } => {}
-            kind => self.set_links(kind, false),
+            kind => {
+                self.links.set(kind, false);
+                self.links_changed();
+            }
         }
         if disturbs(&fault) {
             self.disturbances = self.disturbances.saturating_sub(1);
             self.calm_since = self.now;
         }
-    }
-
-    #[expect(clippy::wildcard_enum_match_arm, reason = "each half of the kinds has its own match")]
-    fn set_links(&mut self, kind: &FaultKind, on: bool) {
-        let links = &mut self.links;
-        match kind {
-            FaultKind::Partition { left, right, one_way } => {
-                each_pair(left, right, *one_way, |from, to| links.block(from, to, on));
-            }
-            FaultKind::DatagramsBlocked { left, right } => {
-                each_pair(left, right, false, |from, to| links.block_datagrams(from, to, on));
-            }
-            FaultKind::Gray { left, right, one_way, extra_ms, loss_per_mille } => {
-                let bad = (Duration::from_millis(*extra_ms), *loss_per_mille);
-                each_pair(left, right, *one_way, |from, to| links.gray(from, to, bad, on));
-            }
-            FaultKind::Loss { per_mille } => links.add_loss(*per_mille, on),
-            FaultKind::Duplicate { per_mille } => links.add_duplicates(*per_mille, on),
-            FaultKind::Reorder { per_mille } => links.add_reorder(*per_mille, on),
-            FaultKind::Corrupt { per_mille } => links.add_corruption(*per_mille, on),
-            FaultKind::Lag { node, extra_ms } => links.add_lag(*node, Duration::from_millis(*extra_ms), on),
-            FaultKind::Throttle { node, bytes_per_s, queue_bytes } => {
-                links.throttle(*node, (*bytes_per_s, *queue_bytes), on);
-            }
-            FaultKind::Mtu { node, bytes } => links.limit_datagrams(*node, *bytes as u64, on),
-            FaultKind::StreamsStall { node } => links.stall_streams(*node, on),
-            FaultKind::SlowReader { node, bytes_per_s } => links.slow_reader(*node, *bytes_per_s, on),
-            kind => unreachable!("{kind:?} is none of the network's"),
-        }
-        self.links_changed();
     }
 
     fn links_changed(&mut self) {
@@ -430,15 +406,6 @@ impl<D: Document> World<D> {
     /// When the last disturbance ended.
     pub(super) fn last_disturbance(&self) -> Instant {
         self.calm_since
-    }
-}
-
-fn each_pair(left: &[usize], right: &[usize], one_way: bool, mut set: impl FnMut(usize, usize)) {
-    for (&one, &other) in left.iter().flat_map(|one| right.iter().map(move |other| (one, other))) {
-        set(one, other);
-        if !one_way {
-            set(other, one);
-        }
     }
 }
 

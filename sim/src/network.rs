@@ -321,6 +321,20 @@ impl Links {
         self.link(from, to).datagrams = draw;
     }
 
+    /// When a segment of a stream arrives that a kernel sends itself, and again where it is lost; none where it is.
+    pub(crate) fn carry_segment(&mut self, (from, to): (usize, usize), bytes: usize, now: Instant) -> Option<Instant> {
+        let stalled = |node: usize| self.access[node].streams_stalled > 0;
+        let swallowed = self.is_blocked(from, to) || stalled(from) || stalled(to);
+        let mut draw = Draw::clone(&self.link(from, to).streams);
+        let lost = draw.chance(self.loss_between(from, to));
+        let arrives = (!lost && !swallowed && !self.is_queue_full(from, to, bytes, now)).then(|| {
+            let departs = self.departs(from, to, bytes, now);
+            departs + self.stretch(self.base_latency(from, to), &mut draw)
+        });
+        *self.link(from, to).streams = draw;
+        arrives
+    }
+
     /// How long a packet of a stream takes, retransmissions included.
     fn stream_latency(&mut self, from: usize, to: usize) -> Duration {
         if from == to {

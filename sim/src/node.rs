@@ -117,6 +117,8 @@ pub(crate) struct Node<D: Document> {
     pub(crate) clock: Clock,
     /// Until when it is busy, where its processor is slow.
     pub(crate) busy_until: Instant,
+    /// Whether it is to turn to what waits then.
+    pub(crate) has_turn: bool,
     /// How long each event takes it, by the faults that slow it down.
     pub(crate) slow: Vec<Duration>,
     /// Storage operations until the process dies, and whether the machine loses power then.
@@ -153,6 +155,7 @@ impl<D: Document> Node<D> {
             moves: 0,
             clock: Clock::new(&scenario.nodes[index]),
             busy_until: Instant::ZERO,
+            has_turn: false,
             slow: Vec::new(),
             fuse: None,
             blown: 0,

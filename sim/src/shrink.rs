@@ -3,15 +3,38 @@
 //! What is left out of a scenario moves no other draw, so most of one can go: delta debugging (Zeller and Hildebrandt,
 //! 2002) over faults, then operations, then servers, then numbers, again until nothing more can go.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use knot_engine::Faults;
 
 use crate::campaign::run_scenario;
 use crate::checker::{Invariant, Violation};
 use crate::report::Report;
-use crate::scenario::{Bounds, DiskSpec, NetworkSpec, NodeSpec, Scenario};
+use crate::scenario::{Action, Bounds, DiskSpec, NetworkSpec, NodeSpec, Scenario, Target};
 
 /// Runs that a failure may take to become small, where nobody says otherwise.
 pub const REPLAYS_MAX: usize = 200;
+
+/// As few operations as need no broad cuts.
+const FOCUSED: usize = 16;
+/// Documents that are tried alone.
+const TARGETS_TRIED: usize = 4;
+/// How long before it shows what is wrong may have begun.
+const RECENT: [Duration; 3] = [Duration::from_millis(500), Duration::from_secs(3), Duration::from_secs(20)];
+
+/// Bounds that are reached sooner when they are less, and never so small that nothing passes.
+const TIGHTENED: [fn(&mut Bounds) -> &mut usize; 8] = [
+    |bounds| &mut bounds.window_bytes,
+    |bounds| &mut bounds.document_cache_bytes,
+    |bounds| &mut bounds.log_cache_bytes,
+    |bounds| &mut bounds.orphans,
+    |bounds| &mut bounds.orphan_bytes,
+    |bounds| &mut bounds.persist_bytes,
+    |bounds| &mut bounds.waiters,
+    |bounds| &mut bounds.incoming_bytes,
+];
 
 /// What is left of a scenario.
 #[derive(Clone, Debug)]
@@ -58,9 +81,11 @@ pub(crate) fn shrink_with(
     loop {
         let before = shrinker.best.scenario.clone();
         shrinker.drop_what_comes_after();
+        shrinker.focus();
+        shrinker.drop_servers();
+        shrinker.tighten();
         shrinker.drop_entries(|scenario| &mut scenario.faults);
         shrinker.drop_entries(|scenario| &mut scenario.operations);
-        shrinker.drop_servers();
         shrinker.simplify();
         if shrinker.best.scenario == before || shrinker.is_spent() {
             return Some(shrinker.best);
@@ -113,6 +138,46 @@ impl Shrinker<'_> {
             let faults = scenario.faults.iter().map(|fault| fault.ends_at_ms().unwrap_or(fault.at_ms) + 1);
             scenario.quiet_at_ms = operations.chain(faults).max().unwrap_or_default();
         });
+    }
+
+    /// Leaves out most operations at once, where what is wrong is wrong with one document, or has only just begun.
+    fn focus(&mut self) {
+        if self.best.scenario.operations.len() <= FOCUSED {
+            return;
+        }
+        self.attempt(|scenario| scenario.operations.retain(|operation| operation.action != Action::Read));
+        let mut counts: BTreeMap<Target, usize> = BTreeMap::new();
+        for operation in &self.best.scenario.operations {
+            *counts.entry(operation.target.clone()).or_default() += 1;
+        }
+        let mut targets: Vec<(Target, usize)> = counts.into_iter().collect();
+        let detail = self.best.violation.detail.clone();
+        let is_named = |target: &Target| detail.contains(&target.id().to_string());
+        targets.sort_by_key(|(target, count)| Reverse((is_named(target), *count)));
+        for (target, _) in targets.into_iter().take(TARGETS_TRIED) {
+            if self.attempt(|scenario| scenario.operations.retain(|operation| operation.target == target)) {
+                break;
+            }
+        }
+        let end = self.best.violation.at_us;
+        for window in RECENT {
+            let begins = end.saturating_sub(u64::try_from(window.as_micros()).unwrap_or(u64::MAX));
+            if self.attempt(|scenario| scenario.operations.retain(|operation| operation.at_us >= begins)) {
+                break;
+            }
+        }
+    }
+
+    /// Makes bounds that are small already smaller: what goes wrong at a bound then does so after fewer events.
+    fn tighten(&mut self) {
+        for bound in TIGHTENED {
+            let is_small = *bound(&mut self.best.scenario.bounds) < *bound(&mut Bounds::default());
+            if is_small
+                && self.attempt(|scenario| *bound(&mut scenario.bounds) = (*bound(&mut scenario.bounds) / 4).max(1))
+            {
+                self.drop_what_comes_after();
+            }
+        }
     }
 
     /// Leaves out entries of a list: halves of it, then smaller and smaller pieces.

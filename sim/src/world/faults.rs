@@ -367,14 +367,21 @@ impl<D: Document> World<D> {
             return;
         }
         backlog.push_back(what);
-        if backlog.len() == 1 && self.nodes[node].paused == 0 {
-            let turn = self.nodes[node].busy_until;
-            self.insert(turn, Happening::Turn(node));
+        if self.nodes[node].paused == 0 {
+            self.schedule_turn(node, self.nodes[node].busy_until);
+        }
+    }
+
+    /// A busy process has one next turn, whatever it waits for.
+    fn schedule_turn(&mut self, node: usize, at: Instant) {
+        if !std::mem::replace(&mut self.nodes[node].has_turn, true) {
+            self.insert(at, Happening::Turn(node));
         }
     }
 
     /// A busy process turns to what has waited longest.
     pub(super) fn on_turn(&mut self, node: usize) {
+        self.nodes[node].has_turn = false;
         if self.nodes[node].paused > 0 {
             return;
         }
@@ -384,7 +391,7 @@ impl<D: Document> World<D> {
         let free = self.now + self.nodes[node].slow.iter().sum();
         self.nodes[node].busy_until = free;
         if !self.backlogs[node].is_empty() {
-            self.insert(free, Happening::Turn(node));
+            self.schedule_turn(node, free);
         }
         self.perform_now(what);
     }
@@ -394,7 +401,7 @@ impl<D: Document> World<D> {
         if self.nodes[node].paused > 0 || !self.nodes[node].slow.is_empty() {
             // A slow one goes on as before.
             if self.nodes[node].paused == 0 && !self.backlogs[node].is_empty() {
-                self.insert(self.now, Happening::Turn(node));
+                self.schedule_turn(node, self.now);
             }
             return;
         }

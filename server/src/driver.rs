@@ -19,7 +19,7 @@ use knot_engine::documents::AutomergeDocument;
 use knot_engine::session::{self, Role, Session, SessionError};
 use knot_engine::{
     Address, EditError, EditId, Edited, Event, HistoryEntry, Instant, Output, PeerIdentity, Random, ReadError, ReadId,
-    SessionEvent, SessionId, StorageEvent, Verdict, Wall,
+    SessionEvent, SessionId, StorageEvent, Verdict,
 };
 use tokio::sync::{OwnedSemaphorePermit, broadcast, mpsc, oneshot, watch};
 use tokio::time::timeout;
@@ -30,6 +30,8 @@ use self::resolver::Resolver;
 use self::stream::{StreamError, StreamHandle};
 use crate::handle::{Command, ServerEngine};
 use crate::net::{Datagrams, Listener, Network};
+use crate::run::WallClock;
+use crate::simulated::Simulated;
 use crate::storage::Storage;
 
 /// What happens, as the driver's tasks report it; a reporter beyond waits.
@@ -80,12 +82,12 @@ pub enum Stop {
 pub(crate) struct Parts<N> {
     pub(crate) network: N,
     pub(crate) storage: Arc<dyn Storage>,
-    pub(crate) wall: fn() -> Wall,
+    pub(crate) wall: WallClock,
     pub(crate) random: Random,
     /// Sessions' configuration; none without a cluster.
     pub(crate) session: Option<SessionConfig>,
-    /// Keep to this runtime's tasks, for one whose time is simulated.
-    pub(crate) inline: bool,
+    /// Where the server is one of a simulator's.
+    pub(crate) simulated: Option<Simulated>,
 }
 
 /// What all sessions share.
@@ -142,7 +144,7 @@ impl<N: Network> Driver<N> {
         let (inputs, reports) = mpsc::channel(INPUTS_MAX);
         let (identity, _) = watch::channel(engine.identity());
         Ok(Self {
-            committer: Committer::start(parts.storage.clone(), inputs.clone(), parts.inline)?,
+            committer: Committer::start(parts.storage.clone(), inputs.clone(), parts.simulated.clone())?,
             resolver: Resolver::new(parts.network.clone(), inputs.clone()),
             engine,
             parts,
@@ -204,8 +206,12 @@ impl<N: Network> Driver<N> {
             let wake = self.engine.poll_timeout().map(|(at, _)| at).into_iter();
             let wake = wake.chain(self.leaving.map(|(_, at)| at)).chain(self.draining.map(|drain| drain.next)).min();
             let sleep = wake.map(|at| self.origin + Duration::from_micros(at.as_micros()));
+            // In this order, so that a simulated run can be repeated. None starves: what comes first takes what waits behind
+            // it along.
             tokio::select! {
-                Some(bytes) = next(&mut self.arrived) => self.on_datagrams(bytes),
+                biased;
+                _ = shutdown.wait_for(|stop| *stop), if self.leaving.is_none() => self.leave(false),
+                () = until(sleep) => self.on_time(),
                 input = self.reports.recv() => if let Some(input) = input { self.on_inputs(input) },
                 command = self.commands.recv(), if !self.is_abandoned => match command {
                     Some(command) => self.on_commands(command),
@@ -215,8 +221,7 @@ impl<N: Network> Driver<N> {
                         self.leave(false);
                     }
                 },
-                () = until(sleep) => self.on_time(),
-                _ = shutdown.wait_for(|stop| *stop), if self.leaving.is_none() => self.leave(false),
+                Some(bytes) = next(&mut self.arrived) => self.on_datagrams(bytes),
             }
         }
     }
@@ -235,20 +240,13 @@ impl<N: Network> Driver<N> {
             }
         }
         self.take_commands();
-    }
-
-    fn on_datagrams(&mut self, first: Bytes) {
-        let now = self.now();
-        self.engine.handle_datagram(first, now);
-        for _ in 1..INPUTS_AT_ONCE {
-            let Some(bytes) = self.arrived.as_mut().and_then(|arrived| arrived.try_recv().ok()) else { break };
-            self.engine.handle_datagram(bytes, now);
-        }
+        self.take_datagrams();
     }
 
     fn on_commands(&mut self, first: Command) {
         self.on_command(first);
         self.take_commands();
+        self.take_datagrams();
     }
 
     fn take_commands(&mut self) {
@@ -257,6 +255,20 @@ impl<N: Network> Driver<N> {
                 Ok(command) => self.on_command(command),
                 Err(_) => break,
             }
+        }
+    }
+
+    fn on_datagrams(&mut self, first: Bytes) {
+        let now = self.now();
+        self.engine.handle_datagram(first, now);
+        self.take_datagrams();
+    }
+
+    fn take_datagrams(&mut self) {
+        let now = self.now();
+        for _ in 1..INPUTS_AT_ONCE {
+            let Some(bytes) = self.arrived.as_mut().and_then(|arrived| arrived.try_recv().ok()) else { break };
+            self.engine.handle_datagram(bytes, now);
         }
     }
 
@@ -423,7 +435,7 @@ impl<N: Network> Driver<N> {
 
     fn verify(&self, job: knot_engine::Job<AutomergeDocument>) {
         let inputs = self.inputs.clone();
-        if self.parts.inline {
+        if self.parts.simulated.is_some() {
             tokio::spawn(async move {
                 let _ = inputs.send(Input::Verdict(Box::new(job.run()))).await;
             });

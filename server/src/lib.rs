@@ -11,6 +11,7 @@ pub mod metrics;
 pub mod net;
 pub mod run;
 pub mod serve;
+pub mod simulated;
 pub mod start;
 pub mod storage;
 pub mod tls;

@@ -17,6 +17,7 @@ use crate::handle::Handle;
 use crate::metrics::Metrics;
 use crate::net::{Listener, Network};
 use crate::serve::{self, Serving};
+use crate::simulated::Simulated;
 use crate::storage::{Storage, StorageError};
 
 /// Bytes of records read at once when a server starts.
@@ -37,10 +38,13 @@ pub struct Platform<N> {
     /// Fresh randomness: 32 bytes that no other start has.
     pub seed: Seed,
     /// The wall clock. It labels changes; nothing is decided by it.
-    pub wall: fn() -> Wall,
-    /// Keep to the runtime's own tasks, for one whose time is simulated.
-    pub inline: bool,
+    pub wall: WallClock,
+    /// What only a simulator asks for.
+    pub simulated: Option<Simulated>,
 }
+
+/// Says what time it is to people.
+pub type WallClock = Arc<dyn Fn() -> Wall + Send + Sync>;
 
 impl<N> std::fmt::Debug for Platform<N> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -135,7 +139,7 @@ pub async fn run<N: Network>(
         engine_config(&config, &platform, &url, advertised.as_ref()),
         recover(&*storage)?,
         platform.seed,
-        Faults::default(),
+        platform.simulated.as_ref().map_or_else(Faults::default, |simulated| simulated.faults),
         Instant::ZERO,
     );
     if let Some(cluster) = &config.cluster {
@@ -144,10 +148,10 @@ pub async fn run<N: Network>(
     let parts = Parts {
         network,
         storage: storage.clone(),
-        wall: platform.wall,
+        wall: platform.wall.clone(),
         random: Random::new(&platform.seed, "sessions"),
         session: session_config(&config, &platform),
-        inline: platform.inline,
+        simulated: platform.simulated.clone(),
     };
     let mut driver = Driver::new(engine, parts, origin, commands, feed).map_err(RunError::Thread)?;
     let mut tasks = JoinSet::new();
@@ -180,6 +184,7 @@ async fn stop_in_order(
 ) -> Result<Stop, RunError> {
     let panicked = |error: tokio::task::JoinError| RunError::Panicked(error.to_string());
     let stop = tokio::select! {
+        biased;
         stop = &mut driving => Some(stop.map_err(panicked)?),
         // A sender that is gone asks for the same.
         _ = shutdown.wait_for(|stop| *stop) => None,
@@ -282,7 +287,7 @@ fn engine_config<N>(
 ) -> knot_engine::Config {
     let defaults = membership::Config::default();
     let cluster = config.cluster.as_ref();
-    knot_engine::Config {
+    let mut config = knot_engine::Config {
         node_key: platform.node_key.clone(),
         name: config.name.clone(),
         zone: config.zone.clone(),
@@ -296,7 +301,11 @@ fn engine_config<N>(
             ..defaults
         },
         limits: Limits::default(),
+    };
+    if let Some(simulated) = &platform.simulated {
+        (simulated.tune)(&mut config);
     }
+    config
 }
 
 fn session_config<N>(config: &Config, platform: &Platform<N>) -> Option<SessionConfig> {
@@ -307,7 +316,6 @@ fn session_config<N>(config: &Config, platform: &Platform<N>) -> Option<SessionC
 
 fn serving<N>(config: &Config, platform: &Platform<N>, handle: &Handle, stopping: watch::Receiver<bool>) -> Serving {
     let metrics = Arc::new(Metrics::default());
-    let wall = platform.wall;
     let router = api::router(ApiState {
         handle: handle.clone(),
         token: platform.token.clone(),
@@ -315,7 +323,7 @@ fn serving<N>(config: &Config, platform: &Platform<N>, handle: &Handle, stopping
         zone: config.zone.as_str().into(),
         version: env!("CARGO_PKG_VERSION").into(),
         started: tokio::time::Instant::now(),
-        wall: Arc::new(wall),
+        wall: platform.wall.clone(),
         metrics: metrics.clone(),
         stopping,
         limits: api::Limits::default(),

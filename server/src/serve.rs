@@ -106,6 +106,7 @@ pub async fn serve<L: Listener>(mut listener: L, serving: Serving, mut shutdown:
     let mut refusals = JoinSet::new();
     loop {
         let accepted = tokio::select! {
+            biased;
             () = stopped(&mut shutdown) => break,
             Some(_) = connections.join_next() => {
                 serving.metrics.set_connections(connections.len());
@@ -180,6 +181,7 @@ where
     let mut stopping = false;
     loop {
         tokio::select! {
+            biased;
             ended = Pin::new(&mut connection) => {
                 if let Err(error) = ended {
                     tracing::debug!(%error, "a connection ended early");

@@ -53,8 +53,8 @@ pub fn start(config: Config) -> Result<Stop, StartError> {
         token: storage::admin_token(&config.data_dir)?.into(),
         tls: tls(&config)?,
         seed: seed()?,
-        wall,
-        inline: false,
+        wall: Arc::new(wall),
+        simulated: None,
     };
     let stop = runtime.block_on(until_told(config, platform))?;
     Ok(stop)

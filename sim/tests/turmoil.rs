@@ -11,6 +11,7 @@ use bytes::Bytes;
 use knot_engine::{NodeKey, Query, Table, Wall, Write};
 use knot_server::config::Config;
 use knot_server::net::{Datagrams, Listener, Network};
+use knot_server::simulated::Simulated;
 use knot_server::storage::{Scan, Storage, StorageError};
 use knot_server::{Platform, run};
 use serde_json::{Value, json};
@@ -143,8 +144,13 @@ fn platform(number: u8) -> Platform<TurmoilNetwork> {
         token: TOKEN.into(),
         tls: None,
         seed: [number + 100; 32],
-        wall: || Wall(i64::try_from(turmoil::elapsed().as_millis()).unwrap_or(i64::MAX)),
-        inline: true,
+        wall: Arc::new(|| Wall(i64::try_from(turmoil::elapsed().as_millis()).unwrap_or(i64::MAX))),
+        simulated: Some(Simulated {
+            commit_takes: Arc::new(|| Duration::ZERO),
+            tune: Arc::new(|_| {}),
+            faults: knot_engine::Faults::default(),
+            defect: None,
+        }),
     }
 }
 

@@ -221,13 +221,14 @@ impl Feed {
 
     async fn live(&mut self) -> Result<(), End> {
         tokio::select! {
+            biased;
             () = stopped(&mut self.stopping) => Err(End::Stopping),
-            summary = self.receiver.recv() => self.on_live(summary).await,
             _ = self.heartbeat.tick() => {
                 let data = json!({"sequence": self.cursor});
                 self.push("heartbeat", Some(self.cursor), &data);
                 Ok(())
             }
+            summary = self.receiver.recv() => self.on_live(summary).await,
         }
     }
 

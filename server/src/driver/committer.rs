@@ -6,6 +6,7 @@ use knot_engine::{BatchId, StorageEvent, Write};
 use tokio::sync::mpsc;
 
 use super::Input;
+use crate::simulated::{Defect, Simulated};
 use crate::storage::{Storage, StorageError};
 
 /// Batches that may wait for the committer. The engine bounds their bytes.
@@ -29,14 +30,24 @@ pub(super) struct Committer {
 }
 
 impl Committer {
-    /// Starts it: on a thread of its own, or, where `inline`, on a task of this runtime (a simulated disk's).
-    pub(super) fn start(storage: Arc<dyn Storage>, inputs: mpsc::Sender<Input>, inline: bool) -> std::io::Result<Self> {
-        let (batches, mut waiting) = mpsc::channel(QUEUE_MAX);
+    /// Starts it: on a thread of its own, or, in a simulation, on a task of this runtime.
+    pub(super) fn start(
+        storage: Arc<dyn Storage>,
+        inputs: mpsc::Sender<Input>,
+        simulated: Option<Simulated>,
+    ) -> std::io::Result<Self> {
+        let (batches, mut waiting) = mpsc::channel::<Batch>(QUEUE_MAX);
         let mut writer = Writer { storage, refused: None, failed: false };
-        if inline {
+        if let Some(simulated) = simulated {
             tokio::spawn(async move {
                 let mut group = Vec::new();
                 while waiting.recv_many(&mut group, GROUP_MAX).await > 0 {
+                    if simulated.has(Defect::AnsweredUnwritten)
+                        && let Some(last) = group.last()
+                    {
+                        let _ = inputs.send(Input::Storage(StorageEvent::Persisted(last.id))).await;
+                    }
+                    tokio::time::sleep((simulated.commit_takes)()).await;
                     for event in writer.write(group.drain(..)) {
                         // Without a driver nobody wants to know.
                         let _ = inputs.send(Input::Storage(event)).await;

@@ -1,15 +1,18 @@
 //! One stream to a peer: the handshake, then frames both ways, until either side ends it.
 
+use std::future::{Future, poll_fn};
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use knot_engine::membership::Closed;
 use knot_engine::session::{self, SendError, Session, SessionError};
 use knot_engine::{SessionEvent, SessionId};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 
@@ -119,6 +122,29 @@ where
     carrier.carry().await
 }
 
+/// A way in which a stream goes on.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    Read,
+    Write,
+    /// Taking a frame to be sent.
+    Take,
+}
+
+impl Way {
+    const ALL: [Self; 3] = [Self::Read, Self::Write, Self::Take];
+}
+
+/// How it went on.
+#[derive(Debug)]
+enum Step {
+    Read(io::Result<usize>),
+    Wrote(io::Result<usize>),
+    Took(Bytes),
+    /// The driver has no more use for it.
+    Closed,
+}
+
 struct Carrier<S> {
     stream: S,
     session: Session,
@@ -147,50 +173,77 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Carrier<S> {
     }
 
     async fn carry(mut self) -> StreamError {
-        let mut incoming = BytesMut::with_capacity(READ_BYTES);
+        let mut incoming = vec![0; READ_BYTES];
         let mut outgoing = Bytes::new();
+        let mut first = 0;
         loop {
             if outgoing.is_empty() {
                 outgoing = self.session.poll_transmit().unwrap_or_default();
             }
-            let (mut reader, mut writer) = tokio::io::split(&mut self.stream);
-            let room = self.session.pending_transmit_bytes() < WRITE_BYTES;
-            tokio::select! {
-                read = reader.read_buf(&mut incoming) => {
-                    match read {
-                        Ok(0) => return StreamError::Eof,
-                        Ok(_) => {}
-                        Err(error) => return error.into(),
-                    }
-                    if let Err(error) = self.on_bytes(&mut incoming).await {
-                        return error;
-                    }
+            let step = poll_fn(|context| self.poll_step(&mut incoming, &outgoing, first, context)).await;
+            first = (first + 1) % Way::ALL.len();
+            let went_on = match step {
+                Step::Read(Ok(0)) => Err(StreamError::Eof),
+                Step::Read(Ok(read)) => self.on_bytes(incoming.get(..read).unwrap_or_default()).await,
+                Step::Wrote(Ok(written)) => {
+                    self.on_written(&mut outgoing, written).await;
+                    Ok(())
                 }
-                written = writer.write(&outgoing), if !outgoing.is_empty() => match written {
-                    Ok(written) => {
-                        outgoing.advance(written);
-                        if outgoing.is_empty() {
-                            self.drained().await;
-                        }
-                    }
-                    Err(error) => return error.into(),
-                },
-                _ = &mut self.outbox.closed => return StreamError::Local,
-                frame = self.outbox.frames.recv(), if room => {
-                    let Some(frame) = frame else { return StreamError::Local };
-                    if !self.queue(&frame) {
-                        return StreamError::Local;
-                    }
-                }
+                Step::Read(Err(error)) | Step::Wrote(Err(error)) => Err(error.into()),
+                Step::Took(frame) if self.queue(&frame) => Ok(()),
+                Step::Took(_) | Step::Closed => Err(StreamError::Local),
+            };
+            if let Err(error) = went_on {
+                return error;
             }
         }
     }
 
-    async fn on_bytes(&mut self, incoming: &mut BytesMut) -> Result<(), StreamError> {
+    /// Waits for whichever way the stream can go on. Which is tried first changes from step to step, so that none starves
+    /// and a simulated run can be repeated.
+    fn poll_step(
+        &mut self,
+        incoming: &mut [u8],
+        outgoing: &[u8],
+        first: usize,
+        context: &mut Context<'_>,
+    ) -> Poll<Step> {
+        if Pin::new(&mut self.outbox.closed).poll(context).is_ready() {
+            return Poll::Ready(Step::Closed);
+        }
+        let has_room = self.session.pending_transmit_bytes() < WRITE_BYTES;
+        for way in Way::ALL.iter().cycle().skip(first).take(Way::ALL.len()) {
+            let step = match way {
+                Way::Read => {
+                    let mut read = ReadBuf::new(incoming);
+                    let done = Pin::new(&mut self.stream).poll_read(context, &mut read);
+                    done.map(|done| Step::Read(done.map(|()| read.filled().len())))
+                }
+                Way::Write if outgoing.is_empty() => Poll::Pending,
+                Way::Write => Pin::new(&mut self.stream).poll_write(context, outgoing).map(Step::Wrote),
+                Way::Take if has_room => {
+                    self.outbox.frames.poll_recv(context).map(|frame| frame.map_or(Step::Closed, Step::Took))
+                }
+                Way::Take => Poll::Pending,
+            };
+            if step.is_ready() {
+                return step;
+            }
+        }
+        Poll::Pending
+    }
+
+    async fn on_bytes(&mut self, incoming: &[u8]) -> Result<(), StreamError> {
         let verified = self.session.handle_bytes(incoming);
-        incoming.clear();
         self.report().await?;
         Ok(verified?)
+    }
+
+    async fn on_written(&mut self, outgoing: &mut Bytes, written: usize) {
+        outgoing.advance(written);
+        if outgoing.is_empty() {
+            self.drained().await;
+        }
     }
 
     /// Hands what the session has to tell to the driver; waiting here is what slows a peer down that sends too much.

@@ -17,6 +17,7 @@ use redb::StorageBackend;
 
 use super::backend::{Watched, full_or_failed};
 use super::{StorageError, Table, Write};
+use crate::simulated::Defect;
 
 /// What file systems and disks write whole, or close to it.
 const BLOCK_BYTES: usize = 4 << 10;
@@ -51,6 +52,8 @@ pub(super) struct Journal {
     /// The next record's number in this run.
     number: u32,
     record: Vec<u8>,
+    /// A bug that a simulator planted.
+    defect: Option<Defect>,
 }
 
 impl Journal {
@@ -95,7 +98,12 @@ impl Journal {
         let half = halves.iter().position(|half| half.generation == newest).unwrap_or_default();
         // No generation goes on in another run: the half is full from the start.
         let (generation, block) = (newest.max(applied), HALF_BLOCKS);
-        Ok((Self { backend, key, generation, half, block, number: 0, record: Vec::new() }, writes))
+        Ok((Self { backend, key, generation, half, block, number: 0, record: Vec::new(), defect: None }, writes))
+    }
+
+    /// Plants a bug.
+    pub(super) fn plant(&mut self, defect: Option<Defect>) {
+        self.defect = defect;
     }
 
     /// Whether a record with so many bytes of payload fits into what is left of this half.
@@ -147,7 +155,9 @@ impl Journal {
             rest => self.backend.write((offset + BLOCK_BYTES) as u64, rest),
         };
         written.and_then(|()| self.backend.write(offset as u64, first)).map_err(full_or_failed)?;
-        self.backend.sync_data().map_err(StorageError::Failed)?;
+        if self.defect != Some(Defect::JournalUnsynced) {
+            self.backend.sync_data().map_err(StorageError::Failed)?;
+        }
         self.block += blocks;
         self.number = self.number.wrapping_add(1);
         Ok(())

@@ -20,6 +20,7 @@ use super::backend::Watched;
 use super::journal::{JOURNAL_BYTES, Journal, payload_bytes};
 use super::redb::RedbStorage;
 use super::{Query, Scan, Storage, StorageError, Table, Write};
+use crate::simulated::Defect;
 
 /// Bytes of writes after which the journal's half is turned over, if the other is free by then.
 const TURN_BYTES: usize = 512 << 10;
@@ -47,6 +48,8 @@ struct Shared {
     overlay: RwLock<Overlay>,
     work: Mutex<Work>,
     changed: Condvar,
+    /// Whether a thread brings over what leaves the journal.
+    threaded: bool,
 }
 
 /// What the journal holds and the tree may not.
@@ -89,7 +92,7 @@ impl JournaledStorage {
     pub fn open(data_dir: &Path) -> Result<Self, StorageError> {
         let tree = RedbStorage::open(data_dir)?;
         let journal = tree.journal_file()?;
-        Self::start(tree, journal)
+        Self::start(tree, journal, true)
     }
 
     /// Opens the store on disks of the caller's, such as ones that a simulator can cut.
@@ -101,10 +104,26 @@ impl JournaledStorage {
         journal: Arc<dyn StorageBackend>,
         unclean: bool,
     ) -> Result<Self, StorageError> {
-        Self::start(RedbStorage::on_backend(tree, unclean)?, Watched::new(journal))
+        Self::start(RedbStorage::on_backend(tree, unclean)?, Watched::new(journal), true)
     }
 
-    fn start(tree: RedbStorage, journal: Watched) -> Result<Self, StorageError> {
+    /// As [`JournaledStorage::on_backends`], with no thread of its own: a commit that fills a half of the journal brings it
+    /// into the data file itself, so that the order of all writes and syncs follows from the calls alone.
+    ///
+    /// # Errors
+    /// As for [`JournaledStorage::open`].
+    pub fn on_backends_simulated(
+        tree: Arc<dyn StorageBackend>,
+        journal: Arc<dyn StorageBackend>,
+        unclean: bool,
+        defect: Option<Defect>,
+    ) -> Result<Self, StorageError> {
+        let storage = Self::start(RedbStorage::on_backend(tree, unclean)?, Watched::new(journal), false)?;
+        storage.shared.journal().plant(defect);
+        Ok(storage)
+    }
+
+    fn start(tree: RedbStorage, journal: Watched, threaded: bool) -> Result<Self, StorageError> {
         if tree.was_unclean() {
             journal.rewrite()?;
         }
@@ -120,11 +139,16 @@ impl JournaledStorage {
             work: Mutex::new(Work { generation: journal.generation(), state, stop: false }),
             journal: Mutex::new(journal),
             changed: Condvar::new(),
+            threaded,
         });
-        let following = shared.clone();
-        let thread = std::thread::Builder::new().name("checkpoints".to_owned());
-        let follower = thread.spawn(move || following.follow()).map_err(StorageError::Failed)?;
-        Ok(Self { shared, follower: Some(follower) })
+        let follower = if threaded {
+            let following = shared.clone();
+            let thread = std::thread::Builder::new().name("checkpoints".to_owned());
+            Some(thread.spawn(move || following.follow()).map_err(StorageError::Failed)?)
+        } else {
+            None
+        };
+        Ok(Self { shared, follower })
     }
 }
 
@@ -230,7 +254,19 @@ impl Shared {
     fn begin(&self, generation: u64) {
         let mut work = self.work();
         (work.generation, work.state) = (generation, State::Busy);
-        self.changed.notify_all();
+        drop(work);
+        self.go();
+    }
+
+    /// Has a thread bring over what leaves the journal, or does so.
+    fn go(&self) {
+        if self.threaded {
+            self.changed.notify_all();
+            return;
+        }
+        let generation = self.work().generation;
+        let state = self.bring_over(generation);
+        self.work().state = state;
     }
 
     /// Goes on with what has waited for a commit. What found no space before is tried again, and nothing is taken
@@ -242,7 +278,7 @@ impl Shared {
         }
         work.state = State::Busy;
         drop(work);
-        self.changed.notify_all();
+        self.go();
         self.settle()
     }
 
@@ -278,22 +314,27 @@ impl Shared {
             }
             let generation = work.generation;
             drop(work);
-            let leaving = self.read_overlay().leaving.clone();
-            let state = match self.tree.apply(&leaving, generation) {
-                Ok(()) => {
-                    self.overlay.write().unwrap_or_else(PoisonError::into_inner).leaving = Arc::default();
-                    State::Idle
-                }
-                Err(StorageError::Full) => State::Held,
-                Err(error) => {
-                    tracing::error!(%error, "cannot bring the journal into the data file");
-                    self.tree.give_up(StorageError::Failed(io::Error::other(error.to_string())));
-                    State::Failed
-                }
-            };
+            let state = self.bring_over(generation);
             work = self.work();
             work.state = state;
             self.changed.notify_all();
+        }
+    }
+
+    /// Brings what leaves the journal into the tree.
+    fn bring_over(&self, generation: u64) -> State {
+        let leaving = self.read_overlay().leaving.clone();
+        match self.tree.apply(&leaving, generation) {
+            Ok(()) => {
+                self.overlay.write().unwrap_or_else(PoisonError::into_inner).leaving = Arc::default();
+                State::Idle
+            }
+            Err(StorageError::Full) => State::Held,
+            Err(error) => {
+                tracing::error!(%error, "cannot bring the journal into the data file");
+                self.tree.give_up(StorageError::Failed(io::Error::other(error.to_string())));
+                State::Failed
+            }
         }
     }
 }

@@ -1,0 +1,44 @@
+//! What a simulator asks of a server that nobody else may.
+//!
+//! It comes as a value to [`run`](crate::run()); no configuration, environment variable or feature reaches it, and the
+//! binary passes none.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use knot_engine::Faults;
+
+/// A server of a simulator's. It keeps to the tasks of its runtime, whose time is simulated.
+#[derive(Clone)]
+pub struct Simulated {
+    /// How long the next commit takes.
+    pub commit_takes: Arc<dyn Fn() -> Duration + Send + Sync>,
+    /// Changes the engine's configuration, such as its limits.
+    pub tune: Arc<dyn Fn(&mut knot_engine::Config) + Send + Sync>,
+    /// Bugs planted in the engine.
+    pub faults: Faults,
+    /// A bug planted around it.
+    pub defect: Option<Defect>,
+}
+
+/// A bug on purpose in what surrounds the engine, to prove that a simulator of whole servers would find it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Defect {
+    /// The committer reports a batch as durable before it writes it.
+    AnsweredUnwritten,
+    /// The journal does not sync its records.
+    JournalUnsynced,
+}
+
+impl Simulated {
+    pub(crate) fn has(&self, defect: Defect) -> bool {
+        self.defect == Some(defect)
+    }
+}
+
+impl fmt::Debug for Simulated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Simulated").field("faults", &self.faults).field("defect", &self.defect).finish_non_exhaustive()
+    }
+}

@@ -202,7 +202,7 @@ impl RedbStorage {
                 Some(Fault::Full) | None => {}
             }
             drop(database);
-            *self.database.write().unwrap_or_else(PoisonError::into_inner) = None;
+            shut(self.database.write().unwrap_or_else(PoisonError::into_inner).take())?;
             if !bystander {
                 self.full.store(true, Ordering::Release);
                 return Err(StorageError::Full);
@@ -295,9 +295,9 @@ impl Storage for RedbStorage {
         if let Some(Fault::Failed(error)) = self.backend.take_fault() {
             return Err(self.fail(error));
         }
-        *database = None;
+        let shut = shut(database.take());
         drop(database);
-        // Dropping the database writes and syncs, and reports nothing.
+        shut?;
         match (self.backend.take_fault(), &self.folder) {
             (Some(Fault::Full), _) => Err(StorageError::Full),
             (Some(Fault::Failed(error)), _) => Err(StorageError::Failed(error)),
@@ -308,6 +308,15 @@ impl Storage for RedbStorage {
 
     fn size_bytes(&self) -> u64 {
         self.backend.len().unwrap_or(0)
+    }
+}
+
+impl Drop for RedbStorage {
+    fn drop(&mut self) {
+        let database = self.database.write().unwrap_or_else(PoisonError::into_inner).take();
+        if let Err(error) = shut(database) {
+            tracing::error!(%error, "cannot close the data file");
+        }
     }
 }
 
@@ -403,7 +412,7 @@ impl Folder {
             Ok::<_, io::Error>(Watched::new(Arc::new(DataFile(file))))
         })()
         .map_err(|error| no_space_or(error, |source| StorageError::Unavailable { path: new_path.clone(), source }))?;
-        drop(open_database(&made)?);
+        shut(Some(open_database(&made)?))?;
         match made.take_fault() {
             Some(Fault::Full) => return Err(StorageError::Full),
             Some(Fault::Failed(error)) => return Err(StorageError::Failed(error)),
@@ -443,7 +452,9 @@ fn open_database(backend: &Watched) -> Result<Database, StorageError> {
     }));
     match opened {
         Ok(Ok((database, FORMAT_VERSION_MIN..=FORMAT_VERSION))) => Ok(database),
-        Ok(Ok((_, found))) => Err(StorageError::Version { found, known: FORMAT_VERSION }),
+        Ok(Ok((database, found))) => {
+            shut(Some(database)).and(Err(StorageError::Version { found, known: FORMAT_VERSION }))
+        }
         Ok(Err(error)) => Err(match backend.take_fault() {
             Some(Fault::Full) => StorageError::Full,
             Some(Fault::Failed(error)) => StorageError::Failed(error),
@@ -451,6 +462,11 @@ fn open_database(backend: &Watched) -> Result<Database, StorageError> {
         }),
         Err(_) => Err(senseless()),
     }
+}
+
+/// Closes the database, which writes and syncs, and reports nothing.
+fn shut(database: Option<Database>) -> Result<(), StorageError> {
+    catch_unwind(AssertUnwindSafe(|| drop(database))).map_err(|_| senseless())
 }
 
 /// What redb panics over.

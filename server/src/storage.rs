@@ -14,6 +14,7 @@ mod redb;
 mod secrets;
 #[cfg(test)]
 mod testing;
+mod verify;
 
 use std::io;
 use std::path::PathBuf;

@@ -19,6 +19,7 @@ use rustix::fs::FallocateFlags;
 
 use super::backend::{DataFile, Fault, Watched, copy, is_no_space};
 use super::journal::JournalKey;
+use super::verify::verify;
 use super::{Query, Scan, Storage, StorageError, Table, Write};
 
 /// The data file's name in the data folder.
@@ -94,6 +95,9 @@ impl RedbStorage {
             tracing::info!("the last run did not end cleanly: the data is written once more");
             // Before redb builds on what it reads.
             backend.rewrite()?;
+        }
+        if !unclean {
+            verify(&backend)?;
         }
         let database = open_database(&backend)?;
         Ok(Self {
@@ -470,7 +474,7 @@ fn shut(database: Option<Database>) -> Result<(), StorageError> {
 }
 
 /// What redb panics over.
-fn senseless() -> StorageError {
+pub(super) fn senseless() -> StorageError {
     StorageError::Corrupt("redb cannot make sense of the file".to_owned())
 }
 
@@ -523,7 +527,7 @@ fn definition(table: Table) -> Bin {
 }
 
 /// An error in which the backend had no part.
-fn plain(error: redb::Error) -> StorageError {
+pub(super) fn plain(error: redb::Error) -> StorageError {
     if let redb::Error::Io(error) = error {
         if matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) {
             return StorageError::Corrupt(error.to_string());

@@ -269,3 +269,31 @@ fn a_real_disk_that_fills_up_recovers_unaided() {
     assert_eq!(all(&store, Table::Meta), "kept=1 later=1");
     assert_eq!(all(&store, Table::Changes).split(' ').count(), written);
 }
+
+#[test]
+fn a_bit_that_flips_after_a_clean_stop_is_found_at_every_start_or_changes_nothing() {
+    let disk = Arc::<Disk>::default();
+    let store = on_disk(&disk);
+    for number in 0..40 {
+        let write = put(Table::Changes, &format!("key {number}"), &format!("value {number}"));
+        store.commit(&[&[write]]).expect("committed");
+    }
+    let whole = all(&store, Table::Changes);
+    store.close().expect("closed");
+    drop(store);
+    let end = usize::try_from(disk.len().expect("memory")).expect("it fits");
+    let mut refused = 0;
+    for offset in (0..end).step_by(53) {
+        let damaged = disk.after_power_cut();
+        damaged.rot(offset);
+        match RedbStorage::on_backend(damaged.clone(), false) {
+            Ok(store) => assert_eq!(all(&store, Table::Changes), whole, "offset {offset}"),
+            Err(StorageError::Corrupt(_) | StorageError::Version { .. }) => {
+                refused += 1;
+                RedbStorage::on_backend(damaged, false).expect_err("the first start has not made it look whole");
+            }
+            Err(error) => panic!("offset {offset}: {error}"),
+        }
+    }
+    assert!(refused > 20, "{refused}");
+}

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use knot_engine::membership::Closed;
-use knot_engine::{Address, Instant, PeerIdentity, SessionEvent, SessionId};
+use knot_engine::{Address, Instant, SessionEvent, SessionId};
 
 pub(crate) use self::stream::Streams;
 use crate::draw::Draw;
@@ -52,8 +52,8 @@ pub(crate) enum Delivery {
     Session { to: Process, session: SessionId, event: SessionEvent },
     /// A connection attempt reaches the host it is for.
     Connect(Attempt),
-    /// The end `side` of a stream learns who is at the other.
-    Opened { stream: u64, side: usize, peer: PeerIdentity },
+    /// The end `side` of a stream learns that it is open.
+    Opened { stream: u64, side: usize },
     /// A frame reaches the end `side` of a stream.
     Arrive { stream: u64, side: usize, frame: Bytes },
     /// A frame left the end `side` of a stream.

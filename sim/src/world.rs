@@ -10,12 +10,12 @@ mod scale;
 mod settle;
 mod watched;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use knot_engine::documents::{AutomergeDocument, Document, ModelDocument};
 use knot_engine::membership::Records;
-use knot_engine::{Engine, Faults, Instant, SessionEvent, StorageEvent};
+use knot_engine::{Engine, Faults, Instant, PeerIdentity, SessionEvent, StorageEvent};
 
 use self::queue::{Happening, Queue};
 use crate::application::Application;
@@ -67,6 +67,8 @@ pub(crate) struct World<D: Document> {
     backlogs: Vec<VecDeque<Happening<D>>>,
     links: Links,
     streams: Streams,
+    /// Who is at the other end of a stream, for an end that does not know yet.
+    introductions: BTreeMap<(u64, usize), PeerIdentity>,
     verdicts: Draw,
     checkers: Checkers,
     trace: Trace,
@@ -109,6 +111,7 @@ impl<D: Document> World<D> {
             queue: Queue::default(),
             links: Links::new(scenario.seed, &scenario.network, &scenario.nodes),
             streams: Streams::default(),
+            introductions: BTreeMap::new(),
             verdicts: Draw::new(scenario.seed, "verdicts"),
             checkers: Checkers::new(tap, genesis, node_ids, zones),
             until: watch.until,
@@ -424,8 +427,10 @@ impl<D: Document> World<D> {
                     self.open_stream(attempt.from, attempt.session, taker, &mut plan);
                 }
             }
-            Delivery::Opened { stream, side, peer } => {
-                if let Some((process, session)) = self.streams.on_opened(stream, side) {
+            Delivery::Opened { stream, side } => {
+                if let Some(peer) = self.introductions.remove(&(stream, side))
+                    && let Some((process, session)) = self.streams.on_opened(stream, side)
+                {
                     self.on_session(process, session, SessionEvent::Opened(peer));
                 }
             }
@@ -469,13 +474,9 @@ impl<D: Document> World<D> {
         };
         let accepted = running.accept();
         let taker_identity = running.engine.identity();
-        self.streams.open(
-            &mut self.links,
-            (from, session, opener_identity),
-            (taker, accepted, taker_identity),
-            self.now,
-            plan,
-        );
+        let number = self.streams.open(&mut self.links, (from, session), (taker, accepted), self.now, plan);
+        self.introductions.insert((number, 0), taker_identity);
+        self.introductions.insert((number, 1), opener_identity);
     }
 
     fn on_session(&mut self, to: Process, session: knot_engine::SessionId, event: SessionEvent) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use knot_engine::membership::Closed;
-use knot_engine::{Instant, PeerIdentity, SessionEvent, SessionId};
+use knot_engine::{Instant, SessionEvent, SessionId};
 
 use super::{Attempt, CONNECT_TIMEOUT, Delivery, KEEPALIVE, Links, Plan, Process, RETRANSMIT, STREAM_TIMEOUT};
 
@@ -115,15 +115,15 @@ impl Streams {
         links.runs(from).then_some(Process { node: to, start })
     }
 
-    /// Opens a stream between two processes that have said who they are. The opener hears first.
+    /// Opens a stream between two processes and returns its number. The opener, side 0, hears first.
     pub(crate) fn open(
         &mut self,
         links: &mut Links,
-        opener: (Process, SessionId, PeerIdentity),
-        taker: (Process, SessionId, PeerIdentity),
+        opener: (Process, SessionId),
+        taker: (Process, SessionId),
         now: Instant,
         plan: &mut Plan,
-    ) {
+    ) -> u64 {
         let opener_hears = now + links.stream_latency(taker.0.node, opener.0.node);
         let taker_hears = opener_hears + links.stream_latency(opener.0.node, taker.0.node);
         self.opened += 1;
@@ -132,14 +132,14 @@ impl Streams {
         ends[0].arrives_last = taker_hears;
         ends[1].arrives_last = opener_hears;
         self.streams.insert(number, Stream { ends, stalled_since: None, forgotten: false });
-        self.by_session.insert((opener.0, opener.1), (number, 0));
-        self.by_session.insert((taker.0, taker.1), (number, 1));
-        let opened = |side, peer: &PeerIdentity| Delivery::Opened { stream: number, side, peer: peer.clone() };
-        plan.push((opener_hears, opened(0, &taker.2)));
-        plan.push((taker_hears, opened(1, &opener.2)));
+        self.by_session.insert(opener, (number, 0));
+        self.by_session.insert(taker, (number, 1));
+        plan.push((opener_hears, Delivery::Opened { stream: number, side: 0 }));
+        plan.push((taker_hears, Delivery::Opened { stream: number, side: 1 }));
+        number
     }
 
-    /// An end learns who is at the other; returns who is told. A stream may break before it is open.
+    /// An end learns that it is open; returns who is told. A stream may break before it is open.
     pub(crate) fn on_opened(&self, number: u64, side: usize) -> Option<(Process, SessionId)> {
         let end = &self.streams.get(&number)?.ends[side];
         end.open.then_some((end.process, end.session))

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use knot_engine::membership::Closed;
-use knot_engine::{Boot, ClusterId, Instant, PeerIdentity, SessionEvent, SessionId};
+use knot_engine::{Instant, SessionEvent, SessionId};
 
 use super::{CONNECT_TIMEOUT, Delivery, KEEPALIVE, Links, Plan, Process, STREAM_TIMEOUT, Streams};
 use crate::scenario::{FaultKind, NetworkSpec, NodeSpec};
@@ -75,11 +75,10 @@ impl Net {
             Delivery::Session { to, event, .. } => self.heard.push((now, to, said(&event))),
             Delivery::Connect(attempt) => self.plan(|streams, links, now, plan| {
                 if let Some(taker) = Streams::on_connect(links, &attempt, now, plan) {
-                    let (opener, taker) = ((attempt.from, attempt.session), (taker, TAKEN));
-                    streams.open(links, (opener.0, opener.1, identity(0)), (taker.0, taker.1, identity(1)), now, plan);
+                    streams.open(links, (attempt.from, attempt.session), (taker, TAKEN), now, plan);
                 }
             }),
-            Delivery::Opened { stream, side, .. } => {
+            Delivery::Opened { stream, side } => {
                 if let Some((to, _)) = self.streams.on_opened(stream, side) {
                     self.heard.push((now, to, "opened".to_owned()));
                 }
@@ -141,10 +140,6 @@ fn said(event: &SessionEvent) -> String {
         SessionEvent::Writable { .. } => "writable".to_owned(),
         SessionEvent::Closed(why) => format!("{why:?}"),
     }
-}
-
-fn identity(node: u8) -> PeerIdentity {
-    PeerIdentity { public: [node; 32], boot: Boot([node; 16]), cluster: ClusterId([0; 16]), empty: true, wire: 1 }
 }
 
 const MOMENT: Duration = Duration::from_millis(50);

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::ops::{ControlFlow, Range};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -11,6 +10,7 @@ use serde::Serialize;
 
 use crate::checker::Account;
 use crate::jobs;
+use crate::level::{Level, caught};
 use crate::percentile::percentile;
 use crate::report::{Counts, Report};
 use crate::scenario::{DocumentKind, Length, Profile, Scenario, Shape};
@@ -36,12 +36,7 @@ pub fn run_scenario(scenario: Scenario, planted: Faults, log: Option<Sink>) -> R
 /// Runs a scenario and tells `watch` of it.
 #[must_use]
 pub fn run_watched(scenario: Scenario, planted: Faults, watch: Watch) -> Report {
-    let (seed, nodes) = (scenario.seed, scenario.nodes.len());
-    // What an earlier run on this thread left behind is not this one's.
-    let _ = marks::take();
-    let report = catch_unwind(AssertUnwindSafe(|| play(scenario, planted, watch, None)));
-    let report = report.unwrap_or_else(|panic| Report::panicked(seed, nodes, panic.as_ref()));
-    Report { marks: marks::take().names().collect(), ..report }
+    caught(scenario, |scenario| play(scenario, planted, watch, None))
 }
 
 /// The one line that runs a seed again.
@@ -95,6 +90,8 @@ pub struct Campaign {
     pub lasting: Option<Duration>,
     /// What a seed stands for.
     pub runs: Runs,
+    /// How much of a server each run has.
+    pub level: Level,
     /// The bugs that are planted.
     pub planted: Faults,
     /// How many runs at once.
@@ -114,14 +111,21 @@ impl Campaign {
     /// A campaign over what `seeds` draw.
     #[must_use]
     pub fn new(seeds: Range<u64>, shape: Shape) -> Self {
-        Self { seeds, lasting: None, runs: Runs::Drawn(shape), planted: Faults::default(), jobs: 2 }
+        Self {
+            seeds,
+            lasting: None,
+            runs: Runs::Drawn(shape),
+            level: Level::Engines,
+            planted: Faults::default(),
+            jobs: 2,
+        }
     }
 
     /// The scenario of a seed.
     #[must_use]
     pub fn scenario(&self, seed: u64) -> Scenario {
         match &self.runs {
-            Runs::Drawn(shape) => Scenario::generate(seed, shape),
+            Runs::Drawn(shape) => self.level.generate(seed, shape),
             Runs::Of(scenario) => Scenario { seed, ..(**scenario).clone() },
         }
     }
@@ -212,7 +216,7 @@ pub fn run(campaign: &Campaign, listener: &dyn Listener) -> Summary {
             return ControlFlow::Break(());
         }
         let clock = CpuClock::start();
-        let report = run_scenario(campaign.scenario(seed), campaign.planted, None);
+        let report = campaign.level.run(campaign.scenario(seed), campaign.planted);
         let cpu = clock.elapsed();
         if !report.violations.is_empty() {
             listener.on_failure(&report);

@@ -33,6 +33,8 @@ pub(crate) use self::idle::Sent;
 pub use self::idle::{IDLE_AFTER, IDLE_DATAGRAM_BYTES_MAX, IDLE_FOR, IDLE_FRAME_BYTES_MAX, KNOCKS_BYTES_MAX};
 pub(crate) use self::membership::Observation;
 pub use self::membership::{ACCURACY_GRACE, LOSS_ENVELOPE};
+#[cfg(feature = "l2")]
+pub(crate) use self::phantom::written_fields;
 use crate::ledger::Ledger;
 use crate::tap::Tap;
 

@@ -67,6 +67,12 @@ enum CliError {
     /// The scenario cannot be written as a file.
     #[error("cannot write the scenario as TOML: {0}")]
     Toml(#[from] toml::ser::Error),
+    /// A scenario has what its level cannot play.
+    #[error("{what} has what level {level} does not play: {missing}")]
+    NotPlayed { what: String, level: u8, missing: String },
+    /// This build has no whole servers.
+    #[error("this knot-sim was built without level 2")]
+    NotBuilt,
     /// A result cannot be written as JSON.
     #[error("cannot write JSON: {0}")]
     Json(#[from] serde_json::Error),
@@ -83,6 +89,12 @@ impl CliError {
                 Some("`knot-sim scenario 1` prints a whole one, docs/scenarios.md says what each key means".to_owned())
             }
             Self::Write { .. } => Some("choose a place that can be written with --out or --page".to_owned()),
+            Self::NotPlayed { level: 1, .. } => Some("these need the bytes of a disk: add --level 2".to_owned()),
+            Self::NotPlayed { .. } => Some(
+                "turmoil lets time pass for all servers alike: play it at level 1, or take these out of the file"
+                    .to_owned(),
+            ),
+            Self::NotBuilt => Some("build it with its usual features, or with --features l2".to_owned()),
             Self::Usage(_) | Self::Toml(_) | Self::Json(_) => None,
         }
     }

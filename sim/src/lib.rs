@@ -18,7 +18,10 @@ mod draw;
 pub mod explanation;
 pub mod histogram;
 mod jobs;
+#[cfg(feature = "l2")]
+pub mod l2;
 mod ledger;
+pub mod level;
 pub mod library;
 pub mod matrix;
 mod network;

@@ -259,7 +259,7 @@ impl<D: Document> Node<D> {
 }
 
 /// A membership that works and waits a fifth of its usual times. What is measured against round trips stays.
-fn hasty() -> membership::Config {
+pub(crate) fn hasty() -> membership::Config {
     let usual = membership::Config::default();
     membership::Config {
         probe_interval: usual.probe_interval / 5,

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use knot_engine::Faults;
 
-use crate::campaign::run_scenario;
 use crate::checker::{Invariant, Violation};
+use crate::level::Level;
 use crate::report::Report;
 use crate::scenario::{Action, Bounds, DiskSpec, NetworkSpec, NodeSpec, Scenario, Target};
 
@@ -64,7 +64,7 @@ pub fn shrink(
     replays_max: usize,
     progress: &dyn Fn(usize, usize),
 ) -> Option<Shrunk> {
-    shrink_with(scenario, &|scenario| run_scenario(scenario, planted, None), replays_max, progress)
+    shrink_with(scenario, &|scenario| Level::Engines.run(scenario, planted), replays_max, progress)
 }
 
 /// Makes `scenario` as small as `replays_max` runs allow, each of which is a call of `run`.

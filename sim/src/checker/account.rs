@@ -68,7 +68,7 @@ pub(super) struct Reads {
 
 impl Checkers {
     /// A client's read of a document that is only added to, asked for at `asked`, shows these writes.
-    pub(super) fn count_read(&mut self, target: &Target, shown: &BTreeSet<u32>, asked: Instant) {
+    pub(crate) fn count_read(&mut self, target: &Target, shown: &BTreeSet<u32>, asked: Instant) {
         let before = |write: &&Write| {
             write.operation.action != Action::Increment && acknowledged_at(write).is_some_and(|at| at <= asked)
         };

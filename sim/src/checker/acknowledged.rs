@@ -31,6 +31,42 @@ impl Checkers {
         }
     }
 
+    /// At the end, from outside: each server shows the acknowledged writes of documents that are only added to, and all
+    /// show the same of all.
+    #[cfg(feature = "l2")]
+    pub(crate) fn audit_shown(&mut self, seen: &BTreeMap<Target, Vec<(usize, Seen)>>, now: Instant) {
+        for (target, replicas) in seen {
+            let Some((first, one)) = replicas.first() else {
+                continue;
+            };
+            let kept: BTreeSet<u32> = self
+                .ledger
+                .writes_to(target)
+                .filter(|write| must_be_kept(write))
+                .map(|write| write.operation.id)
+                .collect();
+            for (node, other) in replicas {
+                self.check_phantoms(*node, target, other, now);
+                if target.only_grows() {
+                    self.check_shown(*node, other, &kept, now);
+                }
+                self.check_equal(target, (*first, one), (*node, other), now);
+            }
+        }
+    }
+
+    #[cfg(feature = "l2")]
+    fn check_shown(&mut self, node: usize, seen: &Seen, kept: &BTreeSet<u32>, now: Instant) {
+        let value = seen.value.as_ref().unwrap_or(&Value::Null);
+        let fields: BTreeSet<u32> = written_fields(value).into_iter().collect();
+        let is_field = |id: &u32| self.ledger.get(*id).is_some_and(|write| write.operation.action != Action::Increment);
+        let hidden = kept.iter().copied().filter(is_field).find(|id| !fields.contains(id));
+        if let Some(id) = hidden {
+            let write = self.describe(id);
+            self.report(Invariant::AcknowledgedKept, now, node, || format!("{write} is not shown here"));
+        }
+    }
+
     fn check_kept(&mut self, node: usize, target: &Target, seen: &Seen, now: Instant) {
         let history: BTreeSet<u32> = seen.history.iter().copied().collect();
         let lost =

@@ -55,7 +55,7 @@ impl Checkers {
 }
 
 /// The numbers of the writes whose fields a value shows, at the top and within `nest`.
-pub(super) fn written_fields(value: &Value) -> Vec<u32> {
+pub(crate) fn written_fields(value: &Value) -> Vec<u32> {
     let objects = [Some(value), value.get("nest")];
     let fields = objects.into_iter().flatten().filter_map(Value::as_object);
     fields.flat_map(|object| object.keys()).filter_map(|key| key.strip_prefix('w')?.parse().ok()).collect()

@@ -31,6 +31,18 @@ impl Checkers {
         let shown: BTreeSet<u32> = value.map(written_fields).unwrap_or_default().into_iter().collect();
         self.check_causes(node, target, &shown, now);
         self.count_read(target, &shown, asked);
+        self.check_own_writes((node, since), target, &shown, asked, now);
+    }
+
+    /// A document that is only added to shows what was acknowledged here before it was asked for.
+    pub(crate) fn check_own_writes(
+        &mut self,
+        (node, since): (usize, Instant),
+        target: &Target,
+        shown: &BTreeSet<u32>,
+        asked: Instant,
+        now: Instant,
+    ) {
         let acknowledged = |write: &&Write| {
             write.operation.node == node
                 && write.operation.action != Action::Increment

@@ -10,6 +10,7 @@ use knot_engine::{Fault, Faults};
 
 use super::CliError;
 use crate::campaign::{options, plant_option};
+use crate::level::Level;
 use crate::library::{LIBRARY, about, named};
 use crate::scenario::{DocumentKind, Length, Profile, Scenario, Shape};
 
@@ -45,6 +46,30 @@ impl ShapeArgs {
     }
 }
 
+/// How much of a server.
+#[derive(Clone, Copy, Debug, Args)]
+pub(super) struct LevelArgs {
+    /// 1 for engines alone, 2 for whole servers with HTTP, sessions and storage, which is some hundred times slower
+    #[arg(long, value_enum, default_value_t, value_name = "N", hide_possible_values = true)]
+    level: Level,
+}
+
+impl LevelArgs {
+    /// The level, if this build has it.
+    pub(super) fn built(self) -> Result<Level, CliError> {
+        if self.level.is_built() { Ok(self.level) } else { Err(CliError::NotBuilt) }
+    }
+}
+
+/// Refuses what cannot be played.
+pub(super) fn check_played(level: Level, name: &str, scenario: &Scenario) -> Result<(), CliError> {
+    let missing = level.cannot_play(scenario);
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(CliError::NotPlayed { what: name.to_owned(), level: level.number(), missing: missing.join(", ") })
+}
+
 /// Which run.
 #[derive(Clone, Debug, Args)]
 pub(super) struct RunOf {
@@ -58,14 +83,23 @@ pub(super) struct RunOf {
     #[arg(long, value_name = "BUG", value_parser = planted_by_name)]
     plant: Option<Faults>,
     #[command(flatten)]
+    level: LevelArgs,
+    #[command(flatten)]
     shape: ShapeArgs,
 }
 
 impl RunOf {
     pub(super) fn pick(&self) -> Result<Picked, CliError> {
-        let planted = self.plant.unwrap_or_default();
-        pick(self.what.as_deref(), self.seed, &self.shape.shape(), planted)
+        let how = How { planted: self.plant.unwrap_or_default(), level: self.level.built()? };
+        pick(self.what.as_deref(), self.seed, &self.shape.shape(), how)
     }
+}
+
+/// What is run of a scenario.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct How {
+    pub(super) planted: Faults,
+    pub(super) level: Level,
 }
 
 /// A run that was asked for.
@@ -77,6 +111,7 @@ pub(super) struct Picked {
     pub(super) about: Option<String>,
     pub(super) scenario: Scenario,
     pub(super) planted: Faults,
+    pub(super) level: Level,
     /// What names it on a command line.
     arguments: String,
 }
@@ -89,8 +124,12 @@ impl Picked {
 }
 
 /// The run that `what` names, or the seed alone.
-pub(super) fn pick(what: Option<&str>, seed: Option<u64>, shape: &Shape, planted: Faults) -> Result<Picked, CliError> {
-    let plant = plant_option(planted);
+pub(super) fn pick(what: Option<&str>, seed: Option<u64>, shape: &Shape, how: How) -> Result<Picked, CliError> {
+    let How { planted, level } = how;
+    let mut plant = plant_option(planted);
+    if level != Level::Engines {
+        plant.push_str(&format!(" --level {}", level.number()));
+    }
     let number = what.map_or(seed, |what| what.parse().ok());
     if let Some(drawn) = number {
         if let (Some(what), Some(_)) = (what, seed) {
@@ -99,8 +138,9 @@ pub(super) fn pick(what: Option<&str>, seed: Option<u64>, shape: &Shape, planted
         return Ok(Picked {
             name: format!("seed {drawn}"),
             about: None,
-            scenario: Scenario::generate(drawn, shape),
+            scenario: level.generate(drawn, shape),
             planted,
+            level,
             arguments: format!("{drawn}{}{plant}", options(shape)),
         });
     }
@@ -114,7 +154,8 @@ pub(super) fn pick(what: Option<&str>, seed: Option<u64>, shape: &Shape, planted
     let stem = std::path::Path::new(what).file_stem().map(|stem| stem.to_string_lossy().into_owned());
     let name = stem.unwrap_or_else(|| what.to_owned());
     let name = if seed.is_some() { format!("{name}, seed {}", scenario.seed) } else { name };
-    Ok(Picked { name, about, scenario, planted, arguments: format!("{arguments}{plant}") })
+    check_played(level, &name, &scenario)?;
+    Ok(Picked { name, about, scenario, planted, level, arguments: format!("{arguments}{plant}") })
 }
 
 /// A word that a shell takes as one.

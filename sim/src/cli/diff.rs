@@ -7,7 +7,7 @@ use clap::Args;
 use knot_engine::Faults;
 use serde::Serialize;
 
-use super::arguments::{Picked, ShapeArgs, pick, planted_by_name};
+use super::arguments::{How, Picked, ShapeArgs, pick, planted_by_name};
 use super::output::{print, print_json};
 use super::{CliError, Exit};
 use crate::Sink;
@@ -66,8 +66,9 @@ struct Parting {
 
 pub(super) fn perform(args: &DiffArgs) -> Result<Exit, CliError> {
     let shape = args.shape.shape();
-    let one = pick(Some(&args.one), None, &shape, args.plant_a.unwrap_or_default())?;
-    let other = pick(Some(args.other.as_deref().unwrap_or(&args.one)), None, &shape, args.plant_b.unwrap_or_default())?;
+    let engines = |planted: Option<Faults>| How { planted: planted.unwrap_or_default(), ..How::default() };
+    let one = pick(Some(&args.one), None, &shape, engines(args.plant_a))?;
+    let other = pick(Some(args.other.as_deref().unwrap_or(&args.one)), None, &shape, engines(args.plant_b))?;
     let names = [one.line("replay"), other.line("replay")];
     let parting = part(one, other, args.context);
     if args.json {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use comfy_table::Cell;
 
-use super::arguments::{Picked, ShapeArgs, jobs, pick};
+use super::arguments::{How, Picked, ShapeArgs, jobs, pick};
 use super::output::{number, print, print_json, table, text_of};
 use super::{CliError, Exit, failure};
 use crate::plan::{Plan, Times, Traffic, plan};
@@ -42,7 +42,7 @@ pub(super) struct PlanArgs {
 }
 
 pub(super) fn perform(args: &PlanArgs) -> Result<Exit, CliError> {
-    let picked = pick(Some(&args.scenario), None, &args.shape.shape(), knot_engine::Faults::default())?;
+    let picked = pick(Some(&args.scenario), None, &args.shape.shape(), How::default())?;
     let plan = plan(&picked.scenario, args.seeds, jobs(args.jobs));
     if let Some(path) = &args.page {
         let (report, recording) = record(picked.scenario.clone(), picked.planted, None, None, false);

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 
-use super::arguments::{Moment, RunOf};
+use super::arguments::{Moment, Picked, RunOf};
 use super::output::{number, print, print_json, print_report, printing_log, table, text_of};
 use super::{CliError, Exit, failure};
+use crate::level::Level;
 use crate::recording::record;
 use crate::report::Report;
 use crate::state::{Disagreement, MemberState, NodeState, ProcessState, disagreements};
@@ -19,6 +20,7 @@ EXAMPLES:
   knot-sim replay 17 --trace | less             and every event that its hash covers
   knot-sim replay 17 --until 12.5s              how each server stands at that moment
   knot-sim replay region-lost --seed 5 --page out.html
+  knot-sim replay 17 --level 2                  whole servers; its seeds are not those of level 1
   knot-sim replay 3 --plant scope_ignored --page broken.html";
 
 #[derive(Debug, Args)]
@@ -60,6 +62,9 @@ struct Stopped<'a> {
 
 pub(super) fn perform(args: &ReplayArgs) -> Result<Exit, CliError> {
     let picked = args.run.pick()?;
+    if picked.level == Level::Servers {
+        return servers(args, picked);
+    }
     let until = args.until.map(|moment| moment.0);
     let log = (args.log || args.trace).then(printing_log);
     let (report, recording) = record(picked.scenario.clone(), picked.planted, until, log, args.trace);
@@ -76,6 +81,21 @@ pub(super) fn perform(args: &ReplayArgs) -> Result<Exit, CliError> {
         if stopped {
             print(text(&report, recording.state()))?;
         }
+        print_report(&picked.name, &report)?;
+    }
+    Ok(Exit::held(report.violations.is_empty()))
+}
+
+/// Whole servers, into which nobody looks.
+fn servers(args: &ReplayArgs, picked: Picked) -> Result<Exit, CliError> {
+    if args.until.is_some() || args.log || args.trace || args.page.is_some() {
+        let all = "--until, --log, --trace and --page look into engines: leave them out, or leave out --level 2";
+        return Err(CliError::Usage(all.to_owned()));
+    }
+    let report = picked.level.run(picked.scenario, picked.planted);
+    if args.json {
+        print_json(&Outcome { report: &report, state: None })?;
+    } else {
         print_report(&picked.name, &report)?;
     }
     Ok(Exit::held(report.violations.is_empty()))

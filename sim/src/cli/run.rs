@@ -6,7 +6,9 @@ use std::time::Duration;
 use clap::Args;
 use knot_engine::Faults;
 
-use super::arguments::{Picked, Seeds, ShapeArgs, jobs, pick, planted_by_name, read_scenario};
+use super::arguments::{
+    How, LevelArgs, Picked, Seeds, ShapeArgs, check_played, jobs, pick, planted_by_name, read_scenario,
+};
 use super::output::{print, print_json};
 use super::progress::ProgressLine;
 use super::{CliError, Exit, account, failure};
@@ -21,6 +23,7 @@ EXAMPLES:
   knot-sim run --minutes 10 --seeds 5000..        from seed 5000 on, for ten minutes
   knot-sim run --scenario region-lost             a scenario as its file has it
   knot-sim run --scenario mine.toml --seeds 0..200
+  knot-sim run --level 2 --seeds 0..50            whole servers, with HTTP, sessions and storage
 
 Each seed that fails leaves a page that any browser shows, the line that replays it, and the line that shrinks it.
 After ten failures the rest is not run.";
@@ -42,6 +45,8 @@ pub(super) struct RunArgs {
     /// A scenario by its name or file, with each of these seeds; with its own where none is given
     #[arg(long, value_name = "SCENARIO|FILE")]
     scenario: Option<String>,
+    #[command(flatten)]
+    level: LevelArgs,
     /// How many runs at once; as many as there are processors otherwise
     #[arg(long, value_name = "J")]
     jobs: Option<usize>,
@@ -74,7 +79,11 @@ fn minutes(text: &str) -> Result<Duration, String> {
 
 impl RunArgs {
     fn campaign(&self) -> Result<Campaign, CliError> {
+        let level = self.level.built()?;
         let scenario = self.scenario.as_deref().map(read_scenario).transpose()?.map(|(scenario, _)| scenario);
+        if let (Some(name), Some(scenario)) = (&self.scenario, &scenario) {
+            check_played(level, name, scenario)?;
+        }
         let one = |seed: u64| seed..seed.saturating_add(1);
         let own = scenario.as_ref().filter(|_| self.minutes.is_none()).map(|scenario| one(scenario.seed));
         let given = self.seeds.clone().map(|seeds| seeds.0).or(self.seed.map(one));
@@ -90,6 +99,7 @@ impl RunArgs {
         Ok(Campaign {
             seeds,
             lasting: self.minutes,
+            level,
             runs: scenario.map_or_else(|| Runs::Drawn(self.shape.shape()), |scenario| Runs::Of(Box::new(scenario))),
             planted: self.plant.unwrap_or_default(),
             jobs: jobs(self.jobs),
@@ -101,7 +111,7 @@ struct Telling<'a> {
     line: ProgressLine,
     scenario: Option<&'a str>,
     shape: Shape,
-    planted: Faults,
+    how: How,
     out: PathBuf,
     /// Where the lines of failures go: to stdout, or, when JSON goes there, to stderr.
     json: bool,
@@ -109,7 +119,7 @@ struct Telling<'a> {
 
 impl Telling<'_> {
     fn picked(&self, seed: u64) -> Result<Picked, CliError> {
-        pick(self.scenario, Some(seed), &self.shape, self.planted)
+        pick(self.scenario, Some(seed), &self.shape, self.how)
     }
 }
 
@@ -139,7 +149,7 @@ pub(super) fn perform(args: &RunArgs) -> Result<Exit, CliError> {
         line: ProgressLine::new(),
         scenario: args.scenario.as_deref(),
         shape: args.shape.shape(),
-        planted: campaign.planted,
+        how: How { planted: campaign.planted, level: campaign.level },
         out: args.out.clone().unwrap_or_else(failure::usual_folder),
         json: args.json,
     };
@@ -162,7 +172,9 @@ fn with_lines(summary: &Summary, telling: &Telling<'_>) -> Result<serde_json::Va
         let picked = telling.picked(report.seed)?;
         failure["replay"] = picked.line("replay").into();
         failure["shrink"] = picked.line("shrink").into();
-        failure["page"] = failure::page_path(&picked, &telling.out).display().to_string().into();
+        if let Some(path) = failure::page_path(&picked, &telling.out) {
+            failure["page"] = path.display().to_string().into();
+        }
     }
     Ok(value)
 }

@@ -7,9 +7,10 @@ use clap::Args;
 use super::arguments::RunOf;
 use super::output::{print, print_scenario, write_file};
 use super::{CliError, Exit};
+use crate::level::Level;
 use crate::page::Page;
 use crate::recording::record;
-use crate::shrink::{REPLAYS_MAX, Shrunk, shrink};
+use crate::shrink::{REPLAYS_MAX, Shrunk, shrink_with};
 
 pub(super) const EXAMPLES: &str = "\
 EXAMPLES:
@@ -31,12 +32,16 @@ pub(super) struct ShrinkArgs {
 
 pub(super) fn perform(args: &ShrinkArgs) -> Result<Exit, CliError> {
     let picked = args.run.pick()?;
+    if args.page.is_some() && picked.level != Level::Engines {
+        return Err(CliError::Usage("--page draws engines alone: leave it out, or leave out --level 2".to_owned()));
+    }
     let progress = |replays: usize, events: usize| {
         if replays.is_multiple_of(20) {
             eprintln!("{replays} runs, {events} events left");
         }
     };
-    let Some(shrunk) = shrink(picked.scenario.clone(), picked.planted, args.replays, &progress) else {
+    let run = |scenario| picked.level.run(scenario, picked.planted);
+    let Some(shrunk) = shrink_with(picked.scenario.clone(), &run, args.replays, &progress) else {
         eprintln!("nothing fails in {}", picked.name);
         return Ok(Exit::Broke);
     };

@@ -5,7 +5,6 @@ use clap::Args;
 use super::arguments::RunOf;
 use super::output::{print, print_json};
 use super::{CliError, Exit};
-use crate::campaign::run_scenario;
 
 pub(super) const EXAMPLES: &str = "\
 EXAMPLES:
@@ -23,7 +22,7 @@ pub(super) struct TraceArgs {
 
 pub(super) fn perform(args: &TraceArgs) -> Result<Exit, CliError> {
     let picked = args.run.pick()?;
-    let report = run_scenario(picked.scenario, picked.planted, None);
+    let report = picked.level.run(picked.scenario, picked.planted);
     if args.json {
         print_json(&serde_json::json!({ "trace": report.trace, "events": report.counts.events }))?;
     } else {

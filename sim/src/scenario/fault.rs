@@ -206,6 +206,19 @@ pub enum FaultKind {
         /// How long, in milliseconds.
         commit_ms: u64,
     },
+    /// The machine loses power, and while it is off bits of its files flip. Only where whole servers run.
+    BitRot {
+        /// Whose.
+        node: usize,
+        /// How many.
+        bits: u64,
+    },
+    /// A write goes to another place of its file than was asked for, and what was there is gone. At the end the machine
+    /// loses power. Only where whole servers run.
+    MisdirectedWrite {
+        /// Whose.
+        node: usize,
+    },
 }
 
 impl Fault {
@@ -233,6 +246,41 @@ impl Fault {
 }
 
 impl FaultKind {
+    /// As files spell it.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Partition { .. } => "partition",
+            Self::DatagramsBlocked { .. } => "datagrams_blocked",
+            Self::Gray { .. } => "gray",
+            Self::Loss { .. } => "loss",
+            Self::Duplicate { .. } => "duplicate",
+            Self::Reorder { .. } => "reorder",
+            Self::Corrupt { .. } => "corrupt",
+            Self::Lag { .. } => "lag",
+            Self::Throttle { .. } => "throttle",
+            Self::Mtu { .. } => "mtu",
+            Self::Reset { .. } => "reset",
+            Self::HalfOpen { .. } => "half_open",
+            Self::StreamsStall { .. } => "streams_stall",
+            Self::SlowReader { .. } => "slow_reader",
+            Self::Crash { .. } => "crash",
+            Self::CrashAtStorage { .. } => "crash_at_storage",
+            Self::Stop { .. } => "stop",
+            Self::Restore { .. } => "restore",
+            Self::DiskLost { .. } => "disk_lost",
+            Self::Pause { .. } => "pause",
+            Self::SlowCpu { .. } => "slow_cpu",
+            Self::Clock { .. } => "clock",
+            Self::FsyncFails { .. } => "fsync_fails",
+            Self::ReadFails { .. } => "read_fails",
+            Self::DiskFull { .. } => "disk_full",
+            Self::SlowDisk { .. } => "slow_disk",
+            Self::BitRot { .. } => "bit_rot",
+            Self::MisdirectedWrite { .. } => "misdirected_write",
+        }
+    }
+
     /// The servers that it names.
     #[must_use]
     pub fn nodes(&self) -> Vec<usize> {
@@ -297,7 +345,9 @@ impl FaultKind {
             | Self::FsyncFails { node, .. }
             | Self::ReadFails { node }
             | Self::DiskFull { node }
-            | Self::SlowDisk { node, .. } => Place::Server(node),
+            | Self::SlowDisk { node, .. }
+            | Self::BitRot { node, .. }
+            | Self::MisdirectedWrite { node } => Place::Server(node),
         }
     }
 }

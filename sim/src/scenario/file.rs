@@ -12,6 +12,8 @@ const LENGTH_MAX_MS: u64 = 7 * 24 * 60 * 60 * 1_000;
 const OPERATIONS_MAX: u32 = 1 << 20;
 /// How often a fault may recur.
 const TIMES_MAX: u64 = 10_000;
+/// Most bits that flip at once.
+const BITS_MAX: u64 = 10_000;
 /// Furthest that a clock is off, in seconds: a century and some days.
 const CLOCK_MAX_S: u64 = 3_200_000_000;
 /// Most that a clock runs fast or slow, in millionths.
@@ -127,6 +129,11 @@ impl Scenario {
         }
         if let FaultKind::Throttle { bytes_per_s: 0, .. } | FaultKind::SlowReader { bytes_per_s: 0, .. } = fault.kind {
             return Err("bytes_per_s is at least 1".to_owned());
+        }
+        if let FaultKind::BitRot { bits, .. } = fault.kind
+            && !(1..=BITS_MAX).contains(&bits)
+        {
+            return Err(format!("bits is 1 to {BITS_MAX}"));
         }
         if let FaultKind::Clock { offset_s, .. } = fault.kind
             && offset_s.unsigned_abs() > CLOCK_MAX_S

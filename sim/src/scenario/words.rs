@@ -111,6 +111,12 @@ impl Words<'_> {
             FaultKind::SlowDisk { node, commit_ms } => {
                 format!("a commit of {} takes {}", self.name(*node), millis(*commit_ms))
             }
+            FaultKind::BitRot { node, bits } => {
+                format!("{} is without power, and {bits} bits of its files flip", self.name(*node))
+            }
+            FaultKind::MisdirectedWrite { node } => {
+                format!("a write of {} goes to another place of its file; at the end it loses power", self.name(*node))
+            }
         }
     }
 

@@ -92,6 +92,9 @@ impl<D: Document> World<D> {
             FaultKind::SlowDisk { node, commit_ms } => {
                 self.nodes[*node].disk.slow = Some(Duration::from_millis(*commit_ms));
             }
+            FaultKind::BitRot { .. } | FaultKind::MisdirectedWrite { .. } => {
+                panic!("level 1 does not play {}: its disks hold keys, and no bytes", fault.kind.name());
+            }
             kind => {
                 self.links.set(kind, true);
                 self.links_changed();
@@ -443,6 +446,8 @@ fn disturbs(fault: &Fault) -> bool {
         | FaultKind::Pause { .. }
         | FaultKind::SlowCpu { .. }
         | FaultKind::FsyncFails { .. }
-        | FaultKind::ReadFails { .. } => fault.for_ms.is_some(),
+        | FaultKind::ReadFails { .. }
+        | FaultKind::BitRot { .. }
+        | FaultKind::MisdirectedWrite { .. } => fault.for_ms.is_some(),
     }
 }

@@ -1,0 +1,110 @@
+//! Level 2: whole servers, with HTTP, sessions and storage, on turmoil's clock, level 1's network and disks that crash.
+//!
+//! The scenario is the one that engines alone play at level 1, and so are the promises, as far as they can be seen from
+//! outside: by clients, and by a tap on what servers send each other. The servers run as the binary runs them; only
+//! their sockets, their disks, their clocks and their randomness are the simulator's.
+
+mod audit;
+mod client;
+mod disk;
+mod draw;
+mod host;
+mod network;
+mod play;
+mod wires;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use knot_engine::Faults;
+pub use knot_server::simulated::Defect;
+
+use self::audit::Findings;
+pub(crate) use self::draw::generate;
+use self::host::Host;
+use self::play::Stage;
+use self::wires::{Network, Wires};
+use crate::checker::settle_bound;
+use crate::level::Level;
+use crate::report::Report;
+use crate::scenario::Scenario;
+
+/// The port that servers talk to each other on.
+const CLUSTER_PORT: u16 = 3_100;
+/// How soon a supervisor starts a process again that stopped by itself.
+const RESTART_AFTER: Duration = Duration::from_millis(500);
+/// How finely time passes.
+const TICK: Duration = Duration::from_millis(10);
+/// What follows the settling: the audit, whose reads are requests like any other.
+const AUDIT_WITHIN: Duration = Duration::from_secs(600);
+
+/// Bugs that are planted in every server.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Planted {
+    /// In its engine.
+    pub faults: Faults,
+    /// Around it.
+    pub defect: Option<Defect>,
+}
+
+/// Runs a scenario with whole servers, which replicate Automerge documents and seal what they send, whatever it says.
+///
+/// # Panics
+/// When the scenario has what [this level cannot play](Level::cannot_play).
+#[must_use]
+pub fn run(scenario: Scenario, planted: Planted) -> Report {
+    let missing = Level::Servers.cannot_play(&scenario);
+    assert!(missing.is_empty(), "level 2 does not play {}", missing.join(", "));
+    let scenario = Arc::new(scenario.expanded());
+    let findings = Shared::new(Findings::default());
+    let wires = Wires::new(Network::new(&scenario));
+    let mut sim = turmoil::Builder::new()
+        .simulation_duration(
+            Duration::from_millis(scenario.quiet_at_ms) + settle_bound(scenario.nodes.len()) + AUDIT_WITHIN,
+        )
+        .tick_duration(TICK)
+        .min_message_latency(Duration::from_millis(1))
+        .max_message_latency(Duration::from_millis(1))
+        .tcp_capacity(16_384)
+        .epoch(SystemTime::UNIX_EPOCH)
+        .rng_seed(scenario.seed)
+        .build();
+    let hosts: Vec<Host> =
+        (0..scenario.nodes.len()).map(|node| Host::new(node, &scenario, &wires, &findings, planted)).collect();
+    for host in &hosts {
+        let host = host.clone();
+        sim.host(host.name().to_owned(), move || host.clone().supervise());
+    }
+    sim.client("clients", audit::clients(scenario.clone(), findings.clone()));
+    let mut stage = Stage::new(&scenario, &hosts, &wires);
+    let ended = stage.play(&mut sim);
+    let crashes = stage.crashes;
+    let elapsed = sim.elapsed();
+    drop(sim);
+    let findings = std::mem::take(&mut *findings.get());
+    let mut report = audit::report(&scenario, findings, (ended, elapsed));
+    let wires = wires.get();
+    audit::add_network(&mut report, &wires);
+    report.counts.crashes = crashes;
+    report
+}
+
+/// Something that several tasks of one run have.
+#[derive(Debug, Default)]
+struct Shared<T>(Arc<Mutex<T>>);
+
+impl<T> Clone for Shared<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T> Shared<T> {
+    fn new(value: T) -> Self {
+        Self(Arc::new(Mutex::new(value)))
+    }
+
+    fn get(&self) -> MutexGuard<'_, T> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

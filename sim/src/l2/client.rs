@@ -1,0 +1,109 @@
+//! What clients ask of servers, over HTTP on the simulated network.
+
+use std::io;
+use std::time::Duration;
+
+use knot_engine::documents::Edit;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use turmoil::net::TcpStream;
+
+use crate::scenario::{Operation, Target};
+use crate::workload;
+
+/// The port of every server's API.
+pub(super) const HTTP_PORT: u16 = 3_000;
+/// The token that all servers of a run share.
+pub(super) const TOKEN: &str = "a-token-of-more-than-thirty-two-characters";
+/// How long a client waits for an answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// An answer.
+#[derive(Clone, Debug)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) etag: Option<String>,
+    pub(super) body: Value,
+}
+
+/// A request.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Request {
+    method: &'static str,
+    path: String,
+    headers: String,
+    body: String,
+}
+
+impl Request {
+    pub(super) fn get(path: &str) -> Self {
+        Self { method: "GET", path: path.to_owned(), ..Self::default() }
+    }
+
+    /// The request that an operation stands for; a read, where it edits nothing.
+    pub(super) fn of(operation: &Operation) -> Self {
+        let mut path = path(&operation.target);
+        let Some(request) = workload::request(operation) else {
+            return Self::get(&path);
+        };
+        let mut headers = String::new();
+        if request.precondition.if_none_match.is_some() {
+            headers.push_str("if-none-match: *\r\n");
+        }
+        if request.replicas > 0 {
+            path.push_str(&format!("?w={}&timeout={}", request.replicas, request.timeout.as_millis()));
+        }
+        let (method, kind, body) = match request.edit {
+            Edit::Put(value) => ("PUT", "application/json", value.to_string()),
+            Edit::MergePatch(value) => ("PATCH", "application/merge-patch+json", value.to_string()),
+            Edit::JsonPatch(value) => ("PATCH", "application/json-patch+json", value.to_string()),
+            Edit::Increment { pointer, by } => {
+                let body = json!({ "pointer": pointer, "by": by }).to_string();
+                ("PATCH", "application/vnd.knot.increment+json", body)
+            }
+            Edit::Delete => ("DELETE", "application/json", String::new()),
+        };
+        headers.push_str(&format!("content-type: {kind}\r\n"));
+        Self { method, path, headers, body }
+    }
+
+    /// Asks `server`, on a connection of its own.
+    pub(super) async fn ask(&self, server: &str) -> io::Result<Answer> {
+        let answer = tokio::time::timeout(PATIENCE, self.ask_patiently(server)).await;
+        answer.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    async fn ask_patiently(&self, server: &str) -> io::Result<Answer> {
+        let Self { method, path, headers, body } = self;
+        let mut stream = TcpStream::connect((server, HTTP_PORT)).await?;
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nhost: {server}\r\nauthorization: Bearer {TOKEN}\r\nconnection: close\r\n{headers}\
+             content-length: {}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).await?;
+        stream.write_all(body.as_bytes()).await?;
+        let mut reply = String::new();
+        stream.read_to_string(&mut reply).await?;
+        let (head, body) = reply.split_once("\r\n\r\n").ok_or(io::ErrorKind::InvalidData)?;
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or(io::ErrorKind::InvalidData)?;
+        let header = |line: &str| {
+            let (name, value) = line.split_once(':')?;
+            name.eq_ignore_ascii_case("etag").then(|| value.trim().to_owned())
+        };
+        Ok(Answer {
+            status,
+            etag: head.lines().find_map(header),
+            body: serde_json::from_str(body).unwrap_or(Value::Null),
+        })
+    }
+}
+
+/// Where a document is.
+pub(super) fn path(target: &Target) -> String {
+    let Target { zone, collection, key } = target;
+    match zone {
+        Some(zone) => format!("/api/zones/{zone}/documents/{collection}/{key}"),
+        None => format!("/api/documents/{collection}/{key}"),
+    }
+}

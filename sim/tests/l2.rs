@@ -1,0 +1,81 @@
+//! Whole servers, with HTTP, sessions and storage, under the scenarios that engines play alone.
+
+use std::path::Path;
+use std::process::Command;
+
+use knot_engine::Fault;
+use knot_sim::checker::Invariant;
+use knot_sim::l2::{Defect, Planted, run};
+use knot_sim::level::Level;
+use knot_sim::library::named;
+use knot_sim::report::Report;
+use knot_sim::scenario::{Length, Scenario, Shape};
+
+const CUT_OFF: &str = include_str!("../corpus/level-2/dark-while-cut-off.toml");
+const ROTTEN: &str = include_str!("../corpus/level-2/rotten-after-a-clean-stop.toml");
+
+fn scenario(text: &str) -> Scenario {
+    Scenario::from_toml(text).expect("a scenario")
+}
+
+fn assert_well(name: &str, report: &Report) {
+    assert!(report.violations.is_empty(), "{name}: {:#?}", report.violations);
+    assert!(report.counts.acknowledged > 0, "{name}: {report:#?}");
+    assert!(report.settled_us.is_some(), "{name}: {report:#?}");
+}
+
+#[test]
+fn servers_take_what_operators_dread() {
+    for name in ["backup-restored", "disk-full", "flapping-link", "machine-replaced", "rolling-restart"] {
+        let text = named(name).expect("it is in the library").text;
+        assert_well(name, &run(scenario(text), Planted::default()));
+    }
+}
+
+#[test]
+fn servers_take_what_seeds_draw() {
+    let shape = Shape { length: Some(Length::Short), nodes: Some(4), ..Shape::default() };
+    for seed in 0..4 {
+        assert_well(
+            &format!("seed {seed}"),
+            &Level::Servers.run(Level::Servers.generate(seed, &shape), Default::default()),
+        );
+    }
+}
+
+#[test]
+fn what_servers_failed_before_they_stand_now() {
+    for (name, text) in [("dark while cut off", CUT_OFF), ("rotten after a clean stop", ROTTEN)] {
+        assert_well(name, &run(scenario(text), Planted::default()));
+    }
+}
+
+#[test]
+fn bugs_in_and_around_the_engine_are_found() {
+    let around = |defect| Planted { defect: Some(defect), ..Planted::default() };
+    let in_engine = Planted { faults: Fault::AckBeforePersist.into(), ..Planted::default() };
+    for planted in [in_engine, around(Defect::AnsweredUnwritten), around(Defect::JournalUnsynced)] {
+        let report = run(scenario(CUT_OFF), planted);
+        let is_lost = report.violations.iter().any(|violation| violation.invariant == Invariant::AcknowledgedKept);
+        assert!(is_lost, "{planted:?}: {:#?}", report.violations);
+    }
+}
+
+#[test]
+fn a_seed_is_a_run_in_any_process() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/level-2/rotten-after-a-clean-stop.toml");
+    let trace = |what: &str| {
+        let arguments = ["trace", what, "--level", "2", "--length", "tiny"];
+        let output = Command::new(env!("CARGO_BIN_EXE_knot-sim")).args(arguments).output().expect("knot-sim starts");
+        assert!(output.status.success(), "{what}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("text")
+    };
+    let mut seen = Vec::new();
+    for what in ["3", "4", file.to_str().expect("text")] {
+        let one = trace(what);
+        assert_eq!(one, trace(what), "{what}");
+        seen.push(one);
+    }
+    seen.dedup();
+    assert_eq!(seen.len(), 3, "a trace says what happened: {seen:?}");
+}

@@ -27,6 +27,8 @@ use serde::Serialize;
 pub use self::account::Account;
 pub(crate) use self::amplification::Spending;
 pub use self::amplification::{ENVELOPE_BYTES_MAX, MEETING_BYTES_MAX};
+#[cfg(any(feature = "l2", feature = "l3"))]
+pub(crate) use self::content::leak_in;
 pub use self::convergence::settle_bound;
 pub(crate) use self::convergence::{Replica, Seen, root_gap};
 pub(crate) use self::idle::Sent;

@@ -70,9 +70,13 @@ enum CliError {
     /// A scenario has what its level cannot play.
     #[error("{what} has what level {level} does not play: {missing}")]
     NotPlayed { what: String, level: u8, missing: String },
-    /// This build has no whole servers.
-    #[error("this knot-sim was built without level 2")]
-    NotBuilt,
+    /// This build does not have a level.
+    #[error("this knot-sim was built without level {0}")]
+    NotBuilt(u8),
+    /// This machine cannot run servers in namespaces.
+    #[cfg(all(feature = "l3", target_os = "linux"))]
+    #[error("level 3 cannot be played: {0}")]
+    Unready(#[from] crate::l3::Unready),
     /// A result cannot be written as JSON.
     #[error("cannot write JSON: {0}")]
     Json(#[from] serde_json::Error),
@@ -90,11 +94,28 @@ impl CliError {
             }
             Self::Write { .. } => Some("choose a place that can be written with --out or --page".to_owned()),
             Self::NotPlayed { level: 1, .. } => Some("these need the bytes of a disk: add --level 2".to_owned()),
+            Self::NotPlayed { level: 3, .. } => Some(
+                "disk, clock and processor of a process are the machine's: play it at level 1 or 2, or take these out of \
+                 the file"
+                    .to_owned(),
+            ),
             Self::NotPlayed { .. } => Some(
                 "turmoil lets time pass for all servers alike: play it at level 1, or take these out of the file"
                     .to_owned(),
             ),
-            Self::NotBuilt => Some("build it with its usual features, or with --features l2".to_owned()),
+            Self::NotBuilt(3) if !cfg!(target_os = "linux") => Some("it needs the namespaces of Linux".to_owned()),
+            Self::NotBuilt(level) => Some(format!("build it with its usual features, or with --features l{level}")),
+            #[cfg(all(feature = "l3", target_os = "linux"))]
+            Self::Unready(crate::l3::Unready::NoBinary(_)) => Some(format!(
+                "`cargo build --release -p knot-server` makes it; {} says where it is otherwise",
+                crate::l3::BINARY_VARIABLE
+            )),
+            #[cfg(all(feature = "l3", target_os = "linux"))]
+            Self::Unready(crate::l3::Unready::NoNamespaces(_)) => {
+                Some("they need root, and ip of iproute2; levels 1 and 2 need neither".to_owned())
+            }
+            #[cfg(all(feature = "l3", target_os = "linux"))]
+            Self::Unready(crate::l3::Unready::Io(_)) => None,
             Self::Usage(_) | Self::Toml(_) | Self::Json(_) => None,
         }
     }

@@ -4,8 +4,6 @@
 //! outside: by clients, and by a tap on what servers send each other. The servers run as the binary runs them; only
 //! their sockets, their disks, their clocks and their randomness are the simulator's.
 
-mod audit;
-mod client;
 mod disk;
 mod draw;
 mod host;
@@ -13,13 +11,14 @@ mod network;
 mod play;
 mod wires;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::io;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use knot_engine::Faults;
+use knot_engine::{Faults, Instant};
 pub use knot_server::simulated::Defect;
+use turmoil::net::TcpStream;
 
-use self::audit::Findings;
 pub(crate) use self::draw::generate;
 use self::host::Host;
 use self::play::Stage;
@@ -28,11 +27,9 @@ use crate::checker::settle_bound;
 use crate::level::Level;
 use crate::report::Report;
 use crate::scenario::Scenario;
+use crate::servers::{self, Findings, HTTP_PORT, Reach};
+use crate::shared::Shared;
 
-/// The port that servers talk to each other on.
-const CLUSTER_PORT: u16 = 3_100;
-/// How soon a supervisor starts a process again that stopped by itself.
-const RESTART_AFTER: Duration = Duration::from_millis(500);
 /// How finely time passes.
 const TICK: Duration = Duration::from_millis(10);
 /// What follows the settling: the audit, whose reads are requests like any other.
@@ -75,36 +72,48 @@ pub fn run(scenario: Scenario, planted: Planted) -> Report {
         let host = host.clone();
         sim.host(host.name().to_owned(), move || host.clone().supervise());
     }
-    sim.client("clients", audit::clients(scenario.clone(), findings.clone()));
+    let clients = servers::clients(Turmoil(scenario.clone()), scenario.clone(), findings.clone());
+    sim.client("clients", async {
+        clients.await;
+        Ok(())
+    });
     let mut stage = Stage::new(&scenario, &hosts, &wires);
     let ended = stage.play(&mut sim);
     let crashes = stage.crashes;
     let elapsed = sim.elapsed();
     drop(sim);
     let findings = std::mem::take(&mut *findings.get());
-    let mut report = audit::report(&scenario, findings, (ended, elapsed));
-    let wires = wires.get();
-    audit::add_network(&mut report, &wires);
+    let mut report = servers::report(&scenario, findings, (ended, elapsed));
+    add_network(&mut report, &wires.get());
     report.counts.crashes = crashes;
     report
 }
 
-/// Something that several tasks of one run have.
-#[derive(Debug, Default)]
-struct Shared<T>(Arc<Mutex<T>>);
+/// Clients on turmoil's network.
+#[derive(Clone, Debug)]
+struct Turmoil(Arc<Scenario>);
 
-impl<T> Clone for Shared<T> {
-    fn clone(&self) -> Self {
-        Self(self.0.clone())
+impl Reach for Turmoil {
+    type Stream = TcpStream;
+
+    fn now(&self) -> Instant {
+        Instant::ZERO + turmoil::sim_elapsed().unwrap_or_default()
+    }
+
+    async fn connect(&self, node: usize) -> io::Result<TcpStream> {
+        TcpStream::connect((self.0.nodes[node].name.as_str(), HTTP_PORT)).await
     }
 }
 
-impl<T> Shared<T> {
-    fn new(value: T) -> Self {
-        Self(Arc::new(Mutex::new(value)))
+/// Adds what passed between the servers.
+fn add_network(report: &mut Report, network: &Network) {
+    if let Some(leak) = network.leak() {
+        servers::accuse_of_leak(report, leak);
     }
-
-    fn get(&self) -> MutexGuard<'_, T> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+    let counts = network.counts();
+    report.trace = network.trace();
+    report.counts.datagrams = counts.datagrams;
+    report.counts.datagrams_lost = counts.lost;
+    report.counts.frames = counts.frames;
+    report.counts.connects = counts.connects;
 }

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use knot_engine::{Faults, marks};
 
 use crate::report::Report;
-use crate::scenario::{FaultKind, Scenario, Shape};
+use crate::scenario::{Bounds, FaultKind, Scenario, Shape};
 use crate::watch::Watch;
 use crate::world::play;
 
@@ -19,6 +19,9 @@ pub enum Level {
     /// Whole servers, with HTTP, sessions and storage: about a hundred simulated seconds a second with ten servers.
     #[value(name = "2")]
     Servers,
+    /// Processes of the real binary on the kernel's network, in its time.
+    #[value(name = "3")]
+    Processes,
 }
 
 impl Level {
@@ -28,13 +31,18 @@ impl Level {
         match self {
             Self::Engines => 1,
             Self::Servers => 2,
+            Self::Processes => 3,
         }
     }
 
-    /// Whether this build has it: level 2 comes with the feature `l2`.
+    /// Whether this build has it: level 2 comes with the feature `l2`, level 3 with `l3`, on Linux.
     #[must_use]
     pub fn is_built(self) -> bool {
-        self == Self::Engines || cfg!(feature = "l2")
+        match self {
+            Self::Engines => true,
+            Self::Servers => cfg!(feature = "l2"),
+            Self::Processes => cfg!(all(feature = "l3", target_os = "linux")),
+        }
     }
 
     /// What of a scenario cannot be played here, as files spell it.
@@ -45,10 +53,20 @@ impl Level {
             Self::Engines => !matches!(kind, FaultKind::BitRot { .. } | FaultKind::MisdirectedWrite { .. }),
             // turmoil lets time pass for all hosts alike.
             Self::Servers => !matches!(kind, FaultKind::Pause { .. } | FaultKind::SlowCpu { .. }),
+            Self::Processes => processes_play(kind),
         };
         let faults = scenario.faults.iter().map(|fault| &fault.kind);
         let mut missing: Vec<&str> = faults.filter(|kind| !is_played(kind)).map(FaultKind::name).collect();
-        if self == Self::Servers && scenario.nodes.iter().any(|node| node.clock_drift_ppm != 0) {
+        if self == Self::Processes {
+            let knobs = [
+                ("bounds", scenario.bounds != Bounds::default()),
+                ("hasty", scenario.hasty),
+                ("core", !scenario.core.is_empty()),
+                ("clock_offset_s", scenario.nodes.iter().any(|node| node.clock_offset_s != 0)),
+            ];
+            missing.extend(knobs.into_iter().filter(|(_, used)| *used).map(|(name, _)| name));
+        }
+        if self != Self::Engines && scenario.nodes.iter().any(|node| node.clock_drift_ppm != 0) {
             missing.push("clock_drift_ppm");
         }
         missing.sort_unstable();
@@ -64,8 +82,27 @@ impl Level {
             #[cfg(feature = "l2")]
             Self::Servers => crate::l2::generate(seed, shape),
             #[cfg(not(feature = "l2"))]
-            Self::Servers => not_built(),
+            Self::Servers => not_built(self),
+            Self::Processes => self.cut_to_size(Scenario::generate(seed, shape)),
         }
+    }
+
+    /// Takes out of a scenario what cannot be played here.
+    pub(crate) fn cut_to_size(self, mut scenario: Scenario) -> Scenario {
+        if self == Self::Processes {
+            (scenario.bounds, scenario.hasty) = (Bounds::default(), false);
+            scenario.core.clear();
+            for fault in &mut scenario.faults {
+                if let FaultKind::Crash { moves, .. } | FaultKind::Stop { moves, .. } = &mut fault.kind {
+                    *moves = false;
+                }
+            }
+            scenario.nodes.iter_mut().for_each(|node| node.clock_offset_s = 0);
+        }
+        let missing = self.cannot_play(&scenario);
+        scenario.faults.retain(|fault| !missing.contains(&fault.kind.name()));
+        scenario.nodes.iter_mut().for_each(|node| node.clock_drift_ppm = 0);
+        scenario
     }
 
     /// Runs a scenario with these bugs planted in every engine. A panic ends the run as a broken promise does, and so does
@@ -80,14 +117,56 @@ impl Level {
                 caught(scenario, |scenario| crate::l2::run(scenario, planted))
             }
             #[cfg(not(feature = "l2"))]
-            Self::Servers => not_built(),
+            Self::Servers => not_built(self),
+            // No bug can be planted in a binary.
+            #[cfg(all(feature = "l3", target_os = "linux"))]
+            Self::Processes => caught(scenario, |scenario| {
+                let report = crate::l3::ready().and_then(|binary| crate::l3::run(scenario, &binary));
+                report.unwrap_or_else(|error| panic!("{error}"))
+            }),
+            #[cfg(not(all(feature = "l3", target_os = "linux")))]
+            Self::Processes => not_built(self),
         }
     }
 }
 
-#[cfg(not(feature = "l2"))]
-fn not_built() -> ! {
-    panic!("this build has no level 2: it comes with the feature `l2`");
+#[cfg(not(all(feature = "l2", feature = "l3", target_os = "linux")))]
+fn not_built(level: Level) -> ! {
+    let level = level.number();
+    panic!("this build has no level {level}: it comes with the feature `l{level}`");
+}
+
+/// Whether it can go wrong with a process of the real binary. Its kernel, clock, disk and processor are the machine's.
+fn processes_play(kind: &FaultKind) -> bool {
+    match kind {
+        FaultKind::Partition { .. }
+        | FaultKind::DatagramsBlocked { .. }
+        | FaultKind::Gray { .. }
+        | FaultKind::Loss { .. }
+        | FaultKind::Duplicate { .. }
+        | FaultKind::Reorder { .. }
+        | FaultKind::Corrupt { .. }
+        | FaultKind::Lag { .. }
+        | FaultKind::Throttle { .. }
+        | FaultKind::Mtu { .. }
+        | FaultKind::Reset { .. }
+        | FaultKind::HalfOpen { .. }
+        | FaultKind::StreamsStall { .. }
+        | FaultKind::Restore { .. }
+        | FaultKind::DiskLost { .. }
+        | FaultKind::Pause { .. } => true,
+        FaultKind::Crash { moves, .. } | FaultKind::Stop { moves, .. } => !moves,
+        FaultKind::SlowReader { .. }
+        | FaultKind::CrashAtStorage { .. }
+        | FaultKind::SlowCpu { .. }
+        | FaultKind::Clock { .. }
+        | FaultKind::FsyncFails { .. }
+        | FaultKind::ReadFails { .. }
+        | FaultKind::DiskFull { .. }
+        | FaultKind::SlowDisk { .. }
+        | FaultKind::BitRot { .. }
+        | FaultKind::MisdirectedWrite { .. } => false,
+    }
 }
 
 /// Runs a scenario; a panic ends the run as a broken promise does.

@@ -20,6 +20,8 @@ pub mod histogram;
 mod jobs;
 #[cfg(feature = "l2")]
 pub mod l2;
+#[cfg(all(feature = "l3", target_os = "linux"))]
+pub mod l3;
 mod ledger;
 pub mod level;
 pub mod library;
@@ -33,6 +35,10 @@ pub mod recording;
 pub mod report;
 pub mod scale;
 pub mod scenario;
+#[cfg(any(feature = "l2", feature = "l3"))]
+mod servers;
+#[cfg(any(feature = "l2", feature = "l3"))]
+mod shared;
 pub mod shrink;
 mod spread;
 pub mod state;

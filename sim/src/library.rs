@@ -23,6 +23,7 @@ macro_rules! library {
 
 library! {
     "backup-restored",
+    "brief-outage",
     "clock-in-2099",
     "disk-full",
     "flapping-link",

@@ -68,7 +68,7 @@ pub struct Row {
     pub idle_frame_bytes: u64,
     /// Open streams of a server, the mean.
     pub streams: usize,
-    /// Bytes of memory for each server: its engine, its disk and its share of the simulator.
+    /// Bytes of the process's memory over the servers: engines, disks and the simulator.
     pub memory_bytes: u64,
     /// Processor milliseconds of a simulated second in which nothing happens.
     pub cpu_ms: u64,
@@ -82,7 +82,6 @@ pub struct Row {
 #[must_use]
 pub fn measure(nodes: usize, zones: usize, seed: u64, meter: &dyn Meter) -> Row {
     let zones = zones.clamp(1, nodes.max(1));
-    let before = meter.memory();
     let mut run = Run { world: World::new(scenario(nodes, zones, seed), Faults::default(), Watch::default()) };
     let meets = nodes <= JOIN_MAX;
     let join_all_ms = if meets {
@@ -103,7 +102,7 @@ pub fn measure(nodes: usize, zones: usize, seed: u64, meter: &dyn Meter) -> Row 
     let most = idle.iter().map(|sent| sent.datagram_bytes).max().unwrap_or(0);
     let idle_bytes = (mean(|sent| sent.datagram_bytes), a_second(most));
     let idle_frame_bytes = mean(|sent| sent.frame_bytes);
-    let memory_bytes = meter.memory().saturating_sub(before) / idle.len().max(1) as u64;
+    let memory_bytes = meter.memory() / idle.len().max(1) as u64;
     let streams = run.streams() / idle.len().max(1);
 
     let last = nodes - 1;

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::bounds::Bounds;
 pub use self::client::ClientSpec;
+pub(crate) use self::fault::RESTART_AFTER;
 pub use self::fault::{Fault, FaultKind};
 pub use self::file::ScenarioError;
 pub(crate) use self::generate::zones;

@@ -199,7 +199,7 @@ impl<D: Document> World<D> {
         Report {
             seed: self.scenario.seed,
             nodes: self.nodes.len(),
-            account: self.checkers.account(),
+            account: self.checkers.account(|_| true),
             violations: self.checkers.violations,
             trace: blake3::Hash::from_bytes(self.trace.hash()).to_hex().to_string(),
             simulated_us: self.now.as_micros(),

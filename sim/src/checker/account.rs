@@ -19,7 +19,8 @@ use crate::scenario::{Action, Target};
 use crate::spread::Spread;
 use crate::tap::ChangeNo;
 
-/// What became of the acknowledged writes of a run, or of many. Writes that changed nothing are not among them.
+/// What became of the acknowledged writes of a run, or of many. Writes that changed nothing are not among them, nor, where
+/// servers are seen from outside, those that a later value need not show.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Account {
     /// How many there are: the sum of the next four.
@@ -115,10 +116,10 @@ impl Checkers {
         }
     }
 
-    /// What became of all writes.
-    pub(crate) fn account(&self) -> Account {
+    /// What became of the writes that reads can tell of.
+    pub(crate) fn account(&self, can_tell: impl Fn(&Write) -> bool) -> Account {
         let mut account = Account { everywhere: self.reads.everywhere.clone(), ..Account::default() };
-        for write in self.ledger.writes() {
+        for write in self.ledger.writes().filter(|write| can_tell(write)) {
             let (id, Some(at)) = (write.operation.id, acknowledged_at(write)) else { continue };
             account.acknowledged += 1;
             let last = self.reads.last.get(&id);

@@ -49,15 +49,28 @@ impl ShapeArgs {
 /// How much of a server.
 #[derive(Clone, Copy, Debug, Args)]
 pub(super) struct LevelArgs {
-    /// 1 for engines alone, 2 for whole servers with HTTP, sessions and storage, which is some hundred times slower
+    /// 1 for engines alone, 2 for whole servers with HTTP, sessions and storage, which is some hundred times slower, 3 for
+    /// processes of the real binary in network namespaces, which takes as long as it says
     #[arg(long, value_enum, default_value_t, value_name = "N", hide_possible_values = true)]
     level: Level,
 }
 
 impl LevelArgs {
-    /// The level, if this build has it.
-    pub(super) fn built(self) -> Result<Level, CliError> {
-        if self.level.is_built() { Ok(self.level) } else { Err(CliError::NotBuilt) }
+    /// The level, if this build has it, and this machine can play it with these bugs.
+    pub(super) fn playable(self, planted: Faults) -> Result<Level, CliError> {
+        if !self.level.is_built() {
+            return Err(CliError::NotBuilt(self.level.number()));
+        }
+        #[cfg(all(feature = "l3", target_os = "linux"))]
+        if self.level == Level::Processes {
+            if planted != Faults::default() {
+                return Err(CliError::Usage(
+                    "no bug can be planted in a binary: leave out --plant, or --level 3".to_owned(),
+                ));
+            }
+            crate::l3::ready()?;
+        }
+        Ok(self.level)
     }
 }
 
@@ -90,7 +103,8 @@ pub(super) struct RunOf {
 
 impl RunOf {
     pub(super) fn pick(&self) -> Result<Picked, CliError> {
-        let how = How { planted: self.plant.unwrap_or_default(), level: self.level.built()? };
+        let planted = self.plant.unwrap_or_default();
+        let how = How { planted, level: self.level.playable(planted)? };
         pick(self.what.as_deref(), self.seed, &self.shape.shape(), how)
     }
 }

@@ -67,23 +67,27 @@ pub(super) fn write_file(path: &Path, content: &str) -> Result<(), CliError> {
 
 pub(super) fn print_report(name: &str, report: &Report) -> Result<(), CliError> {
     let verdict = if report.violations.is_empty() { "ok" } else { "FAILED" };
-    let mut lines = vec![format!("{name}: {verdict}, {} servers, trace {}", report.nodes, report.trace)];
+    let trace = if report.trace.is_empty() { String::new() } else { format!(", trace {}", report.trace) };
+    let mut lines = vec![format!("{name}: {verdict}, {} servers{trace}", report.nodes)];
     lines.extend(report.violations.iter().map(|violation| format!("  {violation}")));
     let counts = &report.counts;
-    lines.push(format!(
-        "  {} events, {} datagrams, {} frames, {} changes, {} edits acknowledged, {} refused, {} unknown, {} faults, \
-         {} crashes, {} repairs",
-        counts.events,
-        counts.datagrams,
-        counts.frames,
-        counts.changes,
-        counts.acknowledged,
-        counts.refused,
-        counts.unknown,
-        counts.faults,
-        counts.crashes,
-        counts.repairs
-    ));
+    let counts: Vec<String> = [
+        (counts.events, "events"),
+        (counts.datagrams, "datagrams"),
+        (counts.frames, "frames"),
+        (counts.changes, "changes"),
+        (counts.acknowledged, "edits acknowledged"),
+        (counts.refused, "refused"),
+        (counts.unknown, "unknown"),
+        (counts.faults, "faults"),
+        (counts.crashes, "crashes"),
+        (counts.repairs, "repairs"),
+    ]
+    .into_iter()
+    .filter(|(count, _)| *count > 0)
+    .map(|(count, what)| format!("{count} {what}"))
+    .collect();
+    lines.push(format!("  {}", counts.join(", ")));
     lines.extend(account::lines(&report.account, 8).into_iter().map(|line| format!("  {line}")));
     print(lines.join("\n"))
 }

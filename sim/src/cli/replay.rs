@@ -62,7 +62,7 @@ struct Stopped<'a> {
 
 pub(super) fn perform(args: &ReplayArgs) -> Result<Exit, CliError> {
     let picked = args.run.pick()?;
-    if picked.level == Level::Servers {
+    if picked.level != Level::Engines {
         return servers(args, picked);
     }
     let until = args.until.map(|moment| moment.0);
@@ -89,7 +89,7 @@ pub(super) fn perform(args: &ReplayArgs) -> Result<Exit, CliError> {
 /// Whole servers, into which nobody looks.
 fn servers(args: &ReplayArgs, picked: Picked) -> Result<Exit, CliError> {
     if args.until.is_some() || args.log || args.trace || args.page.is_some() {
-        let all = "--until, --log, --trace and --page look into engines: leave them out, or leave out --level 2";
+        let all = "--until, --log, --trace and --page look into engines: leave them out, or leave out --level";
         return Err(CliError::Usage(all.to_owned()));
     }
     let report = picked.level.run(picked.scenario, picked.planted);

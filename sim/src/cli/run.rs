@@ -13,6 +13,7 @@ use super::output::{print, print_json};
 use super::progress::ProgressLine;
 use super::{CliError, Exit, account, failure};
 use crate::campaign::{self, Campaign, FAILURES_MAX, Listener, Progress, Runs, Summary};
+use crate::level::Level;
 use crate::report::Report;
 use crate::scenario::Shape;
 
@@ -24,6 +25,7 @@ EXAMPLES:
   knot-sim run --scenario region-lost             a scenario as its file has it
   knot-sim run --scenario mine.toml --seeds 0..200
   knot-sim run --level 2 --seeds 0..50            whole servers, with HTTP, sessions and storage
+  knot-sim run --level 3 --scenario zone-split    processes of the real binary, in the machine's time
 
 Each seed that fails leaves a page that any browser shows, the line that replays it, and the line that shrinks it.
 After ten failures the rest is not run.";
@@ -33,7 +35,7 @@ const MARKS_LISTED_MAX: usize = 12;
 
 #[derive(Debug, Args)]
 pub(super) struct RunArgs {
-    /// Seeds from A up to but not including B; B may be left out with --minutes [default: 0..100]
+    /// Seeds from A up to but not including B; B may be left out with --minutes [default: 0..100, at level 3 0..3]
     #[arg(long, value_name = "A..B", value_parser = seeds)]
     seeds: Option<Seeds>,
     /// One seed
@@ -79,7 +81,8 @@ fn minutes(text: &str) -> Result<Duration, String> {
 
 impl RunArgs {
     fn campaign(&self) -> Result<Campaign, CliError> {
-        let level = self.level.built()?;
+        let planted = self.plant.unwrap_or_default();
+        let level = self.level.playable(planted)?;
         let scenario = self.scenario.as_deref().map(read_scenario).transpose()?.map(|(scenario, _)| scenario);
         if let (Some(name), Some(scenario)) = (&self.scenario, &scenario) {
             check_played(level, name, scenario)?;
@@ -94,15 +97,16 @@ impl RunArgs {
             }
             (Some(given), None) => given,
             (None, Some(_)) => 0..u64::MAX,
-            (None, None) => own.unwrap_or(0..100),
+            (None, None) => own.unwrap_or(if level == Level::Processes { 0..3 } else { 0..100 }),
         };
         Ok(Campaign {
             seeds,
             lasting: self.minutes,
             level,
             runs: scenario.map_or_else(|| Runs::Drawn(self.shape.shape()), |scenario| Runs::Of(Box::new(scenario))),
-            planted: self.plant.unwrap_or_default(),
-            jobs: jobs(self.jobs),
+            planted,
+            // Processes share their machine with nobody, or its haste is theirs.
+            jobs: if level == Level::Processes { self.jobs.unwrap_or(1) } else { jobs(self.jobs) },
         })
     }
 }

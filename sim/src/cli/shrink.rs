@@ -33,7 +33,7 @@ pub(super) struct ShrinkArgs {
 pub(super) fn perform(args: &ShrinkArgs) -> Result<Exit, CliError> {
     let picked = args.run.pick()?;
     if args.page.is_some() && picked.level != Level::Engines {
-        return Err(CliError::Usage("--page draws engines alone: leave it out, or leave out --level 2".to_owned()));
+        return Err(CliError::Usage("--page draws engines alone: leave it out, or leave out --level".to_owned()));
     }
     let progress = |replays: usize, events: usize| {
         if replays.is_multiple_of(20) {

@@ -10,12 +10,8 @@ const DAMAGED_PER_MILLE: u64 = 400;
 /// The scenario of `seed` for level 2: that of level 1 without what this level cannot play, and with disks that damage
 /// what they hold.
 pub(crate) fn generate(seed: u64, shape: &Shape) -> Scenario {
-    let mut scenario = Scenario::generate(seed, &Shape { document: DocumentKind::Automerge, ..*shape });
-    let missing = Level::Servers.cannot_play(&scenario);
-    scenario.faults.retain(|fault| !missing.contains(&fault.kind.name()));
-    for node in &mut scenario.nodes {
-        node.clock_drift_ppm = 0;
-    }
+    let drawn = Scenario::generate(seed, &Shape { document: DocumentKind::Automerge, ..*shape });
+    let mut scenario = Level::Servers.cut_to_size(drawn);
     let mut draw = Draw::new(seed, "damage");
     if shape.profile != Profile::Calm && draw.chance(DAMAGED_PER_MILLE) {
         let damage = damage(&mut draw, &scenario);

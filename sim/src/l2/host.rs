@@ -13,21 +13,18 @@ use knot_server::{Platform, RunError, run as serve};
 use redb::StorageBackend;
 use tokio::sync::{oneshot, watch};
 
-use super::audit::Findings;
-use super::client::{HTTP_PORT, TOKEN};
+use super::Planted;
 use super::disk::{CrashDisk, File};
 use super::network::SimNetwork;
 use super::wires::Wires;
-use super::{CLUSTER_PORT, Planted, RESTART_AFTER, Shared};
 use crate::checker::Invariant;
 use crate::draw::Draw;
 use crate::network::Process;
 use crate::node::hasty;
-use crate::scenario::{FaultKind, Scenario};
+use crate::scenario::{FaultKind, RESTART_AFTER, Scenario};
+use crate::servers::{Findings, TOKEN, config};
+use crate::shared::Shared;
 
-const CLUSTER_KEY: &str = "0123456789abcdefghijklmnopqrstuv";
-/// Servers whose names are given to all as peers.
-const PEERS: usize = 3;
 /// What wall clocks show when a run begins, in milliseconds since the Unix epoch.
 const WALL_ORIGIN_MS: i64 = 1_800_000_000_000;
 
@@ -195,21 +192,9 @@ impl Host {
     }
 
     fn config(&self) -> Config {
-        let node = &self.scenario.nodes[self.node];
-        let (name, zone) = (&node.name, &node.zone);
-        let seeds = self.scenario.nodes.iter().enumerate().take(PEERS);
-        let peers: Vec<String> = seeds
-            .filter(|(index, _)| *index != self.node || node.own_seed)
-            .map(|(_, node)| format!("'{}:{CLUSTER_PORT}'", node.name))
-            .collect();
-        let address = self.wires.get().address(self.node);
-        let text = format!(
-            "[server]\nname = '{name}'\nzone = '{zone}'\nlisten = '0.0.0.0:{HTTP_PORT}'\nurl = 'http://{name}:{HTTP_PORT}'\n\
-             [server.tls]\nuse_tls = false\n\
-             [server.cluster]\nadvertise_addr = '{address}'\nbind_addr = '0.0.0.0:{CLUSTER_PORT}'\n\
-             key = '{CLUSTER_KEY}'\npeers = [{}]\n",
-            peers.join(", ")
-        );
+        let name = &self.scenario.nodes[self.node].name;
+        let address = self.wires.get().address(self.node).to_string();
+        let text = config(&self.scenario, self.node, &address, |seed| self.scenario.nodes[seed].name.clone(), "");
         let file = std::path::Path::new("knot.toml");
         Config::parse(Some((file, &text)), &BTreeMap::new(), name).expect("the configuration is right").config
     }

@@ -5,26 +5,17 @@ use std::time::Duration;
 
 use turmoil::Sim;
 
+use super::Host;
 use super::wires::Wires;
-use super::{Host, RESTART_AFTER};
-use crate::scenario::{FaultKind, Scenario};
-
-/// What is due: a fault begins or ends, or a machine starts. Ends come first where both are at one moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Cue {
-    Ends(usize),
-    Begins(usize),
-    Start(usize),
-    /// From now on nothing goes wrong with the core.
-    Heal,
-}
+use crate::scenario::{FaultKind, RESTART_AFTER, Scenario};
+use crate::servers::{Cue, Cues};
 
 /// What goes wrong with a run.
 pub(super) struct Stage<'a> {
     scenario: &'a Scenario,
     hosts: &'a [Host],
     wires: &'a Wires,
-    cues: BTreeMap<(Duration, Cue), u32>,
+    cues: Cues,
     /// Faults that keep a server down.
     held_down: Vec<u32>,
     /// By the fault: servers that are to die at a storage operation, and whether they lose power.
@@ -36,17 +27,7 @@ pub(super) struct Stage<'a> {
 
 impl<'a> Stage<'a> {
     pub(super) fn new(scenario: &'a Scenario, hosts: &'a [Host], wires: &'a Wires) -> Self {
-        let mut cues = BTreeMap::new();
-        for (index, fault) in scenario.faults.iter().enumerate() {
-            for begins_ms in fault.begins_at_ms() {
-                cues.insert((Duration::from_millis(begins_ms), Cue::Begins(index)), 1);
-                let ends = fault.for_ms.map(|lasting| Duration::from_millis(begins_ms.saturating_add(lasting)));
-                cues.extend(ends.map(|ends| ((ends, Cue::Ends(index)), 1)));
-            }
-        }
-        if !scenario.core.is_empty() {
-            cues.insert((Duration::from_millis(scenario.quiet_at_ms), Cue::Heal), 1);
-        }
+        let cues = Cues::new(scenario);
         let held_down = vec![0; hosts.len()];
         Self { scenario, hosts, wires, cues, held_down, fuses: BTreeMap::new(), is_healed: false, crashes: 0 }
     }
@@ -57,13 +38,8 @@ impl<'a> Stage<'a> {
     /// When turmoil ends first, or a task of its own fails.
     pub(super) fn play(&mut self, sim: &mut Sim<'_>) -> Result<(), String> {
         loop {
-            while let Some(first) = self.cues.first_entry()
-                && first.key().0 <= sim.elapsed()
-            {
-                let ((_, cue), count) = first.remove_entry();
-                for _ in 0..count {
-                    self.happen(sim, cue);
-                }
+            while let Some(cue) = self.cues.due(sim.elapsed()) {
+                self.happen(sim, cue);
             }
             self.watch_fuses(sim);
             self.wires.get().advance(sim.elapsed());
@@ -200,7 +176,7 @@ impl<'a> Stage<'a> {
     }
 
     fn start_after(&mut self, sim: &Sim<'_>, node: usize, wait: Duration) {
-        *self.cues.entry((sim.elapsed() + wait, Cue::Start(node))).or_default() += 1;
+        self.cues.add(sim.elapsed() + wait, Cue::Start(node));
     }
 
     /// A process that has come to its last storage operation dies.

@@ -14,10 +14,12 @@ use bytes::{Bytes, BytesMut};
 use knot_engine::membership::Closed;
 use knot_engine::{Instant, SessionEvent, SessionId};
 
-use super::{CLUSTER_PORT, Shared};
+use crate::checker::leak_in;
 use crate::draw::Draw;
 use crate::network::{Delivery, Links, Plan, Process, Streams};
-use crate::scenario::{FaultKind, Scenario, ZONE_MARK};
+use crate::scenario::{FaultKind, Scenario};
+use crate::servers::CLUSTER_PORT;
+use crate::shared::Shared;
 
 /// Datagrams that a kernel keeps for a process that does not take them.
 const DATAGRAMS_MAX: usize = 1_024;
@@ -25,8 +27,6 @@ const DATAGRAMS_MAX: usize = 1_024;
 const SEND_BUFFER_BYTES: usize = 256 << 10;
 /// Writes and reads of a thousand that are cut short although there is more.
 const SHORT_PER_MILLE: u64 = 50;
-/// What a server says of itself to others, and never in the clear.
-const SAID_OF_ITSELF: &str = "http://";
 
 /// An end of a stream, as its process knows it.
 pub(super) type End = (Process, SessionId);
@@ -304,12 +304,8 @@ impl Network {
         self.trace.update(&self.local_now().as_micros().to_le_bytes());
         self.trace.update(&(from as u64).to_le_bytes());
         self.trace.update(bytes);
-        let canaries = [ZONE_MARK, SAID_OF_ITSELF];
-        let holds = |canary: &&str| bytes.windows(canary.len()).any(|at| at == canary.as_bytes());
-        if self.leak.is_none()
-            && let Some(canary) = canaries.into_iter().find(holds)
-        {
-            self.leak = Some((from, canary));
+        if self.leak.is_none() {
+            self.leak = leak_in(bytes).map(|canary| (from, canary));
         }
     }
 

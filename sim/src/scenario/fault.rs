@@ -1,8 +1,13 @@
 //! What goes wrong, and for how long.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::is_default;
+
+/// How soon a supervisor starts a process again that stopped by itself.
+pub(crate) const RESTART_AFTER: Duration = Duration::from_millis(500);
 
 /// Something that goes wrong.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -10,12 +10,10 @@ use super::{Happening, World};
 use crate::checker::LOSS_ENVELOPE;
 use crate::ledger::Outcome;
 use crate::network::{Delivery, Plan, Process};
-use crate::scenario::{Fault, FaultKind};
+use crate::scenario::{Fault, FaultKind, RESTART_AFTER};
 use crate::tap::ChangeNo;
 use crate::watch::{Answer, Observed};
 
-/// How soon a supervisor starts a process again that stopped by itself.
-const RESTART_AFTER: Duration = Duration::from_millis(500);
 /// How long a process that was told to leave may take.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Datagrams that wait in the socket of a process that is not scheduled.

@@ -1,4 +1,4 @@
-//! What clients ask of servers, over HTTP on the simulated network.
+//! What clients ask of servers, over HTTP.
 
 use std::io;
 use std::time::Duration;
@@ -6,15 +6,15 @@ use std::time::Duration;
 use knot_engine::documents::Edit;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use turmoil::net::TcpStream;
 
+use super::Reach;
 use crate::scenario::{Operation, Target};
 use crate::workload;
 
 /// The port of every server's API.
-pub(super) const HTTP_PORT: u16 = 3_000;
+pub(crate) const HTTP_PORT: u16 = 3_000;
 /// The token that all servers of a run share.
-pub(super) const TOKEN: &str = "a-token-of-more-than-thirty-two-characters";
+pub(crate) const TOKEN: &str = "a-token-of-more-than-thirty-two-characters";
 /// How long a client waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -67,17 +67,17 @@ impl Request {
         Self { method, path, headers, body }
     }
 
-    /// Asks `server`, on a connection of its own.
-    pub(super) async fn ask(&self, server: &str) -> io::Result<Answer> {
-        let answer = tokio::time::timeout(PATIENCE, self.ask_patiently(server)).await;
+    /// Asks a server, on a connection of its own.
+    pub(super) async fn ask<R: Reach>(&self, reach: &R, node: usize) -> io::Result<Answer> {
+        let answer = tokio::time::timeout(PATIENCE, self.ask_patiently(reach, node)).await;
         answer.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 
-    async fn ask_patiently(&self, server: &str) -> io::Result<Answer> {
+    async fn ask_patiently<R: Reach>(&self, reach: &R, node: usize) -> io::Result<Answer> {
         let Self { method, path, headers, body } = self;
-        let mut stream = TcpStream::connect((server, HTTP_PORT)).await?;
+        let mut stream = reach.connect(node).await?;
         let head = format!(
-            "{method} {path} HTTP/1.1\r\nhost: {server}\r\nauthorization: Bearer {TOKEN}\r\nconnection: close\r\n{headers}\
+            "{method} {path} HTTP/1.1\r\nhost: knot\r\nauthorization: Bearer {TOKEN}\r\nconnection: close\r\n{headers}\
              content-length: {}\r\n\r\n",
             body.len()
         );

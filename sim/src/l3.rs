@@ -1,0 +1,135 @@
+//! Level 3: the `knot` binary, a process for each server, in network namespaces between which every packet passes here.
+//!
+//! The scenario is the one of the other levels, and time is the machine's own: a run takes as long as it says, and no two
+//! are alike. Kernel, sockets and file system are real, so what they do is out of a simulator's hands: nobody takes back
+//! what a killed process wrote, and all processes have one clock. The network is level 1's, for packets of IP.
+
+mod machine;
+mod namespaces;
+mod packet;
+mod play;
+mod router;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use knot_engine::Instant;
+use tokio::net::TcpStream;
+
+use self::machine::Machine;
+use self::namespaces::{Namespaces, address};
+use self::play::Stage;
+use self::router::{Router, Sky, Weather};
+use crate::report::Report;
+use crate::scenario::Scenario;
+use crate::servers::{self, CLUSTER_PORT, Findings, HTTP_PORT, Reach};
+use crate::shared::Shared;
+
+/// The environment variable that says which binary to run.
+pub const BINARY_VARIABLE: &str = "KNOT_BINARY";
+
+/// Why this machine, or this build, cannot run a server in a namespace.
+#[derive(Debug, thiserror::Error)]
+pub enum Unready {
+    /// There is no binary.
+    #[error("there is no knot at {}", .0.display())]
+    NoBinary(PathBuf),
+    /// The system does not let us.
+    #[error("no network namespaces here: {0}")]
+    NoNamespaces(String),
+    /// Files, sockets or processes.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// The binary that servers run: what [`BINARY_VARIABLE`] says, else `knot` beside this program.
+///
+/// # Errors
+/// When it is not there, or servers cannot have namespaces of their own here.
+pub fn ready() -> Result<PathBuf, Unready> {
+    let beside = || std::env::current_exe().unwrap_or_default().with_file_name("knot");
+    let binary = std::env::var_os(BINARY_VARIABLE).map_or_else(beside, PathBuf::from);
+    if !binary.is_file() {
+        return Err(Unready::NoBinary(binary));
+    }
+    drop(Namespaces::new(0).map_err(Unready::NoNamespaces)?);
+    Ok(std::path::absolute(binary)?)
+}
+
+/// Runs a scenario with processes of `binary`. What they leave behind stays, and is named, where a promise breaks.
+///
+/// # Errors
+/// When servers cannot be set up.
+pub fn run(scenario: Scenario, binary: &Path) -> Result<Report, Unready> {
+    let scenario = Arc::new(scenario.expanded());
+    let namespaces = Namespaces::new(scenario.nodes.len()).map_err(Unready::NoNamespaces)?;
+    let folder = tempfile::Builder::new().prefix("knot-sim-").tempdir()?;
+    // A thread of its own, since it goes to where the clients are and stays there.
+    let report = std::thread::scope(|scope| {
+        let run = scope.spawn(|| {
+            namespaces.enter_as_client()?;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(play_out(&scenario, binary, &namespaces, folder.path()))
+        });
+        run.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })?;
+    if !report.violations.is_empty() {
+        eprintln!("what the servers left behind is in {}", folder.keep().display());
+    }
+    Ok(report)
+}
+
+async fn play_out(
+    scenario: &Arc<Scenario>,
+    binary: &Path,
+    namespaces: &Namespaces,
+    folder: &Path,
+) -> io::Result<Report> {
+    let machines: io::Result<Vec<Machine>> = (0..scenario.nodes.len())
+        .map(|node| {
+            let home = folder.join(&scenario.nodes[node].name);
+            let at = |node: usize| address(node).to_string();
+            let data = format!("data_dir = {:?}\n", machine::data_folder(&home).display().to_string());
+            let config = servers::config(scenario, node, &format!("{}:{CLUSTER_PORT}", at(node)), at, &data);
+            Machine::new(binary, namespaces.name(node), home, &config)
+        })
+        .collect();
+    let sky = Sky::new(Weather::new(scenario));
+    let _router = Router::start(namespaces.lines()?, &sky);
+    let findings = Shared::new(Findings::default());
+    let clients = tokio::spawn(servers::clients(Namespaced(sky.clone()), scenario.clone(), findings.clone()));
+    let mut stage = Stage::new(scenario, machines?, sky.clone());
+    let ended = stage.play(clients).await;
+    let elapsed = sky.get().now().since(Instant::ZERO);
+    stage.stop_all().await?;
+    let found = std::mem::take(&mut *findings.get());
+    let mut report = servers::report(scenario, found, (ended, elapsed));
+    let weather = sky.get();
+    if let Some(leak) = weather.leak() {
+        servers::accuse_of_leak(&mut report, leak);
+    }
+    [report.counts.datagrams, report.counts.datagrams_lost] = weather.counts();
+    report.counts.crashes = stage.crashes;
+    Ok(report)
+}
+
+/// Clients in a namespace of their own.
+#[derive(Clone, Debug)]
+struct Namespaced(Sky);
+
+impl Reach for Namespaced {
+    type Stream = TcpStream;
+
+    fn now(&self) -> Instant {
+        self.0.get().now()
+    }
+
+    async fn connect(&self, node: usize) -> io::Result<TcpStream> {
+        TcpStream::connect((address(node), HTTP_PORT)).await
+    }
+}
+
+/// How often it is seen whether a process has ended by itself.
+const LOOK_EVERY: Duration = Duration::from_millis(100);

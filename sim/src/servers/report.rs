@@ -1,0 +1,145 @@
+//! What clients saw, held against what was promised.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use knot_engine::Instant;
+
+use super::clients::Findings;
+use super::living;
+use super::request::Answer;
+use crate::checker::{Checkers, Invariant, Seen, Violation, written_fields};
+use crate::ledger::Outcome;
+use crate::report::{Counts, Report};
+use crate::scenario::{Action, Fault, FaultKind, RESTART_AFTER, Scenario};
+use crate::tap::Tap;
+
+/// Holds what clients saw against what was promised.
+pub(crate) fn report(
+    scenario: &Scenario,
+    findings: Findings,
+    (ended, elapsed): (Result<(), String>, Duration),
+) -> Report {
+    let zones: Vec<String> = scenario.nodes.iter().map(|node| node.zone.clone()).collect();
+    let tap = Tap::new(|_| None, zones.len());
+    let mut checkers = Checkers::new(tap, BTreeSet::new(), Vec::new(), zones);
+    checkers.violations = findings.accusations;
+    let end = Instant::ZERO + elapsed;
+    let began = |fault: &Fault| fault.begins_at_ms().count() as u64;
+    let faults = scenario.faults.iter().map(began).sum();
+    let mut counts = Counts { faults, ..Counts::default() };
+    let mut reads = Vec::new();
+    for (index, (asked, reply)) in findings.answers {
+        let operation = &scenario.operations[index];
+        if operation.action == Action::Read {
+            reads.extend(reply.filter(|(_, answer)| answer.status == 200).map(|reply| (index, asked, reply)));
+            continue;
+        }
+        checkers.ledger.ask(operation, asked);
+        checkers.ledger.settle(operation.id, outcome(reply.as_ref(), &mut counts));
+    }
+    excuse(scenario, &mut checkers);
+    for (index, asked, (at, answer)) in reads {
+        let operation = &scenario.operations[index];
+        let (node, target) = (operation.node, &operation.target);
+        checkers.check_fields(node, target, &answer.body, at);
+        if target.only_grows() {
+            let shown = written_fields(&answer.body).into_iter().collect();
+            checkers.count_read(target, &shown, asked);
+            checkers.check_own_writes((node, damaged(scenario, node, at)), target, &shown, asked, at);
+        }
+    }
+    let settled_us = match (ended, findings.settled) {
+        (Err(why), _) => {
+            checkers.report(Invariant::Progress, end, 0, || why);
+            None
+        }
+        (Ok(()), Some(Ok(settled))) => Some(u64::try_from(settled.as_micros()).unwrap_or(u64::MAX)),
+        (Ok(()), Some(Err(difference))) => {
+            checkers.report(Invariant::Convergence, end, 0, || difference);
+            None
+        }
+        (Ok(()), None) => None,
+    };
+    checkers.audit_shown(&findings.seen, end);
+    for (target, replicas) in findings.seen.iter().filter(|(target, _)| target.only_grows()) {
+        let shown = |seen: &Seen| seen.value.iter().flat_map(written_fields).collect::<BTreeSet<u32>>();
+        let by_all = replicas.iter().map(|(_, seen)| shown(seen)).reduce(|one, other| &one & &other);
+        checkers.count_read(target, &by_all.unwrap_or_default(), end);
+    }
+    if scenario.canary {
+        checkers.report(Invariant::Canary, end, 0, || "this run was to fail".to_owned());
+    }
+    Report {
+        seed: scenario.seed,
+        nodes: scenario.nodes.len(),
+        trace: String::new(),
+        simulated_us: end.as_micros(),
+        settled_us,
+        counts,
+        account: checkers
+            .account(|write| write.operation.target.only_grows() && write.operation.action != Action::Increment),
+        violations: checkers.violations,
+        marks: Vec::new(),
+    }
+}
+
+fn outcome(reply: Option<&(Instant, Answer)>, counts: &mut Counts) -> Outcome {
+    match reply {
+        Some((at, answer)) if (200..300).contains(&answer.status) => {
+            counts.acknowledged += 1;
+            Outcome::Acknowledged { at: *at, changed: true }
+        }
+        Some(_) => {
+            counts.refused += 1;
+            Outcome::Unknown
+        }
+        None => {
+            counts.unknown += 1;
+            Outcome::Unknown
+        }
+    }
+}
+
+/// A packet between servers held what it may not.
+pub(crate) fn accuse_of_leak(report: &mut Report, (node, canary): (usize, &str)) {
+    let detail = format!("what it sends holds {canary:?} in the clear");
+    let at_us = report.simulated_us;
+    report.violations.push(Violation { invariant: Invariant::NoPlaintext, at_us, node, detail });
+}
+
+/// From when until when a fault may take away what a server alone holds.
+#[expect(clippy::wildcard_enum_match_arm, reason = "no other takes anything away")]
+fn damage(fault: &Fault) -> Option<(usize, Instant, Instant)> {
+    let ends_ms = fault.ends_at_ms().unwrap_or(fault.at_ms);
+    let (begins, ends) = (Instant::from_micros(fault.at_ms * 1_000), Instant::from_micros(ends_ms * 1_000));
+    match fault.kind {
+        FaultKind::Restore { node, .. } => Some((node, begins, ends)),
+        FaultKind::DiskLost { node } => Some((node, Instant::ZERO, begins)),
+        // Found when the server is next started, and then everything goes.
+        FaultKind::BitRot { node, .. } | FaultKind::MisdirectedWrite { node } => {
+            Some((node, Instant::ZERO, ends + RESTART_AFTER))
+        }
+        _ => None,
+    }
+}
+
+/// What only one disk held that was lost or set back, or whose server never came back, nobody could keep.
+fn excuse(scenario: &Scenario, checkers: &mut Checkers) {
+    let living = living(scenario);
+    let dead = (0..scenario.nodes.len()).filter(|node| !living.contains(node));
+    let dead = dead.map(|node| (node, Instant::ZERO, Instant::from_micros(u64::MAX)));
+    for (node, since, until) in scenario.faults.iter().filter_map(damage).chain(dead) {
+        let asked = checkers.ledger.writes().filter(|write| write.operation.node == node);
+        let lost: Vec<u32> =
+            asked.filter(|write| (since..=until).contains(&write.asked)).map(|write| write.operation.id).collect();
+        lost.into_iter().for_each(|id| checkers.ledger.excuse(id));
+    }
+}
+
+/// When a server's disk was last lost or set back before then.
+fn damaged(scenario: &Scenario, node: usize, before: Instant) -> Instant {
+    let began = |fault: &&Fault| Instant::from_micros(fault.at_ms * 1_000) <= before;
+    let ends = scenario.faults.iter().filter(began).filter_map(damage).filter(|(of, ..)| *of == node);
+    ends.map(|(.., ends)| ends).max().unwrap_or(Instant::ZERO)
+}

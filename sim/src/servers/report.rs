@@ -9,7 +9,7 @@ use super::clients::Findings;
 use super::living;
 use super::request::Answer;
 use crate::checker::{Checkers, Invariant, Seen, Violation, written_fields};
-use crate::ledger::Outcome;
+use crate::ledger::{Outcome, Write};
 use crate::report::{Counts, Report};
 use crate::scenario::{Action, Fault, FaultKind, RESTART_AFTER, Scenario};
 use crate::tap::Tap;
@@ -130,9 +130,12 @@ fn excuse(scenario: &Scenario, checkers: &mut Checkers) {
     let dead = (0..scenario.nodes.len()).filter(|node| !living.contains(node));
     let dead = dead.map(|node| (node, Instant::ZERO, Instant::from_micros(u64::MAX)));
     for (node, since, until) in scenario.faults.iter().filter_map(damage).chain(dead) {
-        let asked = checkers.ledger.writes().filter(|write| write.operation.node == node);
-        let lost: Vec<u32> =
-            asked.filter(|write| (since..=until).contains(&write.asked)).map(|write| write.operation.id).collect();
+        // What was under way when a disk was copied may be acknowledged, and not in the copy.
+        let is_lost = |write: &&Write| {
+            let answered = matches!(write.outcome, Outcome::Acknowledged { at, .. } if at >= since);
+            write.operation.node == node && answered && write.asked <= until
+        };
+        let lost: Vec<u32> = checkers.ledger.writes().filter(is_lost).map(|write| write.operation.id).collect();
         lost.into_iter().for_each(|id| checkers.ledger.excuse(id));
     }
 }

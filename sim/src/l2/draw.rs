@@ -7,11 +7,17 @@ use crate::scenario::{DocumentKind, Fault, FaultKind, Profile, Scenario, Shape};
 /// Of a thousand seeds with faults, those in which a disk also damages what it holds.
 const DAMAGED_PER_MILLE: u64 = 400;
 
-/// The scenario of `seed` for level 2: that of level 1 without what this level cannot play, and with disks that damage
-/// what they hold.
+/// Operations in a second, on average: each write is work for every server, and level 1 tries many at once.
+const PER_SECOND_MAX: u64 = 10;
+
+/// The scenario of `seed` for level 2: that of level 1 without what this level cannot play, with fewer operations where
+/// there are many, and with disks that damage what they hold.
 pub(crate) fn generate(seed: u64, shape: &Shape) -> Scenario {
     let drawn = Scenario::generate(seed, &Shape { document: DocumentKind::Automerge, ..*shape });
     let mut scenario = Level::Servers.cut_to_size(drawn);
+    let kept_per_mille = PER_SECOND_MAX * scenario.quiet_at_ms / scenario.operations.len().max(1) as u64;
+    let mut kept = Draw::new(seed, "kept operations");
+    scenario.operations.retain(|_| kept.chance(kept_per_mille));
     let mut draw = Draw::new(seed, "damage");
     if shape.profile != Profile::Calm && draw.chance(DAMAGED_PER_MILLE) {
         let damage = damage(&mut draw, &scenario);

@@ -119,6 +119,8 @@ faults! {
         AddressKept = "address_kept",
         /// Keeps what it knew of the way to a member when that starts anew.
         LinkOutlivesBoot = "link_outlives_boot",
+        /// Takes word that a former start of a member failed for word of the present one.
+        ContestOutlivesBoot = "contest_outlives_boot",
         /// Connects to a member no more after nine failures in a row.
         ConnectGivesUp = "connect_gives_up",
         /// Compares tables of members but for the last bucket.

@@ -34,6 +34,7 @@ marks! {
     "member failed": "what is dead is declared so",
     "failure contested": "word of a failure is checked where a stream is open",
     "contest lost": "a member that is silent is believed to have failed",
+    "contest overtaken": "word of a former start says nothing of the present one",
     "probe refused": "a host that refuses settles a probe",
     "silence excused": "who was heard by another way is not accused",
     "probe settled by refusal": "a refusal comes while helpers are asked",

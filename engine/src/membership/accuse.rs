@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::Status;
 use super::machine::{Membership, Timer};
 use super::message::Standing;
+use super::probe::Contested;
 use super::suspicion::{Suspicion, longest};
 use super::table::Entry;
 use crate::faults::Fault;
@@ -198,12 +199,13 @@ impl Membership {
         let Some(entry) = self.table.get(&node) else {
             return;
         };
+        let version = entry.version();
         if entry.status == Status::Alive {
             let mut fact = entry.fact();
             fact.status = Status::Suspect;
             self.install(fact, Standing { status: Status::Suspect, ..*standing }, now);
         }
         sometimes!("failure contested");
-        self.probe(node, true, Some(*standing), now);
+        self.probe(node, true, Some(Contested { standing: *standing, version }), now);
     }
 }

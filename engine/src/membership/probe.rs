@@ -7,7 +7,7 @@ use super::machine::{Membership, Timer};
 use super::message::{Message, Standing, Via};
 use super::table::Entry;
 use crate::faults::Fault;
-use crate::identity::NodeId;
+use crate::identity::{Boot, Incarnation, NodeId};
 use crate::sometimes;
 use crate::time::Instant;
 
@@ -39,11 +39,19 @@ pub(super) struct Probe {
     timeout: Duration,
     /// Began because a stream broke or someone else declared the member failed: local health does not stretch it.
     urgent: bool,
-    /// Someone declared the member failed while we hold a session with it: on this standing it fails here too.
-    contested: Option<Standing>,
+    /// Someone declared the member failed that we see ourselves.
+    contested: Option<Contested>,
     helpers: u32,
     nacks: u32,
     indirect: bool,
+}
+
+/// Word that a member failed, which is believed if the member stays silent.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Contested {
+    pub(super) standing: Standing,
+    /// The statement of the member that it is about. Of a later one it says nothing.
+    pub(super) version: (Incarnation, Boot),
 }
 
 #[derive(Clone, Debug)]
@@ -139,7 +147,7 @@ impl Membership {
     }
 
     /// Sends a ping, unless one to that member is under way.
-    pub(super) fn probe(&mut self, target: NodeId, urgent: bool, contested: Option<Standing>, now: Instant) {
+    pub(super) fn probe(&mut self, target: NodeId, urgent: bool, contested: Option<Contested>, now: Instant) {
         let running = self.probes.iter_mut().find(|(_, probe)| probe.target == target);
         if let Some((_, probe)) = running
             && (contested.is_none() || probe.contested.is_some())
@@ -215,10 +223,12 @@ impl Membership {
             self.probes.remove(&seq);
             return;
         };
-        if let Some(standing) = contested {
+        if let Some(Contested { standing, version }) = contested {
             let silent = entry.contact().last_seen.is_none_or(|seen| seen < sent);
+            let stands = entry.version() == version || self.faults.has(Fault::ContestOutlivesBoot);
             self.probes.remove(&seq);
-            if silent {
+            sometimes!("contest overtaken", silent && !stands);
+            if silent && stands {
                 sometimes!("contest lost");
                 self.believe_failed(target, &standing, now);
             }

@@ -3,7 +3,7 @@
 use crate::api::{ScopeStatus, Summary};
 use crate::documents::{Document, DocumentId, Scope};
 use crate::engine::Engine;
-use crate::identity::{ClusterId, NodeId, PeerIdentity};
+use crate::identity::{ClusterId, NodeId, PeerIdentity, SessionId};
 use crate::membership::Member;
 use crate::stats::{Queue, Stats};
 use crate::wire::WIRE_VERSION;
@@ -36,6 +36,18 @@ impl<D: Document> Engine<D> {
     #[must_use]
     pub fn streams(&self) -> usize {
         self.sessions.peers().count()
+    }
+
+    /// The stream to a peer that is in use.
+    #[must_use]
+    pub fn stream_to(&self, peer: NodeId) -> Option<SessionId> {
+        self.sessions.of(peer)
+    }
+
+    /// On whose word a member has its standing, and whether its host had refused them.
+    #[must_use]
+    pub fn accusation(&self, node: &NodeId) -> (Option<NodeId>, bool) {
+        self.membership.accusation(node)
     }
 
     /// What a handshake tells peers of this node.

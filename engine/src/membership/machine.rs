@@ -393,6 +393,12 @@ impl Membership {
         self.table.get(node).map(|entry| &**entry.record())
     }
 
+    /// On whose word a member has its standing, and whether its host had refused them.
+    #[must_use]
+    pub fn accusation(&self, node: &NodeId) -> (Option<NodeId>, bool) {
+        self.table.get(node).map_or((None, false), |entry| (entry.contact().accuser, entry.contact().refused))
+    }
+
     /// This node.
     #[must_use]
     pub const fn me(&self) -> &Member {

@@ -4,15 +4,19 @@ mod account;
 mod acknowledged;
 mod amplification;
 mod causal;
+mod connected;
 mod content;
 mod convergence;
 mod deleted;
+mod denial;
 mod durability;
 mod entitlement;
 mod feed;
+mod honest;
 mod identity;
 mod idle;
 mod membership;
+mod needless;
 mod phantom;
 mod queues;
 mod reads;
@@ -27,16 +31,19 @@ use serde::Serialize;
 pub use self::account::Account;
 pub(crate) use self::amplification::Spending;
 pub use self::amplification::{ENVELOPE_BYTES_MAX, MEETING_BYTES_MAX};
+pub use self::connected::RECONNECT_WITHIN;
 #[cfg(any(feature = "l2", feature = "l3"))]
 pub(crate) use self::content::leak_in;
 pub use self::convergence::settle_bound;
-pub(crate) use self::convergence::{Replica, Seen, root_gap};
+pub(crate) use self::convergence::{REST, Replica, Seen, root_gap};
 pub(crate) use self::idle::Sent;
 pub use self::idle::{IDLE_AFTER, IDLE_DATAGRAM_BYTES_MAX, IDLE_FOR, IDLE_FRAME_BYTES_MAX, KNOCKS_BYTES_MAX};
 pub(crate) use self::membership::Observation;
 pub use self::membership::{ACCURACY_GRACE, LOSS_ENVELOPE};
+pub(crate) use self::needless::NEEDLESS_AFTER;
 #[cfg(feature = "l2")]
 pub(crate) use self::phantom::written_fields;
+pub(crate) use self::queues::is_crowded;
 use crate::ledger::Ledger;
 use crate::tap::Tap;
 
@@ -68,6 +75,12 @@ pub enum Invariant {
     MembershipComplete,
     /// A healthy reachable server is not declared failed.
     MembershipAccurate,
+    /// What a server has denied is held against it no longer.
+    DenialHeard,
+    /// No claim of an honest server counts as nobody's.
+    HonestBelieved,
+    /// Servers that can reach each other hold a stream, and soon.
+    Connected,
     /// A server shows what it has acknowledged.
     ReadsOwnWrites,
     /// Who shows a write shows what its author saw.
@@ -78,6 +91,8 @@ pub enum Invariant {
     ReplayEqual,
     /// Writes cost the network little more than their bytes.
     Amplification,
+    /// Replicas that hold the same are not repaired again and again.
+    RepairsNeeded,
     /// What a server shows is durable there.
     DurableBeforeShown,
     /// The change feed has every document once.
@@ -148,6 +163,17 @@ impl Invariant {
                 "A server that runs and can be reached is not declared failed. This one was, with nothing wrong for long \
                  enough that its denial should have arrived."
             }
+            Self::DenialHeard => {
+                "A server that is accused of silence denies it, and is accused no longer by anybody whom its word can reach. \
+                 Here it still is."
+            }
+            Self::HonestBelieved => {
+                "All servers here are honest: what is told of one of them it has said itself. Here one was taken for a liar."
+            }
+            Self::Connected => {
+                "Servers that run and can reach each other hold a stream, so that a write goes straight from one to the \
+                 other. These do not."
+            }
             Self::ReadsOwnWrites => {
                 "A server shows what it has acknowledged. This read came later and does not have it."
             }
@@ -174,6 +200,7 @@ impl Invariant {
                 "A log that is read anew gives the state that the server shows. This one gives another."
             }
             Self::Amplification => "Writes cost the network little more than their own bytes. Here they cost far more.",
+            Self::RepairsNeeded => "Replicas that hold the same have nothing to repair. These go on comparing.",
             Self::Application => {
                 "What the application under test promises of its own documents. Here it does not hold."
             }
@@ -207,11 +234,15 @@ impl fmt::Display for Invariant {
             Self::Answered => "edit or read never answered",
             Self::MembershipComplete => "membership incomplete",
             Self::MembershipAccurate => "healthy member failed",
+            Self::DenialHeard => "denial not heard",
+            Self::HonestBelieved => "honest server disowned",
+            Self::Connected => "servers not connected",
             Self::ReadsOwnWrites => "acknowledged write not shown",
             Self::CausalReads => "effect without its cause",
             Self::NoPlaintext => "plaintext in a datagram",
             Self::ReplayEqual => "log and state differ",
             Self::Amplification => "too much sent for a write",
+            Self::RepairsNeeded => "repair without need",
             Self::DurableBeforeShown => "shown before durable",
             Self::FeedComplete => "change feed incomplete",
             Self::HonestAccepted => "honest change in quarantine",
@@ -254,6 +285,7 @@ pub(crate) struct Checkers {
     pub(crate) violations: Vec<Violation>,
     identity: identity::Identity,
     reads: account::Reads,
+    needless: needless::Needless,
     genesis: BTreeSet<ChangeHash>,
     node_ids: Vec<knot_engine::NodeId>,
     /// Servers whose machines were lost.
@@ -282,6 +314,7 @@ impl Checkers {
             violations: Vec::new(),
             identity: identity::Identity::default(),
             reads: account::Reads::default(),
+            needless: needless::Needless::default(),
             genesis,
             by_id: node_ids.iter().copied().zip(0..).collect(),
             node_ids,

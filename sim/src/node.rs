@@ -1,13 +1,13 @@
 //! One server: its disk, and the process that runs its engine, as the server's driver would.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use knot_engine::documents::Document;
 use knot_engine::membership::{self, Records};
 use knot_engine::seal::ClusterKey;
 use knot_engine::{
-    Address, Config, EditId, Engine, Faults, Instant, NodeKey, ReadId, Recovered, Seed, SessionId, Table,
+    Address, Config, EditId, Engine, Faults, Instant, NodeId, NodeKey, ReadId, Recovered, Seed, SessionId, Table,
 };
 
 use crate::disk::{Disk, Image};
@@ -16,10 +16,13 @@ use crate::network::{own_address, seed_address};
 use crate::scenario::{Bounds, NodeSpec, Scenario, Target};
 
 /// Servers whose names are given to all as seeds.
-const SEEDS: usize = 3;
+pub(crate) const SEEDS: usize = 3;
 
 /// The key of clusters whose datagrams are sealed.
 const CLUSTER_KEY: &str = "0123456789abcdefghijklmnopqrstuv";
+
+/// Of a thousand servers, those whose ids lie at an edge of what ids are divided into.
+const EDGE_PER_MILLE: u64 = 200;
 
 /// A server's clocks.
 #[derive(Clone, Debug)]
@@ -82,6 +85,8 @@ pub(crate) struct Running<D: Document> {
     pub(crate) start: u32,
     pub(crate) since: Instant,
     pub(crate) edits: BTreeMap<EditId, u32>,
+    /// Those for which there was no room when they were asked.
+    pub(crate) crowded: BTreeSet<EditId>,
     pub(crate) reads: BTreeMap<ReadId, ReadFor>,
     /// The earliest moment for which a wake is in the event queue.
     pub(crate) wake_at: Option<Instant>,
@@ -144,7 +149,7 @@ impl<D: Document> Node<D> {
         Self {
             index,
             spec: scenario.nodes[index].clone(),
-            key: NodeKey::from_bytes(keys.bytes()),
+            key: first_key(&mut keys, Draw::new(seed, &format!("edge {index}")).chance(EDGE_PER_MILLE)),
             keys,
             bounds: scenario.bounds.clone(),
             records: records.clone(),
@@ -191,6 +196,7 @@ impl<D: Document> Node<D> {
             start: self.starts,
             since: now,
             edits: BTreeMap::new(),
+            crowded: BTreeSet::new(),
             reads: BTreeMap::new(),
             wake_at: None,
             accepted: 0,
@@ -255,6 +261,19 @@ impl<D: Document> Node<D> {
 
     fn seeds(&self, nodes: usize) -> Vec<Address> {
         (0..nodes.min(SEEDS)).filter(|&seed| self.spec.own_seed || seed != self.index).map(seed_address).collect()
+    }
+}
+
+/// A key; where it is to lie at an edge, one whose id is in the first or the last of the buckets in which tables of
+/// members are compared: what is counted wrong shows there.
+fn first_key(keys: &mut Draw, at_an_edge: bool) -> NodeKey {
+    loop {
+        let key = NodeKey::from_bytes(keys.bytes());
+        let NodeId([first, ..]) = key.node_id();
+        let bucket = usize::from(first) % membership::BUCKETS;
+        if !at_an_edge || bucket == 0 || bucket == membership::BUCKETS - 1 {
+            return key;
+        }
     }
 }
 

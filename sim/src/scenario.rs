@@ -9,6 +9,7 @@ mod fault;
 mod file;
 mod generate;
 mod network;
+mod plots;
 pub(crate) mod words;
 
 use knot_engine::documents::{DocumentId, Scope};

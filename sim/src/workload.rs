@@ -23,6 +23,10 @@ pub(crate) const BEGIN_MS: u64 = 800;
 const BULK_MIN: u64 = 200;
 const BULK_MAX: u64 = 500;
 
+/// Of a thousand seeds, those whose clients ask seldom, and how long they wait at the least on average.
+const SPARSE_PER_MILLE: u64 = 120;
+const SPARSE_US: u64 = 1_500_000;
+
 /// What a clock that is off is off by a multiple of, in milliseconds: as many as a scenario has operations at most, so
 /// that a write's number fits below it.
 const WALL_STEP_MS: i64 = 1 << 20;
@@ -90,22 +94,33 @@ fn zone_mark(zone: &str) -> String {
     format!("{ZONE_MARK}{zone}.")
 }
 
-/// The operations of `seed` in this time, in milliseconds. A few write as many documents as `bulk_max`, so that a child of
-/// the split holds more than is listed.
+/// How many documents are written at one time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Bulk {
+    /// Some hundreds at most.
+    Small,
+    /// In a few seeds as many as this, so that a child of the split holds more than is listed.
+    Now(u64),
+    /// As many as this, at the beginning.
+    First(u64),
+}
+
+/// The operations of `seed` in this time, in milliseconds.
 #[must_use]
 pub(crate) fn generate(
     seed: u64,
     document: DocumentKind,
     nodes: &[NodeSpec],
     time_ms: Range<u64>,
-    bulk_max: Option<u64>,
+    bulk: Bulk,
 ) -> Vec<Operation> {
     let draw = Draw::new(seed, "workload");
-    let mut generator = Generator { draw, document, nodes, zones: zones(nodes), operations: Vec::new() };
+    let sparse = Draw::new(seed, "sparse").chance(SPARSE_PER_MILLE);
+    let mut generator = Generator { draw, document, nodes, zones: zones(nodes), sparse, operations: Vec::new() };
     let (begin_us, until_us) = (time_ms.start * 1_000, time_ms.end * 1_000);
     generator.steady(begin_us, until_us);
-    if generator.draw.chance(250) {
-        generator.bulk(begin_us, until_us, bulk_max);
+    if generator.draw.chance(250) || matches!(bulk, Bulk::First(_)) {
+        generator.bulk(begin_us, until_us, bulk);
     }
     let mut operations = generator.operations;
     operations.sort_by_key(|operation| operation.at_us);
@@ -117,12 +132,15 @@ struct Generator<'a> {
     document: DocumentKind,
     nodes: &'a [NodeSpec],
     zones: Vec<&'a str>,
+    /// Whether clients ask so seldom that all falls asleep between two writes: what wakes it is found here.
+    sparse: bool,
     operations: Vec<Operation>,
 }
 
 impl Generator<'_> {
     fn steady(&mut self, begin_us: u64, until_us: u64) {
-        let gap_us = *self.draw.pick(&[20_000, 60_000, 150_000]);
+        let busy_us = *self.draw.pick(&[20_000, 60_000, 150_000]);
+        let gap_us = if self.sparse { SPARSE_US } else { busy_us };
         let keys = 2 + self.draw.index(5);
         let mut at_us = begin_us;
         while at_us < until_us {
@@ -152,12 +170,15 @@ impl Generator<'_> {
     }
 
     /// Many documents through one server.
-    fn bulk(&mut self, begin_us: u64, until_us: u64, bulk_max: Option<u64>) {
-        let node = self.draw.index(self.nodes.len());
-        let mut at_us = self.draw.between(begin_us, until_us.max(begin_us + 1));
-        let count = self.draw.between(BULK_MIN, BULK_MAX);
-        let many = bulk_max.filter(|_| self.draw.chance(60));
-        let (count, gap_us) = many.map_or((count, 2_000), |many| (many, 400));
+    fn bulk(&mut self, begin_us: u64, until_us: u64, bulk: Bulk) {
+        let drawn = self.draw.index(self.nodes.len());
+        let at_us = self.draw.between(begin_us, until_us.max(begin_us + 1));
+        let few = self.draw.between(BULK_MIN, BULK_MAX);
+        let (node, mut at_us, count, gap_us) = match bulk {
+            Bulk::First(many) => (0, begin_us, many, 400),
+            Bulk::Now(many) if self.draw.chance(60) => (drawn, at_us, many, 400),
+            Bulk::Now(_) | Bulk::Small => (drawn, at_us, few, 2_000),
+        };
         for index in 0..count {
             let target = Target { zone: None, collection: "bulk".to_owned(), key: format!("b{index}") };
             self.push(at_us, node, target, Action::Put);

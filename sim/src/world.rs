@@ -5,6 +5,7 @@
 
 mod faults;
 mod outputs;
+mod pairs;
 mod queue;
 mod scale;
 mod settle;
@@ -15,11 +16,11 @@ use std::time::Duration;
 
 use knot_engine::documents::{AutomergeDocument, Document, ModelDocument};
 use knot_engine::membership::Records;
-use knot_engine::{Engine, Faults, Instant, PeerIdentity, SessionEvent, StorageEvent};
+use knot_engine::{Engine, Faults, Instant, PeerIdentity, SessionEvent, StorageEvent, Table};
 
 use self::queue::{Happening, Queue};
 use crate::application::Application;
-use crate::checker::{Checkers, Invariant};
+use crate::checker::{Checkers, Invariant, is_crowded};
 use crate::draw::Draw;
 use crate::ledger::Outcome;
 use crate::network::{Delivery, Links, Plan, Process, RETRANSMIT, Streams};
@@ -70,6 +71,10 @@ pub(crate) struct World<D: Document> {
     /// Who is at the other end of a stream, for an end that does not know yet.
     introductions: BTreeMap<(u64, usize), PeerIdentity>,
     verdicts: Draw,
+    /// How long a trial takes at most, in microseconds.
+    trial_max_us: u64,
+    exits: Draw,
+    pairs: pairs::Pairs,
     checkers: Checkers,
     trace: Trace,
     counts: Counts,
@@ -105,14 +110,18 @@ impl<D: Document> World<D> {
         let tap = Tap::new(|bytes| D::header(bytes).ok(), nodes.len());
         let node_ids = nodes.iter().map(|node| node.key.node_id()).collect();
         let zones = nodes.iter().map(|node| node.spec.zone.clone()).collect();
+        let mut verdicts = Draw::new(scenario.seed, "verdicts");
         let mut world = Self {
+            trial_max_us: outputs::trial_max_us(&mut verdicts),
+            exits: Draw::new(scenario.seed, "exits"),
+            pairs: pairs::Pairs::default(),
             planted,
             now: Instant::ZERO,
             queue: Queue::default(),
             links: Links::new(scenario.seed, &scenario.network, &scenario.nodes),
             streams: Streams::default(),
             introductions: BTreeMap::new(),
-            verdicts: Draw::new(scenario.seed, "verdicts"),
+            verdicts,
             checkers: Checkers::new(tap, genesis, node_ids, zones),
             until: watch.until,
             trace: Trace::new(watch),
@@ -352,6 +361,9 @@ impl<D: Document> World<D> {
         self.checkers.on_durable(node, &commit.durable, self.now);
         self.checkers.tap.on_refused(node, &commit.refused);
         self.observe_durable(node, &commit.durable);
+        if commit.durable.iter().flat_map(|batch| &batch.writes).any(|write| write.table == Table::Changes) {
+            self.pairs.moves(node, self.now);
+        }
         if self.burns(node) {
             return;
         }
@@ -395,8 +407,10 @@ impl<D: Document> World<D> {
             }
             Some(request) => {
                 self.checkers.ledger.ask(&operation, now);
+                let crowded = is_crowded(&running.engine.queues());
                 let edit = running.engine.edit(request, workload::wall(operation.id, offset_s), local);
                 running.edits.insert(edit, operation.id);
+                running.crowded.extend(crowded.then_some(edit));
             }
             None => {
                 let read = running.engine.read(&operation.target.id(), false, local);
@@ -495,7 +509,10 @@ impl<D: Document> World<D> {
             SessionEvent::Opened(peer) => format!("{session:?} opened to {}", peer.node()),
             SessionEvent::Writable { .. } | SessionEvent::Closed(_) => format!("{session:?} {event:?}"),
         });
+        let opens = matches!(event, SessionEvent::Opened(_));
+        self.pairs.opens(opens.then_some((to, session)));
         self.tell(to, |engine, now| engine.handle_session(session, event, now));
+        self.pairs.opens(None);
     }
 
     fn on_look(&mut self) {
@@ -507,8 +524,10 @@ impl<D: Document> World<D> {
             if let Some(running) = &self.nodes[index].running {
                 let queues = running.engine.queues();
                 self.checkers.check_queues(index, &queues, self.now);
+                self.checkers.check_honest(index, running.engine.stats(), self.now);
             }
         }
+        self.look_at_pairs();
         self.insert(self.now + LOOK_EVERY, Happening::Look);
     }
 }

@@ -19,6 +19,9 @@ const SUSPICION: Duration = Duration::from_secs(24);
 /// Three probes that differ, a session, and its retries.
 const REPAIR: Duration = Duration::from_secs(20);
 
+/// How long replicas that differ may leave it at that, where nothing is wrong: as long as a repair may take.
+pub(crate) const REST: Duration = REPAIR;
+
 /// How long a cluster of `nodes` may take to settle: a retry on either side, a freeze, a suspicion, two rounds of probes,
 /// a repair. Local health may stretch a round.
 #[must_use]
@@ -89,6 +92,25 @@ impl Checkers {
             }
         }
         None
+    }
+
+    /// A server has begun no repair and stored nothing for [`REST`], and nothing was wrong: it lacks nothing that one of
+    /// those that run has and it may have too.
+    pub(crate) fn check_rest(&mut self, node: usize, running: &[usize], now: Instant) {
+        let zone = self.zones[node].as_str();
+        let may_have = |id: u32| self.ledger.get(id).is_some_and(|write| write.operation.target.is_held_in(zone));
+        let held = &self.tap.nodes[node].durable;
+        let lacks = |other: usize| {
+            let mut changes =
+                self.tap.nodes[other].durable.difference(held).filter_map(|&no| self.tap.change(no).write);
+            changes.find(|id| may_have(*id)).map(|id| (other, id))
+        };
+        if let Some((other, id)) = running.iter().find_map(|&other| lacks(other)) {
+            let write = self.describe(id);
+            self.report(Invariant::Convergence, now, node, || {
+                format!("it lacks {write}, which n{other} has, and has done nothing about it for {REST:?}")
+            });
+        }
     }
 
     /// At the end: what one server shows of a document equals what another shows.

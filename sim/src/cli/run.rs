@@ -209,5 +209,8 @@ fn text(summary: &Summary, all_marks: bool) -> String {
     let rest = if is_long { "; --require-marks lists the others" } else { "" };
     lines.push(format!("marks      {} of {} reached{rest}", summary.marks.len() - missed.len(), summary.marks.len()));
     lines.extend(missed.iter().filter(|_| !is_long).map(|mark| format!("           not reached: {mark}")));
+    if all_marks && !missed.is_empty() {
+        lines.push("FAILED     for these marks: a campaign that never reaches a state says nothing of it".to_owned());
+    }
     lines.join("\n")
 }

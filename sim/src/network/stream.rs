@@ -186,6 +186,12 @@ impl Streams {
         self.node_of(number, 1 - side)
     }
 
+    /// The process at the other end of a process's session.
+    pub(crate) fn peer_process(&self, process: Process, session: SessionId) -> Option<Process> {
+        let &(number, side) = self.by_session.get(&(process, session))?;
+        Some(self.streams.get(&number)?.ends[1 - side].process)
+    }
+
     /// The end of a stream that a process's session sends to.
     pub(crate) fn far_end(&self, process: Process, session: SessionId) -> Option<(u64, usize)> {
         let &(number, side) = self.by_session.get(&(process, session))?;

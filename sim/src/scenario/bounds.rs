@@ -28,6 +28,8 @@ pub struct Bounds {
     pub waiters: usize,
     /// Bytes of changes from peers that wait for documents.
     pub incoming_bytes: usize,
+    /// Bytes that may wait to be sent to one peer.
+    pub peer_queue_bytes: usize,
     /// Repair requests of one peer that are being answered.
     pub serves_per_peer: usize,
     /// Servers of which each holds a stream with each.
@@ -46,6 +48,7 @@ impl Default for Bounds {
             persist_bytes: own.persist_bytes,
             waiters: own.waiters,
             incoming_bytes: own.incoming_bytes,
+            peer_queue_bytes: own.peer_queue_bytes,
             serves_per_peer: own.serves_per_peer,
             full_mesh: membership::Config::default().full_mesh,
         }
@@ -56,6 +59,7 @@ impl Bounds {
     /// Of `seed`: each is as in a server, or so small that it is reached all the time.
     pub(super) fn generate(seed: u64) -> Self {
         let mut draw = Draw::new(seed, "bounds");
+        let narrow = Draw::new(seed, "peer queue").chance(100);
         let own = Self::default();
         let mut pick = |usual: usize, small: usize| if draw.chance(500) { usual } else { small };
         let window_bytes = pick(own.window_bytes, 1_500);
@@ -74,6 +78,7 @@ impl Bounds {
             waiters: pick(own.waiters, 24),
             incoming_bytes: pick(own.incoming_bytes, 16_000),
             serves_per_peer: pick(own.serves_per_peer, 2),
+            peer_queue_bytes: if narrow { 600 } else { own.peer_queue_bytes },
             full_mesh: full_mesh(seed),
         }
     }
@@ -89,7 +94,9 @@ impl Bounds {
     /// Whether there is room for whatever peers send.
     pub(crate) fn takes_all(&self) -> bool {
         let own = Self::default();
-        self.incoming_bytes == own.incoming_bytes && self.persist_bytes == own.persist_bytes
+        self.incoming_bytes == own.incoming_bytes
+            && self.persist_bytes == own.persist_bytes
+            && self.peer_queue_bytes == own.peer_queue_bytes
     }
 
     /// As the engine takes them.
@@ -103,6 +110,7 @@ impl Bounds {
             persist_bytes: self.persist_bytes,
             waiters: self.waiters,
             incoming_bytes: self.incoming_bytes,
+            peer_queue_bytes: self.peer_queue_bytes,
             serves_per_peer: self.serves_per_peer,
             ..Limits::default()
         }

@@ -112,8 +112,9 @@ impl Scenario {
 
     fn check_fault(&self, fault: &Fault) -> Result<(), String> {
         fault.kind.nodes().into_iter().try_for_each(|node| self.known(node))?;
-        if fault.for_ms.is_none() && !matches!(fault.kind, FaultKind::Crash { .. }) && self.core.is_empty() {
-            return Err("for_ms is missing; only a crash may last for ever".to_owned());
+        let may_last = matches!(fault.kind, FaultKind::Crash { .. } | FaultKind::Stop { .. });
+        if fault.for_ms.is_none() && !may_last && self.core.is_empty() {
+            return Err("for_ms is missing; only a crash or a stop may last for ever".to_owned());
         }
         if fault.ends_at_ms().unwrap_or(fault.at_ms) > self.quiet_at_ms && self.core.is_empty() {
             return Err(format!("it ends after quiet_at_ms, {}", self.quiet_at_ms));

@@ -5,12 +5,13 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::plots::{self, Times};
 use super::{
     Bounds, DiskSpec, DocumentKind, FORMAT, Fault, FaultKind, LinkSpec, NetworkSpec, NodeSpec, Scenario, Spread,
 };
 use crate::checker::LOSS_ENVELOPE;
 use crate::draw::Draw;
-use crate::workload;
+use crate::workload::{self, Bulk};
 
 /// Which kinds of faults a scenario has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -70,6 +71,10 @@ const NODES_MAX: u64 = 21;
 const FAULTS_BEGIN_MS: u64 = 3_000;
 /// The same where there is little time.
 const FAULTS_BEGIN_TINY_MS: u64 = 700;
+/// How long a probe and what follows from it takes, roughly.
+const UNIT_MS: u64 = 1_000;
+/// The same where membership is hasty.
+const UNIT_TINY_MS: u64 = 250;
 /// Of a thousand seeds, those that fail where that is asked for.
 const CANARIES_PER_MILLE: u64 = 10;
 
@@ -87,7 +92,22 @@ impl Scenario {
         let commit_max_us = *draw.pick(&[300, 2_000, 20_000]);
         let core = core(seed, shape.profile, nodes.len());
         let sealed = shape.profile != Profile::Calm && Draw::new(seed, "sealed").chance(150);
-        let faults = Faults::new(seed, shape.profile, &nodes, quiet_at_ms, sealed, !core.is_empty()).generate(begin_ms);
+        let outlasts = !core.is_empty();
+        let mut faults = Faults::new(seed, shape.profile, &nodes, quiet_at_ms, sealed, outlasts).generate(begin_ms);
+        let unit_ms = if hasty { UNIT_TINY_MS } else { UNIT_MS };
+        let times = Times { begin_ms, quiet_at_ms, unit_ms };
+        let plots = shape.profile != Profile::Calm && !outlasts;
+        let refills = plots && plots::refills(seed, &bounds, times);
+        if refills {
+            plots::refill(seed, times, &mut faults);
+        } else if plots {
+            plots::add(seed, &nodes, times, &mut faults);
+        }
+        let bulk = match bounds.bulk() {
+            Some(count) if refills => Bulk::First(count),
+            Some(count) => Bulk::Now(count),
+            None => Bulk::Small,
+        };
         Self {
             format: FORMAT,
             seed,
@@ -102,7 +122,7 @@ impl Scenario {
                 shape.document,
                 &nodes,
                 begin_ms.min(workload::BEGIN_MS)..quiet_at_ms,
-                bounds.bulk(),
+                bulk,
             ),
             network: network(seed, &nodes),
             disk: DiskSpec { commit_min_us: 60, commit_max_us },
@@ -406,6 +426,7 @@ impl<'a> Faults<'a> {
             Class::Clock => FaultKind::Clock { node, offset_s: clock_offset_s(&mut self.draw) },
             Class::Fsync => FaultKind::FsyncFails { node, power: self.draw.chance(700) },
             Class::ReadFails => FaultKind::ReadFails { node },
+            Class::DiskFull if self.draw.chance(300) => return self.brim(at_ms, lasting, node),
             Class::DiskFull => FaultKind::DiskFull { node },
             Class::SlowDisk => FaultKind::SlowDisk { node, commit_ms: self.draw.between(5, 400) },
         };
@@ -419,6 +440,14 @@ impl<'a> Faults<'a> {
         let room = (lasting_ms / every_ms).max(1);
         let kind = if self.draw.chance(300) { self.gray() } else { self.partition() };
         Fault { at_ms, for_ms: Some(for_ms.min(lasting_ms)), every_ms, times: room, kind }
+    }
+
+    /// A disk that is full to the brim: now and then something is deleted, and written again.
+    fn brim(&mut self, at_ms: u64, lasting_ms: u64, node: usize) -> Fault {
+        let every_ms = self.draw.between(20, 600);
+        let for_ms = 1 + every_ms * self.draw.between(50, 700) / 1_000;
+        let times = (lasting_ms / every_ms).max(1);
+        Fault { at_ms, for_ms: Some(for_ms.min(lasting_ms)), every_ms, times, kind: FaultKind::DiskFull { node } }
     }
 
     /// One server after another is cut off from all, and then each comes back, in another order.

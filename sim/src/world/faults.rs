@@ -51,6 +51,7 @@ impl<D: Document> World<D> {
         self.trace.log(self.now, 0, || format!("FAULT {fault:?}"));
         self.trace.observe(self.now, || Observed::FaultBegins(index));
         self.counts.faults += 1;
+        self.pairs.fault_begins(index, fault.for_ms.is_some(), self.now);
         if disturbs(&fault) {
             self.disturbances += 1;
         }
@@ -108,6 +109,7 @@ impl<D: Document> World<D> {
         let fault = self.scenario.faults[index].clone();
         self.trace.log(self.now, 0, || format!("END {fault:?}"));
         self.trace.observe(self.now, || Observed::FaultEnds(index));
+        self.pairs.fault_ends(index, self.now);
         match &fault.kind {
             FaultKind::Crash { node, moves, .. } | FaultKind::Stop { node, moves } => {
                 self.nodes[*node].moves += u32::from(*moves && self.nodes[*node].running.is_none());

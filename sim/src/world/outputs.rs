@@ -14,6 +14,7 @@ use serde_json::Value;
 use super::{Happening, World};
 use crate::checker::{ACCURACY_GRACE, Invariant, Observation};
 use crate::disk::Batch;
+use crate::draw::Draw;
 use crate::ledger::Outcome;
 use crate::network::{Plan, Process, named_by};
 use crate::node::ReadFor;
@@ -23,12 +24,22 @@ use crate::workload;
 
 /// Outputs in a row before an engine counts as stuck.
 const OUTPUTS_MAX: u32 = 200_000;
-/// How long a process takes to stop once its storage has failed.
+/// How long a process takes to stop once it has left.
 const EXIT_AFTER: Duration = Duration::from_millis(1);
+/// How long it may take once its storage has failed, in milliseconds: somebody may be in no hurry.
+const EXITS_AFTER_MS: [u64; 4] = [1, 1, 50, 1_000];
 /// A trial takes from this many microseconds ...
 const TRIAL_MIN_US: u64 = 50;
-/// ... up to this many.
+/// ... up to this many, or that many where other cores are busy.
 const TRIAL_MAX_US: u64 = 5_000;
+const TRIAL_BUSY_MAX_US: u64 = 300_000;
+/// One run in so many has busy cores.
+const BUSY_ONE_IN: usize = 4;
+
+/// How long a trial takes at most in a run.
+pub(super) fn trial_max_us(draw: &mut Draw) -> u64 {
+    if draw.index(BUSY_ONE_IN) == 0 { TRIAL_BUSY_MAX_US } else { TRIAL_MAX_US }
+}
 
 impl<D: Document> World<D> {
     /// Does all that a process's engine asks for, then schedules its next timer.
@@ -69,6 +80,7 @@ impl<D: Document> World<D> {
             }
             Output::SendFrame { session, frame } => self.send_frame(process, session, frame, &mut plan),
             Output::CloseSession { session, why } => {
+                self.on_close(process, session);
                 self.trace.log(now, node, || format!("{session:?} closed by it: {why}"));
                 self.streams.close(&mut self.links, (process, session), now, &mut plan);
             }
@@ -80,7 +92,7 @@ impl<D: Document> World<D> {
                 self.insert(now + wait, Happening::Load(process, load, query));
             }
             Output::Verify(job) => {
-                let wait = Duration::from_micros(self.verdicts.between(TRIAL_MIN_US, TRIAL_MAX_US));
+                let wait = Duration::from_micros(self.verdicts.between(TRIAL_MIN_US, self.trial_max_us));
                 let verdict = Box::new(job.run());
                 self.insert(now + wait, Happening::Verdict(process, verdict));
             }
@@ -141,8 +153,14 @@ impl<D: Document> World<D> {
                 self.counts.repairs += 1;
                 self.trace.log(self.now, node, || format!("repairs {scope} with {peer}"));
                 self.trace.observe(self.now, || Observed::Repairs { node, scope: scope.to_string() });
+                self.on_repair(node, peer, &scope.to_string());
             }
-            Event::StorageFailed | Event::LeaveDone => {
+            Event::StorageFailed => {
+                self.trace.log(self.now, node, || format!("{event:?}"));
+                let wait = Duration::from_millis(*self.exits.pick(&EXITS_AFTER_MS));
+                self.insert(self.now + wait, Happening::Exit(process));
+            }
+            Event::LeaveDone => {
                 self.trace.log(self.now, node, || format!("{event:?}"));
                 self.insert(self.now + EXIT_AFTER, Happening::Exit(process));
             }
@@ -168,6 +186,9 @@ impl<D: Document> World<D> {
             return;
         };
         let now = self.now;
+        if running.crowded.remove(&edit) && answer.as_ref().is_ok_and(|edited| edited.changed) {
+            self.checkers.report_crowded(process.node, id, now);
+        }
         self.trace.log(now, process.node, || format!("answers w{id}: {answer:?}"));
         self.trace.add(now, process.node, "answer", &[u8::from(answer.is_ok())]);
         let outcome = match answer {
@@ -205,6 +226,20 @@ impl<D: Document> World<D> {
             Some(ReadFor::Application(operation)) => self.on_application_read(process, operation, &answer),
             Some(ReadFor::AuditValue) => self.audit.on_value(process.node, answer),
             Some(ReadFor::AuditHistory) | None => {}
+        }
+    }
+
+    /// Whoever is declared failed since its host refused is not the process that runs: a process that runs refuses nobody.
+    fn check_refusal(&mut self, observer: usize, change: &MemberChange) {
+        let Some(subject) = self.checkers.present(change.node) else { return };
+        let (Some(here), Some(there)) = (&self.nodes[observer].running, &self.nodes[subject].running) else { return };
+        let (_, refused) = here.engine.accusation(&change.node);
+        let known = here.engine.member(&change.node).map(|member| member.record.boot);
+        if change.to == Status::Failed && refused && known == Some(there.engine.me().record.boot) {
+            let runs_for = self.now.since(there.since);
+            self.checkers.report(Invariant::MembershipAccurate, self.now, observer, || {
+                format!("n{subject} is declared failed as if its host refused; this process has run for {runs_for:?}")
+            });
         }
     }
 
@@ -269,15 +304,17 @@ impl<D: Document> World<D> {
             theirs.is_some_and(|member| member.status == change.to)
         });
         let calm = self.disturbances == 0;
-        let up = self.nodes[subject].running.as_ref();
+        let reached_for = self.reached_for(observer, subject);
+        let up = self.nodes[subject].running.as_ref().filter(|running| !running.engine.has_left());
         let seen = Observation {
             observer,
             subject,
             to: change.to,
-            calm_for: calm.then(|| now.since(self.calm_since)),
+            calm_for: calm.then(|| now.since(self.calm_since)).or(reached_for),
             up_for: up.map(|running| now.since(running.since)),
             is_echo,
         };
+        self.check_refusal(observer, change);
         let ran = seen.up_for.is_some_and(|up_for| up_for >= ACCURACY_GRACE);
         self.false_failures += u64::from(ran && calm && change.to == Status::Failed);
         self.checkers.check_accuracy(&seen, now);

@@ -85,18 +85,31 @@ impl<D: Document> World<D> {
     /// Why the cluster has not settled; none when it has. The first reason found ends the search: a look at all views costs
     /// the square of the cluster's size.
     fn difference(&self) -> Option<(Invariant, usize, String)> {
-        let promised = || self.nodes.iter().filter(|node| !self.checkers.outside.contains(&node.index));
-        let running = || promised().filter_map(|node| Some((node.index, &node.running.as_ref()?.engine)));
-        let replica = |(node, engine): (usize, &Engine<D>)| {
-            let (me, scopes) = (engine.me().clone(), engine.scopes());
-            Replica { node, me, scopes }
-        };
-        let replicas: Vec<Replica> = running().map(replica).collect();
+        let replicas = self.replicas();
         let gap = |(node, engine): (usize, &Engine<D>)| {
             let members: Vec<_> = engine.members().collect();
             self.checkers.view_gap(node, &members, &replicas)
         };
-        running().find_map(gap).or_else(|| root_gap(&replicas)).or_else(|| self.unanswered())
+        self.promised()
+            .find_map(gap)
+            .or_else(|| root_gap(&replicas))
+            .or_else(|| self.unanswered())
+            .or_else(|| self.stream_gap())
+    }
+
+    /// The engines that something is promised of.
+    fn promised(&self) -> impl Iterator<Item = (usize, &Engine<D>)> {
+        let promised = self.nodes.iter().filter(|node| !self.checkers.outside.contains(&node.index));
+        promised.filter_map(|node| Some((node.index, &node.running.as_ref()?.engine)))
+    }
+
+    /// What they hold.
+    pub(super) fn replicas(&self) -> Vec<Replica> {
+        let replica = |(node, engine): (usize, &Engine<D>)| {
+            let (me, scopes) = (engine.me().clone(), engine.scopes());
+            Replica { node, me, scopes }
+        };
+        self.promised().map(replica).collect()
     }
 
     fn unanswered(&self) -> Option<(Invariant, usize, String)> {

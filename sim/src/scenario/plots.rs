@@ -1,0 +1,228 @@
+//! Plots: faults that follow from each other, as they do where machines go bad.
+//!
+//! Faults that know nothing of each other seldom meet. Here a machine ails before it dies, a process dies again as soon as
+//! it is back, one comes back to a network that is only half there, a disk is always all but full, and two servers are
+//! parted for longer than anybody keeps a count.
+
+use super::{Bounds, Fault, FaultKind, NodeSpec};
+use crate::draw::Draw;
+use crate::node::SEEDS;
+
+/// Of a thousand seeds, those that have each plot.
+const AILS_PER_MILLE: u64 = 200;
+const CRASHES_AGAIN_PER_MILLE: u64 = 100;
+const HALF_CUT_PER_MILLE: u64 = 60;
+const UNHEARD_PER_MILLE: u64 = 60;
+const BRIMS_PER_MILLE: u64 = 60;
+const PARTED_PER_MILLE: u64 = 300;
+/// Least time for which two are parted: streams break after half a minute, and an attempt takes five seconds and a wait.
+const PARTED_MIN_MS: u64 = 95_000;
+/// Of a thousand plots, those in which nothing else is wrong from where they begin.
+const ALONE_PER_MILLE: u64 = 700;
+
+/// Of a thousand seeds, those in which a server is filled from nothing.
+const REFILLS_PER_MILLE: u64 = 15;
+/// Least time for that.
+const REFILL_MIN_MS: u64 = 14_000;
+
+/// The time of a scenario, in milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Times {
+    /// When faults begin.
+    pub(super) begin_ms: u64,
+    /// When they have ended.
+    pub(super) quiet_at_ms: u64,
+    /// How long a probe and what follows from it takes, roughly.
+    pub(super) unit_ms: u64,
+}
+
+/// Adds the plots of `seed` to its faults.
+pub(super) fn add(seed: u64, nodes: &[NodeSpec], times: Times, faults: &mut Vec<Fault>) {
+    let mut draw = Draw::new(seed, "plots");
+    let plots = [
+        (AILS_PER_MILLE, ails as fn(&mut Draw, usize, Times) -> Vec<Fault>),
+        (CRASHES_AGAIN_PER_MILLE, crashes_again),
+        (HALF_CUT_PER_MILLE, half_cut),
+        (UNHEARD_PER_MILLE, unheard),
+        (BRIMS_PER_MILLE, brims),
+        (PARTED_PER_MILLE, parted),
+    ];
+    for (per_mille, plot) in plots {
+        if !draw.chance(per_mille) {
+            continue;
+        }
+        let plot = plot(&mut draw, nodes.len(), times);
+        let Some(begins_ms) = plot.iter().map(|fault| fault.at_ms).min() else { continue };
+        if draw.chance(ALONE_PER_MILLE) {
+            faults.retain(|fault| fault.ends_at_ms().is_some_and(|ends_ms| ends_ms <= begins_ms));
+        }
+        faults.extend(plot);
+        return;
+    }
+}
+
+/// Whether in `seed` a server is to be filled from nothing; then clients write many documents at the beginning.
+pub(super) fn refills(seed: u64, bounds: &Bounds, times: Times) -> bool {
+    let long = times.quiet_at_ms - times.begin_ms >= REFILL_MIN_MS;
+    Draw::new(seed, "refill").chance(REFILLS_PER_MILLE) && bounds.bulk().is_some() && long
+}
+
+/// A server's disk is replaced where there are many documents, and the new one is full now and then while they come.
+pub(super) fn refill(seed: u64, times: Times, faults: &mut Vec<Fault>) {
+    let mut draw = Draw::new(seed, "refill");
+    let node = 1;
+    let at_ms = times.begin_ms + draw.between(3_000, 5_000);
+    let every_ms = draw.between(150, 600);
+    let brims = Fault {
+        at_ms: at_ms + 1_000,
+        for_ms: Some(draw.between(5, 60)),
+        every_ms,
+        times: (times.quiet_at_ms - at_ms - 1_000) / every_ms,
+        kind: FaultKind::DiskFull { node },
+    };
+    *faults = vec![Fault::new(at_ms, Some(500), FaultKind::DiskLost { node }), brims];
+}
+
+/// A machine stands still and comes back, or hears nobody and is still heard, and only then is gone for good. Somebody may
+/// be cut off just when it comes back, and not hear that it did.
+fn ails(draw: &mut Draw, count: usize, times: Times) -> Vec<Fault> {
+    let Times { begin_ms, quiet_at_ms, unit_ms } = times;
+    let tenths = |draw: &mut Draw, from: u64, to: u64| draw.between(from, to) * unit_ms / 10;
+    let is_deaf = draw.chance(400);
+    let ails_ms = if is_deaf { tenths(draw, 60, 200) } else { tenths(draw, 15, 90) };
+    let well_ms = if is_deaf { 0 } else { tenths(draw, 3, 40) };
+    let dies_ms = quiet_at_ms.saturating_sub(1 + tenths(draw, 0, 60));
+    let Some(at_ms) = dies_ms.checked_sub(ails_ms + well_ms).filter(|at_ms| *at_ms > begin_ms) else {
+        return Vec::new();
+    };
+    let node = draw.index(count);
+    let others: Vec<usize> = (0..count).filter(|other| *other != node).collect();
+    let ailing = if is_deaf {
+        FaultKind::Partition { left: others.clone(), right: vec![node], one_way: true }
+    } else {
+        FaultKind::Pause { node }
+    };
+    // Nobody hears of the end of whoever was deaf but by silence.
+    let end = match draw.between(0, 10) {
+        _ if is_deaf => FaultKind::Crash { node, power: true, moves: false },
+        0 => FaultKind::Crash { node, power: false, moves: false },
+        1..4 => FaultKind::Stop { node, moves: false },
+        _ => FaultKind::Crash { node, power: true, moves: false },
+    };
+    // Whoever is deaf is so to the end.
+    let until_ms = if is_deaf { quiet_at_ms - at_ms } else { ails_ms };
+    let mut plot = vec![Fault::new(at_ms, Some(until_ms), ailing), Fault::new(dies_ms, None, end)];
+    let back_ms = at_ms + ails_ms;
+    let lasting_ms = tenths(draw, 10, 160).min(quiet_at_ms - back_ms);
+    if !is_deaf && draw.chance(500) && lasting_ms > 0 {
+        let cut = *draw.pick(&others);
+        let right = (0..count).filter(|other| *other != cut).collect();
+        let kind = FaultKind::Partition { left: vec![cut], right, one_way: false };
+        plot.push(Fault::new(back_ms - unit_ms / 4, Some(lasting_ms), kind));
+    }
+    plot
+}
+
+/// A process dies as soon as it is back, again and again. Somebody may put back a copy of its disk from before then.
+fn crashes_again(draw: &mut Draw, count: usize, times: Times) -> Vec<Fault> {
+    let Times { begin_ms, quiet_at_ms, .. } = times;
+    let every_ms = draw.between(600, 4_000);
+    let for_ms = draw.between(50, every_ms.min(1_000));
+    let room = quiet_at_ms.saturating_sub(begin_ms + for_ms) / every_ms;
+    if room == 0 {
+        return Vec::new();
+    }
+    let times = 1 + draw.between(0, room.min(8));
+    let at_ms = draw.between(begin_ms, quiet_at_ms - for_ms - (times - 1) * every_ms);
+    let node = draw.index(count);
+    let kind = FaultKind::Crash { node, power: draw.chance(600), moves: false };
+    let mut plot = vec![Fault { at_ms, for_ms: Some(for_ms), every_ms, times, kind }];
+    // Whose streams were reset just before has been connected to by others.
+    if draw.chance(400) {
+        plot.push(Fault::new(at_ms - draw.between(300, 3_000).min(at_ms), Some(1), FaultKind::Reset { node }));
+    }
+    if draw.chance(400) {
+        let restore = FaultKind::Restore { node, down_ms: draw.between(50, 1_000) };
+        let ends_ms = (at_ms + (times - 1) * every_ms + for_ms + draw.between(100, 2_000)).min(quiet_at_ms);
+        plot.push(Fault::new(at_ms, Some(ends_ms - at_ms), restore));
+    }
+    plot
+}
+
+/// A process dies and comes back, and by then two others no longer reach it, whom those between reach as before.
+fn half_cut(draw: &mut Draw, count: usize, times: Times) -> Vec<Fault> {
+    let Times { begin_ms, quiet_at_ms, unit_ms } = times;
+    let down_ms = draw.between(800, 3_000);
+    let cut_ms = draw.between(5, 25) * unit_ms;
+    let Some(latest_ms) = quiet_at_ms.checked_sub(down_ms + cut_ms).filter(|latest_ms| *latest_ms > begin_ms) else {
+        return Vec::new();
+    };
+    if count < 4 {
+        return Vec::new();
+    }
+    let at_ms = draw.between(begin_ms, latest_ms);
+    let mut order: Vec<usize> = (0..count).collect();
+    draw.shuffle(&mut order);
+    let (node, left) = (order[0], order[1..3].to_vec());
+    let crash = FaultKind::Crash { node, power: false, moves: false };
+    let cut = FaultKind::Partition { left, right: vec![node], one_way: false };
+    // Time enough for the last refusal to arrive.
+    let cut_at_ms = at_ms + down_ms - draw.between(500, down_ms);
+    vec![Fault::new(at_ms, Some(down_ms), crash), Fault::new(cut_at_ms, Some(cut_ms), cut)]
+}
+
+/// A server whose streams are stuck is cut off just when another, which stood still, denies that it is dead: that it is
+/// told again by datagram is all that it can hear of it.
+fn unheard(draw: &mut Draw, count: usize, times: Times) -> Vec<Fault> {
+    let Times { begin_ms, quiet_at_ms, unit_ms } = times;
+    let still_ms = draw.between(25, 70) * unit_ms / 10;
+    let cut_ms = draw.between(5, 25) * unit_ms / 10;
+    let stuck_ms = draw.between(10, 150) * unit_ms / 10;
+    let before_ms = draw.between(0, 20) * unit_ms / 10;
+    let whole_ms = before_ms + still_ms + cut_ms + stuck_ms;
+    let Some(latest_ms) = quiet_at_ms.checked_sub(whole_ms).filter(|latest_ms| *latest_ms > begin_ms) else {
+        return Vec::new();
+    };
+    let at_ms = draw.between(begin_ms, latest_ms);
+    let mut order: Vec<usize> = (0..count).collect();
+    draw.shuffle(&mut order);
+    let (node, cut) = (order[0], order[1]);
+    let right = (0..count).filter(|other| *other != cut).collect();
+    let back_ms = at_ms + before_ms + still_ms;
+    vec![
+        Fault::new(at_ms, Some(whole_ms), FaultKind::StreamsStall { node: cut }),
+        Fault::new(at_ms + before_ms, Some(still_ms), FaultKind::Pause { node }),
+        Fault::new(
+            back_ms - unit_ms / 10,
+            Some(cut_ms),
+            FaultKind::Partition { left: vec![cut], right, one_way: false },
+        ),
+    ]
+}
+
+/// A disk has no room, and then a little, and none again, from the beginning to the end.
+fn brims(draw: &mut Draw, count: usize, times: Times) -> Vec<Fault> {
+    let Times { begin_ms, quiet_at_ms, .. } = times;
+    let node = draw.index(count);
+    let every_ms = draw.between(100, 800);
+    let for_ms = draw.between(5, every_ms / 2);
+    let times = (quiet_at_ms - begin_ms) / every_ms;
+    if times == 0 {
+        return Vec::new();
+    }
+    vec![Fault { at_ms: begin_ms, for_ms: Some(for_ms), every_ms, times, kind: FaultKind::DiskFull { node } }]
+}
+
+/// Two servers that are nobody's seeds have nothing to do with each other until each has tried for minutes.
+fn parted(draw: &mut Draw, count: usize, times: Times) -> Vec<Fault> {
+    let Times { begin_ms, quiet_at_ms, .. } = times;
+    let most_ms = quiet_at_ms - begin_ms;
+    if count < SEEDS + 2 || most_ms < PARTED_MIN_MS {
+        return Vec::new();
+    }
+    let lasting_ms = draw.between(PARTED_MIN_MS, most_ms + 1);
+    let one = SEEDS + draw.index(count - SEEDS - 1);
+    let other = one + 1 + draw.index(count - one - 1);
+    let kind = FaultKind::Partition { left: vec![one], right: vec![other], one_way: false };
+    vec![Fault::new(quiet_at_ms - lasting_ms, Some(lasting_ms), kind)]
+}

@@ -1,0 +1,233 @@
+//! What holds between two servers while nothing is wrong, looked at now and then.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use knot_engine::documents::Document;
+use knot_engine::membership::Status;
+use knot_engine::{Engine, Instant, NodeId, SessionId};
+
+use super::World;
+use crate::checker::{Invariant, NEEDLESS_AFTER, REST, root_gap};
+use crate::network::Process;
+use crate::node::Running;
+use crate::scenario::FaultKind;
+
+/// Members whom a server asks for help when a probe is not answered: in a cluster of so many more, it asks all others.
+const HELPERS: usize = 3;
+
+/// What is wrong now, and what was seen of pairs since.
+#[derive(Debug, Default)]
+pub(super) struct Pairs {
+    /// Faults under way, by their places.
+    active: Vec<usize>,
+    /// When one last began or ended.
+    changed_at: Instant,
+    /// When each server last stored a change, or began a repair.
+    moved_at: BTreeMap<usize, Instant>,
+    /// The stream of which a process is being told that it is open.
+    opening: Option<(Process, SessionId)>,
+    /// Since when a server accuses another that has denied it, and how many it has accused at once since.
+    accused: BTreeMap<(usize, usize), (Instant, usize)>,
+}
+
+impl Pairs {
+    /// What lasts for ever is not under way: it is how things are from then on.
+    pub(super) fn fault_begins(&mut self, index: usize, ends: bool, now: Instant) {
+        self.active.extend(ends.then_some(index));
+        self.changed_at = now;
+    }
+
+    pub(super) fn fault_ends(&mut self, index: usize, now: Instant) {
+        if let Some(at) = self.active.iter().position(|active| *active == index) {
+            self.active.remove(at);
+        }
+        self.changed_at = now;
+    }
+
+    pub(super) fn opens(&mut self, opening: Option<(Process, SessionId)>) {
+        self.opening = opening;
+    }
+
+    pub(super) fn moves(&mut self, node: usize, now: Instant) {
+        self.moved_at.insert(node, now);
+    }
+}
+
+impl<D: Document> World<D> {
+    /// The server's process, unless it is about to stop.
+    fn at_work(&self, node: usize) -> Option<&Running<D>> {
+        self.nodes[node].running.as_ref().filter(|running| !running.engine.has_left())
+    }
+
+    fn id_of(&self, node: usize) -> NodeId {
+        self.nodes[node].key.node_id()
+    }
+
+    /// How long both have run with no fault beginning, ending or being under way.
+    fn both_well_for(&self, one: &Running<D>, other: &Running<D>) -> Duration {
+        self.now.since(one.since.max(other.since).max(self.pairs.changed_at))
+    }
+
+    /// Whether nothing is wrong but with streams, and no packet is lost, late or held up by others.
+    fn datagrams_pass(&self) -> bool {
+        let usual = &self.scenario.network;
+        let narrow = usual.links.iter().any(|link| link.bytes_per_s.is_some());
+        let faults = &self.scenario.faults;
+        self.pairs.active.iter().all(|index| matches!(faults[*index].kind, FaultKind::StreamsStall { .. }))
+            && self.scenario.core.is_empty()
+            && usual.loss_per_mille_most() == 0
+            && !narrow
+            && self.is_full_mesh()
+    }
+
+    /// Whether every server holds a stream with each, however many machines were replaced.
+    fn is_full_mesh(&self) -> bool {
+        2 * self.nodes.len() <= self.scenario.bounds.full_mesh
+    }
+
+    /// Looks at all pairs.
+    pub(super) fn look_at_pairs(&mut self) {
+        self.look_for_rest();
+        if !self.datagrams_pass() {
+            self.pairs.accused.clear();
+            return;
+        }
+        for node in 0..self.nodes.len() {
+            if self.pairs.active.is_empty() {
+                (0..self.nodes.len()).filter(|other| *other != node).for_each(|other| self.look_at_stream(node, other));
+            }
+            self.look_at_accusations(node);
+        }
+    }
+
+    /// A server that lacks something does not rest.
+    fn look_for_rest(&mut self) {
+        let since = self.pairs.changed_at.max(self.calm_since);
+        if self.disturbances > 0 || !self.pairs.active.is_empty() || self.now.since(since) < REST {
+            return;
+        }
+        let moved = |node: &usize| self.pairs.moved_at.get(node).copied().unwrap_or_default();
+        let rests = |node: &usize| self.at_work(*node).is_some() && self.now.since(moved(node)) >= REST;
+        let resting: Vec<usize> = (0..self.nodes.len()).filter(rests).collect();
+        if resting.is_empty() || root_gap(&self.replicas()).is_none() {
+            return;
+        }
+        let running: Vec<usize> = (0..self.nodes.len()).filter(|node| self.at_work(*node).is_some()).collect();
+        for node in resting {
+            self.checkers.check_rest(node, &running, self.now);
+        }
+    }
+
+    /// A server that has started again holds a stream with another that ran before.
+    fn look_at_stream(&mut self, node: usize, other: usize) {
+        let (Some(here), Some(there)) = (self.at_work(node), self.at_work(other)) else { return };
+        let again = here.start > 1 && there.since <= here.since && self.pairs.changed_at <= here.since;
+        if again && here.engine.stream_to(self.id_of(other)).is_none() {
+            let waited = self.now.since(here.since);
+            self.checkers.check_reconnected(node, other, waited, self.now);
+        }
+    }
+
+    /// A server accuses nobody of what is denied.
+    fn look_at_accusations(&mut self, node: usize) {
+        let now = self.now;
+        let Some(here) = self.at_work(node) else { return };
+        let accused = here.engine.members().filter(|member| is_accused(member.status)).count();
+        let denied: Vec<usize> = (0..self.nodes.len()).filter(|other| self.is_denied(here, *other)).collect();
+        let well: BTreeMap<usize, Duration> =
+            denied.iter().filter_map(|other| Some((*other, self.both_well_for(here, self.at_work(*other)?)))).collect();
+        self.pairs.accused.retain(|(of, other), _| *of != node || denied.contains(other));
+        for (other, well) in well {
+            let (since, most) = self.pairs.accused.entry((node, other)).or_insert((now, accused));
+            *most = accused.max(*most);
+            let (lasting, most) = (now.since(*since).min(well), *most);
+            self.checkers.check_denial((node, other), lasting, most, now);
+        }
+    }
+
+    /// Whether a server holds something against another that the other has risen above.
+    fn is_denied(&self, here: &Running<D>, other: usize) -> bool {
+        let Some(there) = self.at_work(other) else { return false };
+        let Some(member) = here.engine.member(&self.id_of(other)) else { return false };
+        let theirs = &there.engine.me().record;
+        is_accused(member.status) && member.record.boot == theirs.boot && member.record.incarnation < theirs.incarnation
+    }
+
+    /// A server closes a stream. It has not just been opened by a process that runs, while one to an earlier is kept. (One
+    /// that an earlier process had opened, and that opens late, takes the place of a later one until that connects again.)
+    pub(super) fn on_close(&mut self, from: Process, session: SessionId) {
+        if self.pairs.opening != Some((from, session)) {
+            return;
+        }
+        let Some(closed) = self.streams.peer_process(from, session).filter(|closed| self.runs(*closed)) else { return };
+        let Some(running) = self.nodes[from.node].running.as_ref() else { return };
+        let kept = running.engine.stream_to(self.id_of(closed.node));
+        let kept = kept.and_then(|kept| self.streams.peer_process(from, kept));
+        if let Some(kept) = kept.filter(|kept| kept.node == closed.node && kept.start < closed.start) {
+            self.checkers.report(Invariant::Connected, self.now, from.node, || {
+                let Process { node, start } = closed;
+                format!(
+                    "it closes a stream to start {start} of n{node}, which runs, and keeps that to start {}",
+                    kept.start
+                )
+            });
+        }
+    }
+
+    /// A server begins a repair.
+    pub(super) fn on_repair(&mut self, node: usize, peer: NodeId, scope: &str) {
+        self.pairs.moves(node, self.now);
+        let calm = self.disturbances == 0 && self.now.since(self.calm_since) >= NEEDLESS_AFTER;
+        let Some(peer) = self.checkers.present(peer).filter(|_| calm) else { return };
+        let root = |node: usize| {
+            let scopes = self.nodes[node].running.as_ref()?.engine.scopes();
+            scopes.into_iter().find(|known| known.scope == scope).map(|known| known.root)
+        };
+        if let (Some(here), Some(there)) = (root(node), root(peer))
+            && here == there
+        {
+            self.checkers.check_needless((node, peer), scope, &here, self.now);
+        }
+    }
+
+    /// How long a third has reached both, where the way between two is cut and nothing else is wrong; none otherwise.
+    pub(super) fn reached_for(&self, observer: usize, subject: usize) -> Option<Duration> {
+        let cuts_alone = self
+            .pairs
+            .active
+            .iter()
+            .all(|index| matches!(self.scenario.faults[*index].kind, FaultKind::Partition { one_way: false, .. }));
+        let all_help = self.nodes.len() <= HELPERS + 2 && self.is_full_mesh() && self.scenario.core.is_empty();
+        if !cuts_alone || !all_help {
+            return None;
+        }
+        let helps = |helper: &usize| {
+            let reaches = |node: usize| !self.links.is_blocked(*helper, node) && !self.links.is_blocked(node, *helper);
+            *helper != observer && *helper != subject && reaches(observer) && reaches(subject)
+        };
+        let ran = |helper: usize| Some(self.at_work(helper)?.since);
+        let helped = (0..self.nodes.len()).filter(helps).filter_map(ran).min()?;
+        Some(self.now.since(helped.max(self.pairs.changed_at)))
+    }
+
+    /// Why not every server holds a stream with each; none when they do.
+    pub(super) fn stream_gap(&self) -> Option<(Invariant, usize, String)> {
+        if !self.is_full_mesh() {
+            return None;
+        }
+        let inside: Vec<usize> = (0..self.nodes.len()).filter(|node| !self.checkers.outside.contains(node)).collect();
+        let lacks = |engine: &Engine<D>, other: usize| {
+            self.at_work(other).is_some() && engine.stream_to(self.id_of(other)).is_none()
+        };
+        inside.iter().find_map(|&node| {
+            let engine = &self.at_work(node)?.engine;
+            let other = inside.iter().copied().find(|&other| other != node && lacks(engine, other))?;
+            Some((Invariant::Connected, node, format!("it has no stream with n{other}")))
+        })
+    }
+}
+
+fn is_accused(status: Status) -> bool {
+    matches!(status, Status::Suspect | Status::Failed)
+}

@@ -24,7 +24,7 @@ impl Checkers {
         *entry = (root.to_owned(), again);
         if again > NEEDLESS_MAX {
             self.report(Invariant::RepairsNeeded, now, node, || {
-                format!("it repairs {scope} with n{peer} for the {again}. time, and both hold the same")
+                format!("it repairs {scope} with n{peer}, which holds the same, {again} times in a row")
             });
         }
     }

@@ -226,3 +226,35 @@ fn parted(draw: &mut Draw, count: usize, times: Times) -> Vec<Fault> {
     let kind = FaultKind::Partition { left: vec![one], right: vec![other], one_way: false };
     vec![Fault::new(quiet_at_ms - lasting_ms, Some(lasting_ms), kind)]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plots_end_in_time_and_each_comes_up() {
+        let nodes: Vec<NodeSpec> = (0..6).map(|index| NodeSpec::new(&format!("n{index}"), "gb")).collect();
+        let times = Times { begin_ms: 3_000, quiet_at_ms: 120_000, unit_ms: 1_000 };
+        let plot = |seed| {
+            let mut faults = Vec::new();
+            add(seed, &nodes, times, &mut faults);
+            faults
+        };
+        let faults: Vec<Fault> = (0..500).flat_map(plot).collect();
+        for fault in &faults {
+            assert!(fault.ends_at_ms().unwrap_or(fault.at_ms) <= times.quiet_at_ms, "{fault:?}");
+            assert!(fault.every_ms == 0 || fault.for_ms.is_some_and(|lasting| lasting <= fault.every_ms), "{fault:?}");
+        }
+        let has = |wanted: fn(&Fault) -> bool| faults.iter().any(wanted);
+        assert!(has(|fault| matches!(fault.kind, FaultKind::Partition { one_way: true, .. })), "somebody is deaf");
+        assert!(has(|fault| matches!(fault.kind, FaultKind::Stop { .. }) && fault.for_ms.is_none()), "somebody leaves");
+        assert!(
+            has(|fault| matches!(fault.kind, FaultKind::Crash { .. }) && fault.times > 1),
+            "somebody crashes again"
+        );
+        assert!(has(|fault| matches!(fault.kind, FaultKind::Restore { .. })), "somebody is restored");
+        assert!(has(|fault| matches!(fault.kind, FaultKind::StreamsStall { .. })), "somebody does not hear a denial");
+        assert!(has(|fault| matches!(fault.kind, FaultKind::DiskFull { .. })), "a disk is full to the brim");
+        assert!(has(|fault| fault.for_ms.is_some_and(|lasting| lasting >= PARTED_MIN_MS)), "two are parted");
+    }
+}

@@ -90,7 +90,7 @@ pub enum RunError {
     /// A thread cannot be started.
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),
-    /// Storage cannot be read at the start.
+    /// What is stored cannot be read, or is damaged.
     #[error(transparent)]
     Storage(#[from] StorageError),
     /// What is stored does not decode.
@@ -168,7 +168,7 @@ pub async fn run<N: Network>(
     let stop = stop_in_order(shutdown, stopping, http_task, leave, driving).await?;
     tasks.shutdown().await;
     if stop == Stop::StorageFailed {
-        return Err(RunError::StorageFailed);
+        return Err(storage.damage().map_or(RunError::StorageFailed, RunError::Storage));
     }
     storage.close()?;
     Ok(stop)

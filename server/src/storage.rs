@@ -51,6 +51,9 @@ pub trait Storage: Send + Sync + 'static {
 
     /// Bytes that the store takes on disk.
     fn size_bytes(&self) -> u64;
+
+    /// The damage to what is stored that some call has met, if one has: no later start can do better.
+    fn damage(&self) -> Option<StorageError>;
 }
 
 /// What a range held.

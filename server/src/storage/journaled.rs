@@ -196,6 +196,10 @@ impl Storage for JournaledStorage {
     fn size_bytes(&self) -> u64 {
         self.shared.tree.size_bytes() + JOURNAL_BYTES as u64
     }
+
+    fn damage(&self) -> Option<StorageError> {
+        self.shared.tree.damage()
+    }
 }
 
 impl Drop for JournaledStorage {

@@ -63,6 +63,8 @@ pub struct RedbStorage {
     database: RwLock<Option<Database>>,
     /// The first failure that no retry can mend.
     failed: OnceLock<io::Error>,
+    /// The first damage that was met.
+    damage: OnceLock<String>,
     full: AtomicBool,
     closed: OnceLock<()>,
     unclean: bool,
@@ -104,6 +106,7 @@ impl RedbStorage {
             backend,
             database: RwLock::new(Some(database)),
             failed: OnceLock::new(),
+            damage: OnceLock::new(),
             full: AtomicBool::new(false),
             closed: OnceLock::new(),
             unclean,
@@ -196,13 +199,13 @@ impl RedbStorage {
             let error = match catch_unwind(AssertUnwindSafe(|| work(open))) {
                 Ok(Ok(done)) => return Ok(done),
                 Ok(Err(error)) => error,
-                Err(_) => return Err(senseless()),
+                Err(_) => return Err(self.damaged(senseless())),
             };
             // Left for whoever else met it: it is forgotten when the database is opened again, which cannot be yet.
             let bystander = matches!(error, redb::Error::PreviousIo);
             match &*self.backend.fault() {
                 Some(Fault::Failed(error)) => return Err(self.fail(copy(error))),
-                None if !bystander => return Err(plain(error)),
+                None if !bystander => return Err(self.damaged(plain(error))),
                 Some(Fault::Full) | None => {}
             }
             drop(database);
@@ -219,6 +222,14 @@ impl RedbStorage {
     fn fail(&self, error: io::Error) -> StorageError {
         self.failed.get_or_init(|| copy(&error));
         StorageError::Failed(error)
+    }
+
+    /// Remembers an error, if it tells of damage.
+    fn damaged(&self, error: StorageError) -> StorageError {
+        if let StorageError::Corrupt(why) = &error {
+            self.damage.get_or_init(|| why.clone());
+        }
+        error
     }
 
     fn reopen(&self) -> Result<(), StorageError> {
@@ -312,6 +323,10 @@ impl Storage for RedbStorage {
 
     fn size_bytes(&self) -> u64 {
         self.backend.len().unwrap_or(0)
+    }
+
+    fn damage(&self) -> Option<StorageError> {
+        self.damage.get().cloned().map(StorageError::Corrupt)
     }
 }
 

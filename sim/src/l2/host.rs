@@ -169,6 +169,7 @@ impl Host {
         match ended {
             Ok(_) => self.disk.end_well(),
             Err(RunError::Corrupt(why)) => self.tidy(&why.to_string()),
+            Err(RunError::Storage(damage @ StorageError::Corrupt(_))) => self.tidy(&damage.to_string()),
             Err(RunError::Panicked(why)) => self.accuse(Invariant::NoPanic, why),
             // A supervisor starts it again.
             Err(_) => {}

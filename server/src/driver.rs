@@ -206,12 +206,14 @@ impl<N: Network> Driver<N> {
             let wake = self.engine.poll_timeout().map(|(at, _)| at).into_iter();
             let wake = wake.chain(self.leaving.map(|(_, at)| at)).chain(self.draining.map(|drain| drain.next)).min();
             let sleep = wake.map(|at| self.origin + Duration::from_micros(at.as_micros()));
-            // In this order, so that a simulated run can be repeated. None starves: what comes first takes what waits behind
-            // it along.
+            // In this order, so that a simulated run can be repeated. None starves: each takes along what waits behind it.
             tokio::select! {
                 biased;
                 _ = shutdown.wait_for(|stop| *stop), if self.leaving.is_none() => self.leave(false),
-                () = until(sleep) => self.on_time(),
+                () = until(sleep) => {
+                    self.on_time();
+                    self.take_inputs();
+                }
                 input = self.reports.recv() => if let Some(input) = input { self.on_inputs(input) },
                 command = self.commands.recv(), if !self.is_abandoned => match command {
                     Some(command) => self.on_commands(command),
@@ -233,6 +235,10 @@ impl<N: Network> Driver<N> {
 
     fn on_inputs(&mut self, first: Input) {
         self.on_input(first);
+        self.take_inputs();
+    }
+
+    fn take_inputs(&mut self) {
         for _ in 1..INPUTS_AT_ONCE {
             match self.reports.try_recv() {
                 Ok(input) => self.on_input(input),

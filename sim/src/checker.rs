@@ -41,7 +41,7 @@ pub use self::idle::{IDLE_AFTER, IDLE_DATAGRAM_BYTES_MAX, IDLE_FOR, IDLE_FRAME_B
 pub(crate) use self::membership::Observation;
 pub use self::membership::{ACCURACY_GRACE, LOSS_ENVELOPE};
 pub(crate) use self::needless::NEEDLESS_AFTER;
-#[cfg(feature = "l2")]
+#[cfg(any(feature = "l2", feature = "l3"))]
 pub(crate) use self::phantom::written_fields;
 pub(crate) use self::queues::is_crowded;
 use crate::ledger::Ledger;

@@ -22,6 +22,7 @@ use self::machine::Machine;
 use self::namespaces::{Namespaces, address};
 use self::play::Stage;
 use self::router::{Router, Sky, Weather};
+use crate::level::Level;
 use crate::report::Report;
 use crate::scenario::Scenario;
 use crate::servers::{self, CLUSTER_PORT, Findings, HTTP_PORT, Reach};
@@ -62,7 +63,12 @@ pub fn ready() -> Result<PathBuf, Unready> {
 ///
 /// # Errors
 /// When servers cannot be set up.
+///
+/// # Panics
+/// When the scenario has what [this level cannot play](Level::cannot_play).
 pub fn run(scenario: Scenario, binary: &Path) -> Result<Report, Unready> {
+    let missing = Level::Processes.cannot_play(&scenario);
+    assert!(missing.is_empty(), "level 3 does not play {}", missing.join(", "));
     let scenario = Arc::new(scenario.expanded());
     let namespaces = Namespaces::new(scenario.nodes.len()).map_err(Unready::NoNamespaces)?;
     let folder = tempfile::Builder::new().prefix("knot-sim-").tempdir()?;
@@ -100,7 +106,7 @@ async fn play_out(
     let _router = Router::start(namespaces.lines()?, &sky);
     let findings = Shared::new(Findings::default());
     let clients = tokio::spawn(servers::clients(Namespaced(sky.clone()), scenario.clone(), findings.clone()));
-    let mut stage = Stage::new(scenario, machines?, sky.clone());
+    let mut stage = Stage::new(scenario, machines?, sky.clone(), findings.clone());
     let ended = stage.play(clients).await;
     let elapsed = sky.get().now().since(Instant::ZERO);
     stage.stop_all().await?;

@@ -9,7 +9,7 @@ use crate::scenario::{Bounds, FaultKind, Scenario, Shape};
 use crate::watch::Watch;
 use crate::world::play;
 
-/// How much of a server a run has. A scenario is the same at both levels, but for what one of them cannot play.
+/// How much of a server a run has. A scenario is the same at all levels, but for what one of them cannot play.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Level {
     /// Engines alone: thousands of simulated seconds a second.

@@ -2,10 +2,6 @@
 
 use std::process::ExitCode;
 
-/// Automerge allocates much and briefly.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     knot_sim::cli::main()
 }

@@ -56,12 +56,16 @@ pub(crate) fn config(
 }
 
 /// Servers that have to come right in the end.
+#[expect(clippy::wildcard_enum_match_arm, reason = "no other fault may be without an end")]
 fn living(scenario: &Scenario) -> Vec<usize> {
     if !scenario.core.is_empty() {
         return scenario.core.clone();
     }
     let dead = |node: &usize| {
-        let ends = |kind: &FaultKind| matches!(kind, FaultKind::Crash { node: of, .. } if of == node);
+        let ends = |kind: &FaultKind| match kind {
+            FaultKind::Crash { node: of, .. } | FaultKind::Stop { node: of, .. } => of == node,
+            _ => false,
+        };
         scenario.faults.iter().any(|fault| fault.for_ms.is_none() && ends(&fault.kind))
     };
     (0..scenario.nodes.len()).filter(|node| !dead(node)).collect()

@@ -6,6 +6,7 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::SystemTime;
 
 use knot_engine::Faults;
 use knot_sim::l3::{self, Unready};
@@ -14,14 +15,30 @@ use knot_sim::library::named;
 use knot_sim::report::Report;
 use knot_sim::scenario::Scenario;
 
-/// The server's binary, made with the profile of the tests where it is not there.
+/// The server's binary, beside that of the simulator, as the sources have it now.
 fn binary() -> PathBuf {
     let beside = Path::new(env!("CARGO_BIN_EXE_knot-sim")).with_file_name("knot");
-    if !beside.is_file() {
-        let built = Command::new(env!("CARGO")).args(["build", "--locked", "-p", "knot-server"]).status();
-        assert!(built.expect("cargo starts").success());
+    let made = beside.metadata().and_then(|file| file.modified()).ok();
+    // Built with all tests it is new, and to build it alone takes another engine, without marks.
+    if made.is_none_or(|made| ["engine/src", "server/src"].iter().any(|folder| is_newer(folder.as_ref(), made))) {
+        let mut build = Command::new(env!("CARGO"));
+        build.args(["build", "--locked", "-p", "knot-server"]);
+        if beside.parent().is_some_and(|folder| folder.ends_with("release")) {
+            build.arg("--release");
+        }
+        assert!(build.status().expect("cargo starts").success());
     }
     beside
+}
+
+/// Whether a file in a folder of the repository has changed since.
+fn is_newer(folder: &Path, since: SystemTime) -> bool {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let entries = std::fs::read_dir(root.join(folder)).expect("the folder is there");
+    entries.map(|entry| entry.expect("readable").path()).any(|path| {
+        let modified = path.metadata().and_then(|file| file.modified()).expect("readable");
+        if path.is_dir() { is_newer(&path, since) } else { modified > since }
+    })
 }
 
 fn brief_outage() -> Scenario {

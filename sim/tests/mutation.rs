@@ -12,7 +12,6 @@ fn assert_well(seeds: std::ops::Range<u64>, shape: Shape) {
 }
 
 #[test]
-#[ignore = "for engines that were changed on purpose"]
 fn the_engine_keeps_its_promises() {
     assert_well(0..150, Shape { length: Some(Length::Tiny), ..Shape::default() });
     assert_well(0..24, Shape::default());

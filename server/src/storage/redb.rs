@@ -12,6 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::time::Instant;
 
 use bytes::Bytes;
 use redb::{Builder, Database, ReadableDatabase, StorageBackend, TableDefinition, TableError, WriteTransaction};
@@ -99,7 +100,9 @@ impl RedbStorage {
             backend.rewrite()?;
         }
         if !unclean {
+            let begun = Instant::now();
             verify(&backend)?;
+            tracing::debug!(took = ?begun.elapsed(), "the data is what was written");
         }
         let database = open_database(&backend)?;
         Ok(Self {

@@ -33,10 +33,9 @@ pub struct Account {
     pub never_read: u64,
     /// The only disk that held it was lost or set back.
     pub excused: u64,
-    /// Of all, those that some read lacked which was asked for later than the write was acknowledged.
+    /// Of all, those that some read lacked which was asked for after they were acknowledged, and that the last has.
     pub stale: u64,
-    /// How long after the acknowledgement the last read was asked for that lacked a write which was kept, at most, in
-    /// microseconds.
+    /// How long after the acknowledgement the last read was asked for that lacked one of these, at most, in microseconds.
     pub stalest_us: u64,
     /// From the acknowledgement until the last of the servers entitled to it that are there at the end came to hold it.
     pub everywhere: Histogram,
@@ -129,12 +128,10 @@ impl Checkers {
                 Some(false) => &mut account.lost,
                 None => &mut account.never_read,
             } += 1;
-            if let Some(lacked) = self.reads.lacked.get(&id) {
+            if let Some(lacked) = self.reads.lacked.get(&id).filter(|_| last == Some(&true)) {
                 account.stale += 1;
-                if last == Some(&true) {
-                    let after = lacked.since(at).as_micros().try_into().unwrap_or(u64::MAX);
-                    account.stalest_us = account.stalest_us.max(after);
-                }
+                let after = lacked.since(at).as_micros().try_into().unwrap_or(u64::MAX);
+                account.stalest_us = account.stalest_us.max(after);
             }
         }
         account

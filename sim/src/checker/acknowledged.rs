@@ -33,7 +33,7 @@ impl Checkers {
 
     /// At the end, from outside: each server shows the acknowledged writes of documents that are only added to, and all
     /// show the same of all.
-    #[cfg(feature = "l2")]
+    #[cfg(any(feature = "l2", feature = "l3"))]
     pub(crate) fn audit_shown(&mut self, seen: &BTreeMap<Target, Vec<(usize, Seen)>>, now: Instant) {
         for (target, replicas) in seen {
             let Some((first, one)) = replicas.first() else {
@@ -55,7 +55,7 @@ impl Checkers {
         }
     }
 
-    #[cfg(feature = "l2")]
+    #[cfg(any(feature = "l2", feature = "l3"))]
     fn check_shown(&mut self, node: usize, seen: &Seen, kept: &BTreeSet<u32>, now: Instant) {
         let value = seen.value.as_ref().unwrap_or(&Value::Null);
         let fields: BTreeSet<u32> = written_fields(value).into_iter().collect();

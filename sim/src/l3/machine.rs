@@ -81,13 +81,15 @@ impl Machine {
         Ok(())
     }
 
-    /// Whether its process has ended by itself.
-    pub(super) fn has_ended(&mut self) -> bool {
-        let ended = self.process.as_mut().is_some_and(|process| matches!(process.try_wait(), Ok(Some(_))));
-        if ended {
-            self.process = None;
-        }
-        ended
+    /// How its process has ended by itself, if it has.
+    pub(super) fn ended(&mut self) -> Option<String> {
+        let ended = match self.process.as_mut()?.try_wait() {
+            Ok(None) => return None,
+            Ok(Some(status)) => status.to_string(),
+            Err(error) => error.to_string(),
+        };
+        self.process = None;
+        Some(ended)
     }
 
     /// One thing more keeps it down.

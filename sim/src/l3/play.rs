@@ -10,8 +10,10 @@ use tokio::task::JoinHandle;
 use super::LOOK_EVERY;
 use super::machine::Machine;
 use super::router::Sky;
+use crate::checker::Invariant;
 use crate::scenario::{FaultKind, RESTART_AFTER, Scenario};
-use crate::servers::{Cue, Cues};
+use crate::servers::{Cue, Cues, Findings};
+use crate::shared::Shared;
 
 /// The machines, the network between them, and what goes wrong.
 #[derive(Debug)]
@@ -20,16 +22,17 @@ pub(super) struct Stage {
     machines: Vec<Machine>,
     sky: Sky,
     cues: Cues,
+    findings: Shared<Findings>,
     pub(super) crashes: u64,
 }
 
 impl Stage {
-    pub(super) fn new(scenario: &Arc<Scenario>, machines: Vec<Machine>, sky: Sky) -> Self {
+    pub(super) fn new(scenario: &Arc<Scenario>, machines: Vec<Machine>, sky: Sky, findings: Shared<Findings>) -> Self {
         let mut cues = Cues::new(scenario);
         for (node, spec) in scenario.nodes.iter().enumerate() {
             cues.add(Duration::from_millis(spec.start_at_ms), Cue::Start(node));
         }
-        Self { scenario: scenario.clone(), machines, sky, cues, crashes: 0 }
+        Self { scenario: scenario.clone(), machines, sky, cues, findings, crashes: 0 }
     }
 
     /// Runs until the clients are done.
@@ -64,12 +67,14 @@ impl Stage {
 
     /// Starts processes again that ended by themselves, as a supervisor does.
     fn look_after(&mut self) {
-        let again = self.elapsed() + RESTART_AFTER;
+        let now = self.elapsed();
         for (node, machine) in self.machines.iter_mut().enumerate() {
-            if machine.has_ended() {
-                self.crashes += 1;
+            if let Some(how) = machine.ended() {
+                // Nothing that is played here makes a server end by itself.
+                let detail = format!("the process ended by itself: {how}");
+                self.findings.get().accuse(Invariant::NoPanic, Instant::ZERO + now, node, detail);
                 machine.hold_down();
-                self.cues.add(again, Cue::Start(node));
+                self.cues.add(now + RESTART_AFTER, Cue::Start(node));
             }
         }
     }

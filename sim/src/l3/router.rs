@@ -139,7 +139,9 @@ impl Weather {
         }
         if self.doomed.remove(&flow) {
             let [ahead, back] = segment.resets();
-            return vec![(now, to, ahead.into()), (now, from, back.into())];
+            // Behind what is under way, or the receiver would take it for an attack.
+            let behind = |pair| self.last.get(&pair).map_or(now, |last| now.max(*last));
+            return vec![(behind((from, to)), to, ahead.into()), (behind((to, from)), from, back.into())];
         }
         let Some(arrives) = self.links.carry_segment((from, to), bytes.len(), now) else { return Vec::new() };
         let last = self.last.entry((from, to)).or_insert(arrives);

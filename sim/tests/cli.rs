@@ -238,5 +238,5 @@ fn what_a_level_does_not_play_is_named() {
     assert!(said.contains("level 1 does not play: bit_rot, misdirected_write"), "{said}");
     assert!(said.contains("add --level 2"), "{said}");
     let said = complaint(&["replay", "3", "--level", "2", "--page", "page.html"]);
-    assert!(said.contains("leave out --level 2"), "{said}");
+    assert!(said.contains("leave out --level"), "{said}");
 }

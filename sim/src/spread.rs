@@ -28,20 +28,19 @@ impl Spread {
         self.held.entry(write).or_default().entry(node).or_insert(now);
     }
 
-    /// When `count` of `nodes` had come to hold a write; none while fewer do.
-    pub(crate) fn reached(&self, write: u32, nodes: &[usize], count: usize) -> Option<Instant> {
+    /// How long after `since` `count` of `nodes` had come to hold a write, in microseconds; none while fewer do.
+    pub(crate) fn took_us_since(&self, since: Instant, write: u32, nodes: &[usize], count: usize) -> Option<u64> {
         let held = self.held.get(&write)?;
         let mut times: Vec<Instant> = nodes.iter().filter_map(|node| held.get(node).copied()).collect();
         times.sort_unstable();
-        times.get(count.checked_sub(1)?).copied()
+        let reached = *times.get(count.checked_sub(1)?)?;
+        Some(reached.max(since).as_micros() - since.as_micros())
     }
 
     /// How long after its acknowledgement `count` of `nodes` had come to hold a write, in microseconds; none
     /// while fewer hold it, or where nothing was acknowledged.
     pub(crate) fn took_us(&self, write: u32, nodes: &[usize], count: usize) -> Option<u64> {
-        let acknowledged = *self.acknowledged.get(&write)?;
-        let reached = self.reached(write, nodes, count)?;
-        Some(reached.max(acknowledged).as_micros() - acknowledged.as_micros())
+        self.took_us_since(*self.acknowledged.get(&write)?, write, nodes, count)
     }
 
     /// The writes that were acknowledged and took a change.

@@ -98,8 +98,7 @@ impl RedbStorage {
             tracing::info!("the last run did not end cleanly: the data is written once more");
             // Before redb builds on what it reads.
             backend.rewrite()?;
-        }
-        if !unclean {
+        } else {
             let begun = Instant::now();
             verify(&backend)?;
             tracing::debug!(took = ?begun.elapsed(), "the data is what was written");

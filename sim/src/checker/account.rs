@@ -91,8 +91,8 @@ impl Checkers {
         for write in self.ledger.writes_to(target) {
             let (id, Some(at)) = (write.operation.id, acknowledged_at(write)) else { continue };
             self.reads.last.insert(id, replicas.iter().all(|(_, seen)| seen.history.contains(&id)));
-            if let Some(reached) = self.reads.spread.reached(id, &nodes, nodes.len()) {
-                self.reads.everywhere.add(reached.max(at).since(at).as_micros().try_into().unwrap_or(u64::MAX));
+            if let Some(took_us) = self.reads.spread.took_us_since(at, id, &nodes, nodes.len()) {
+                self.reads.everywhere.add(took_us);
             }
         }
     }
@@ -130,7 +130,7 @@ impl Checkers {
             } += 1;
             if let Some(lacked) = self.reads.lacked.get(&id).filter(|_| last == Some(&true)) {
                 account.stale += 1;
-                let after = lacked.since(at).as_micros().try_into().unwrap_or(u64::MAX);
+                let after = lacked.as_micros() - at.as_micros();
                 account.stalest_us = account.stalest_us.max(after);
             }
         }

@@ -90,7 +90,7 @@ impl Stage {
         }
     }
 
-    #[expect(clippy::wildcard_enum_match_arm, reason = "the others are the network's")]
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the others are switched on and off")]
     async fn begin(&mut self, kind: &FaultKind) -> io::Result<()> {
         match *kind {
             FaultKind::Crash { node, power, .. } => {
@@ -104,18 +104,14 @@ impl Stage {
                 self.kill(node).await?;
                 self.machines[node].lose_disk()
             }
-            FaultKind::Pause { node } => {
-                self.machines[node].pause(true);
-                Ok(())
-            }
             _ => {
-                self.sky.get().set(kind, true);
+                self.set(kind, true);
                 Ok(())
             }
         }
     }
 
-    #[expect(clippy::wildcard_enum_match_arm, reason = "the others are the network's")]
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the others are switched on and off")]
     async fn end(&mut self, kind: &FaultKind) -> io::Result<()> {
         match *kind {
             FaultKind::Crash { node, power, .. } => {
@@ -133,14 +129,19 @@ impl Stage {
                 self.silence(node, true, false);
                 self.machines[node].release()
             }
-            FaultKind::Pause { node } => {
-                self.machines[node].pause(false);
-                Ok(())
-            }
             _ => {
-                self.sky.get().set(kind, false);
+                self.set(kind, false);
                 Ok(())
             }
+        }
+    }
+
+    /// What is on while a fault lasts, and off otherwise.
+    fn set(&mut self, kind: &FaultKind, on: bool) {
+        if let FaultKind::Pause { node } = *kind {
+            self.machines[node].pause(on);
+        } else {
+            self.sky.get().set(kind, on);
         }
     }
 

@@ -3,7 +3,7 @@
 //! Links are those of level 1. Here they carry packets of IP, so streams get over what is lost as the kernel's do.
 
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use knot_engine::Instant;
@@ -16,6 +16,7 @@ use super::packet::{Flow, Packet, Segment};
 use crate::checker::leak_in;
 use crate::network::{Delivery, Links, Plan};
 use crate::scenario::{FaultKind, Scenario};
+use crate::shared::Shared;
 
 /// The longest packet that a line carries.
 const PACKET_BYTES_MAX: usize = 1 << 16;
@@ -41,6 +42,9 @@ pub(super) struct Weather {
     packets: u64,
     lost: u64,
 }
+
+/// The weather, for all that share it.
+pub(super) type Sky = Shared<Weather>;
 
 /// A packet and where it is going, in the order of times and, where those are equal, of their coming here.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -158,20 +162,6 @@ impl Weather {
 
 fn datagram((at, delivery): (Instant, Delivery)) -> Option<(Instant, usize, Bytes)> {
     if let Delivery::Datagram { to, bytes } = delivery { Some((at, to, bytes)) } else { None }
-}
-
-/// The weather, for all that share it.
-#[derive(Clone, Debug)]
-pub(super) struct Sky(Arc<Mutex<Weather>>);
-
-impl Sky {
-    pub(super) fn new(weather: Weather) -> Self {
-        Self(Arc::new(Mutex::new(weather)))
-    }
-
-    pub(super) fn get(&self) -> MutexGuard<'_, Weather> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// Takes packets from all lines and brings them where they go, until it is dropped.

@@ -44,9 +44,9 @@ soak *args="--length tiny":
 matrix *args:
     cargo run --release -p knot-sim -- matrix {{args}}
 
-# Change the engine on purpose, and see whether a short campaign notices: `just mutants --shard 0/25`
-mutants *args="--shard 0/25":
-    cargo mutants --sharding round-robin {{args}}
+# Change the engine on purpose, and see whether a short campaign notices: `just mutants --shard 0/24`
+mutants *args="--shard 0/24":
+    cargo mutants --package knot-engine --sharding round-robin {{args}}
 
 # Fuzz what peers send: `just fuzz 600`
 fuzz seconds="30":

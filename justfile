@@ -46,7 +46,8 @@ matrix *args:
 
 # Change the engine on purpose, and see whether a short campaign notices: `just mutants --shard 0/24`
 mutants *args="--shard 0/24":
-    cargo mutants --package knot-engine --sharding round-robin {{args}}
+    cargo test --profile mutants -p knot-sim --features mutation --test mutation
+    cargo mutants --workspace --baseline skip --timeout 240 --sharding round-robin {{args}}
 
 # Fuzz what peers send: `just fuzz 600`
 fuzz seconds="30":

@@ -117,7 +117,9 @@ impl<D: Document> World<D> {
         }
         let end = (process, session);
         self.streams.send(&mut self.links, end, frame, now, plan);
-        if self.is_later(process.node) && let Some(unknown) = self.later.frame() {
+        if self.is_later(process.node)
+            && let Some(unknown) = self.later.frame()
+        {
             self.streams.send(&mut self.links, end, unknown, now, plan);
         }
     }

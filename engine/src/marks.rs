@@ -118,6 +118,7 @@ marks! {
     "pushed to nobody": "a server that is cut off takes writes",
 
     // Documents
+    "pushed again while written": "what is known is said to be held only once it is durable",
     "change came again": "what comes twice is held once",
     "orphan adopted": "what came too early is taken when its time has come",
     "orphan evicted": "orphans have a limit, and repair makes up for it",
@@ -132,6 +133,7 @@ marks! {
     "changed during load": "changes come while a document is loaded",
     "loaded": "a document that was not in memory is read",
     "content waits for storage": "what storage lacks cannot be loaded yet",
+    "verdict of an earlier trial": "a verdict is taken for the trial that it belongs to",
     "verdict too late": "a document may change hands while it is tried",
     "trial elsewhere": "long work goes to another core",
     "tried on content": "what came since is tried when a document is used",

@@ -12,6 +12,7 @@ mod denial;
 mod durability;
 mod entitlement;
 mod feed;
+mod held;
 mod honest;
 mod identity;
 mod idle;
@@ -287,6 +288,7 @@ pub(crate) struct Checkers {
     identity: identity::Identity,
     reads: account::Reads,
     needless: needless::Needless,
+    asked: held::Asked,
     genesis: BTreeSet<ChangeHash>,
     node_ids: Vec<knot_engine::NodeId>,
     /// Servers whose machines were lost.
@@ -316,6 +318,7 @@ impl Checkers {
             identity: identity::Identity::default(),
             reads: account::Reads::default(),
             needless: needless::Needless::default(),
+            asked: held::Asked::default(),
             genesis,
             by_id: node_ids.iter().copied().zip(0..).collect(),
             node_ids,

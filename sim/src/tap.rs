@@ -69,6 +69,10 @@ impl Tap {
         &self.changes[number as usize]
     }
 
+    pub(crate) fn number_of_bytes(&self, bytes: &[u8]) -> Option<ChangeNo> {
+        self.by_bytes.get(bytes).copied()
+    }
+
     pub(crate) fn number_of(&self, hash: &ChangeHash) -> Option<ChangeNo> {
         self.by_hash.get(hash).copied()
     }

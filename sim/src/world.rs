@@ -90,6 +90,8 @@ pub(crate) struct World<D: Document> {
     false_failures: u64,
     /// Answers of the audit at the end.
     audit: settle::Audit,
+    /// Whether a client asks for its write to be held by others.
+    waits_for_peers: bool,
     /// The run ends here at the latest.
     until: Option<Instant>,
 }
@@ -126,6 +128,7 @@ impl<D: Document> World<D> {
             introductions: BTreeMap::new(),
             verdicts,
             checkers: Checkers::new(tap, genesis, node_ids, zones),
+            waits_for_peers: scenario.operations.iter().any(|operation| operation.replicas > 0),
             until: watch.until,
             trace: Trace::new(watch),
             counts: Counts::default(),

@@ -46,6 +46,7 @@ impl<D: Document> Replica<D> {
     /// The change is here already, but perhaps not durable yet.
     fn known(&mut self, key: DocKey, incoming: &Incoming) {
         let batch = self.open.get(&key).and_then(|open| open.batch).filter(|batch| self.batches.is_pending(*batch));
+        sometimes!("pushed again while written", batch.is_some() && incoming.ticket.is_some());
         match (batch, incoming.ticket) {
             (None, _) => {
                 sometimes!("change came again");

@@ -192,6 +192,7 @@ impl<D: Document> Replica<D> {
         let any = self.faults.has(Fault::StaleVerdict);
         if !matches!(open.content, Content::Away(job) if job == number || any) {
             sometimes!("verdict too late");
+            sometimes!("verdict of an earlier trial", matches!(open.content, Content::Away(_)));
             return;
         }
         let Ok(trial) = outcome else {

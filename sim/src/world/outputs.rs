@@ -113,6 +113,9 @@ impl<D: Document> World<D> {
         self.checkers.check_sent(process.node, &frame, now);
         if let Some(to) = self.streams.peer_of(process, session) {
             self.checkers.check_entitled((process.node, to), &frame, now);
+            if self.waits_for_peers {
+                self.checkers.check_held((process.node, to), &frame, now);
+            }
             self.observe_frame((process, session), to, &frame);
         }
         let end = (process, session);

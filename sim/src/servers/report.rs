@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use knot_engine::Instant;
 
-use super::clients::Findings;
+use super::clients::{Findings, Loss};
 use super::living;
 use super::request::Answer;
 use crate::checker::{Checkers, Invariant, Seen, Violation, written_fields};
 use crate::ledger::{Outcome, Write};
 use crate::report::{Counts, Report};
-use crate::scenario::{Action, Fault, FaultKind, RESTART_AFTER, Scenario};
+use crate::scenario::{Action, Fault, Scenario};
 use crate::tap::Tap;
 
 /// Holds what clients saw against what was promised.
@@ -32,13 +32,15 @@ pub(crate) fn report(
     for (index, (asked, reply)) in findings.answers {
         let operation = &scenario.operations[index];
         if operation.action == Action::Read {
-            reads.extend(reply.filter(|(_, answer)| answer.status == 200).map(|reply| (index, asked, reply)));
+            // What broke off is no object, as documents are.
+            let is_read = |(_, answer): &(Instant, Answer)| answer.status == 200 && answer.body.is_object();
+            reads.extend(reply.filter(is_read).map(|reply| (index, asked, reply)));
             continue;
         }
         checkers.ledger.ask(operation, asked);
         checkers.ledger.settle(operation.id, outcome(reply.as_ref(), &mut counts));
     }
-    excuse(scenario, &mut checkers);
+    excuse(scenario, &findings.losses, &mut checkers);
     for (index, asked, (at, answer)) in reads {
         let operation = &scenario.operations[index];
         let (node, target) = (operation.node, &operation.target);
@@ -46,7 +48,7 @@ pub(crate) fn report(
         if target.only_grows() {
             let shown = written_fields(&answer.body).into_iter().collect();
             checkers.count_read(target, &shown, asked);
-            checkers.check_own_writes((node, damaged(scenario, node, at)), target, &shown, asked, at);
+            checkers.check_own_writes((node, set_back(&findings.losses, node, at)), target, &shown, asked, at);
         }
     }
     let settled_us = match (ended, findings.settled) {
@@ -90,15 +92,22 @@ fn outcome(reply: Option<&(Instant, Answer)>, counts: &mut Counts) -> Outcome {
             counts.acknowledged += 1;
             Outcome::Acknowledged { at: *at, changed: true }
         }
-        Some(_) => {
+        Some((_, answer)) if says_not_made(answer.status) => {
             counts.refused += 1;
-            Outcome::Unknown
+            Outcome::Refused(format!("{} {}", answer.status, answer.body["error"]))
         }
-        None => {
+        // A server that stops, or whose storage has failed, does not know.
+        Some(_) | None => {
             counts.unknown += 1;
             Outcome::Unknown
         }
     }
+}
+
+/// Whether an answer promises that a write was not made, as docs/http-api.md has it.
+fn says_not_made(status: u16) -> bool {
+    const NO_ROOM: u16 = 507;
+    (400..500).contains(&status) || status == NO_ROOM
 }
 
 /// A packet between servers held what it may not.
@@ -108,32 +117,16 @@ pub(crate) fn accuse_of_leak(report: &mut Report, (node, canary): (usize, &str))
     report.violations.push(Violation { invariant: Invariant::NoPlaintext, at_us, node, detail });
 }
 
-/// From when until when a fault may take away what a server alone holds.
-#[expect(clippy::wildcard_enum_match_arm, reason = "no other takes anything away")]
-fn damage(fault: &Fault) -> Option<(usize, Instant, Instant)> {
-    let ends_ms = fault.ends_at_ms().unwrap_or(fault.at_ms);
-    let (begins, ends) = (Instant::from_micros(fault.at_ms * 1_000), Instant::from_micros(ends_ms * 1_000));
-    match fault.kind {
-        FaultKind::Restore { node, .. } => Some((node, begins, ends)),
-        FaultKind::DiskLost { node } => Some((node, Instant::ZERO, begins)),
-        // Found when the server is next started, and then everything goes.
-        FaultKind::BitRot { node, .. } | FaultKind::MisdirectedWrite { node } => {
-            Some((node, Instant::ZERO, ends + RESTART_AFTER))
-        }
-        _ => None,
-    }
-}
-
 /// What only one disk held that was lost or set back, or whose server never came back, nobody could keep.
-fn excuse(scenario: &Scenario, checkers: &mut Checkers) {
+fn excuse(scenario: &Scenario, losses: &[Loss], checkers: &mut Checkers) {
     let living = living(scenario);
     let dead = (0..scenario.nodes.len()).filter(|node| !living.contains(node));
-    let dead = dead.map(|node| (node, Instant::ZERO, Instant::from_micros(u64::MAX)));
-    for (node, since, until) in scenario.faults.iter().filter_map(damage).chain(dead) {
+    let dead = dead.map(|node| Loss { node, since: Instant::ZERO, until: Instant::from_micros(u64::MAX) });
+    for loss in losses.iter().copied().chain(dead) {
         // What was under way when a disk was copied may be acknowledged, and not in the copy.
         let is_lost = |write: &&Write| {
-            let answered = matches!(write.outcome, Outcome::Acknowledged { at, .. } if at >= since);
-            write.operation.node == node && answered && write.asked <= until
+            let answered = matches!(write.outcome, Outcome::Acknowledged { at, .. } if at >= loss.since);
+            write.operation.node == loss.node && answered && write.asked <= loss.until
         };
         let lost: Vec<u32> = checkers.ledger.writes().filter(is_lost).map(|write| write.operation.id).collect();
         lost.into_iter().for_each(|id| checkers.ledger.excuse(id));
@@ -141,8 +134,7 @@ fn excuse(scenario: &Scenario, checkers: &mut Checkers) {
 }
 
 /// When a server's disk was last lost or set back before then.
-fn damaged(scenario: &Scenario, node: usize, before: Instant) -> Instant {
-    let began = |fault: &&Fault| Instant::from_micros(fault.at_ms * 1_000) <= before;
-    let ends = scenario.faults.iter().filter(began).filter_map(damage).filter(|(of, ..)| *of == node);
-    ends.map(|(.., ends)| ends).max().unwrap_or(Instant::ZERO)
+fn set_back(losses: &[Loss], node: usize, before: Instant) -> Instant {
+    let own = losses.iter().filter(|loss| loss.node == node && loss.until <= before);
+    own.map(|loss| loss.until).max().unwrap_or(Instant::ZERO)
 }

@@ -57,7 +57,7 @@ fn assert_well(level: Level, report: &Report) {
 #[test]
 fn one_scenario_is_played_at_every_level() {
     for level in [Level::Engines, Level::Servers] {
-        assert_well(level, &level.run(brief_outage(), Faults::default()));
+        assert_well(level, &level.run(brief_outage(), Faults::default()).expect("it is built"));
     }
     match l3::run(brief_outage(), &binary()) {
         Ok(report) => assert_well(Level::Processes, &report),

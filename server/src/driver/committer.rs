@@ -49,6 +49,7 @@ impl Committer {
             let task = tokio::spawn(async move {
                 let mut group = Vec::new();
                 while waiting.recv_many(&mut group, GROUP_MAX).await > 0 {
+                    assert!(!simulated.has(Defect::CommitterPanics), "planted: the committer panics");
                     if simulated.has(Defect::AnsweredUnwritten)
                         && let Some(last) = group.last()
                     {

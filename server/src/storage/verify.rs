@@ -27,7 +27,8 @@ pub(super) fn verify(backend: &Watched) -> Result<(), StorageError> {
     if end == 0 {
         return Ok(());
     }
-    let scratch = Scratch { backend: backend.clone(), changed: Mutex::new(Changed { end, kept: end, blocks: BTreeMap::new() }) };
+    let scratch =
+        Scratch { backend: backend.clone(), changed: Mutex::new(Changed { end, kept: end, blocks: BTreeMap::new() }) };
     let holds = catch_unwind(AssertUnwindSafe(|| {
         let mut database = Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(scratch)?;
         Ok::<_, redb::Error>(database.check_integrity()?)

@@ -83,6 +83,12 @@ impl RunArgs {
     fn campaign(&self) -> Result<Campaign, CliError> {
         let planted = self.plant.unwrap_or_default();
         let level = self.level.playable(planted)?;
+        if self.require_marks && level != Level::Engines {
+            return Err(CliError::Usage(
+                "--require-marks wants all that a campaign of engines alone comes by: leave it out, or leave out --level"
+                    .to_owned(),
+            ));
+        }
         let scenario = self.scenario.as_deref().map(read_scenario).transpose()?.map(|(scenario, _)| scenario);
         if let (Some(name), Some(scenario)) = (&self.scenario, &scenario) {
             check_played(level, name, scenario)?;
@@ -159,6 +165,7 @@ pub(super) fn perform(args: &RunArgs) -> Result<Exit, CliError> {
     };
     let summary = campaign::run(&campaign, &telling);
     telling.line.clear();
+    let summary = summary?;
     if args.json {
         print_json(&with_lines(&summary, &telling)?)?;
     } else {

@@ -13,10 +13,10 @@ use knot_server::{Platform, RunError, run as serve};
 use redb::StorageBackend;
 use tokio::sync::{oneshot, watch};
 
-use super::{Planted, damages};
 use super::disk::{CrashDisk, File};
 use super::network::SimNetwork;
 use super::wires::Wires;
+use super::{Planted, damages};
 use crate::checker::Invariant;
 use crate::draw::Draw;
 use crate::network::Process;

@@ -83,6 +83,7 @@ pub(crate) fn report(
             .account(|write| write.operation.target.only_grows() && write.operation.action != Action::Increment),
         violations: checkers.violations,
         marks: Vec::new(),
+        left_behind: None,
     }
 }
 

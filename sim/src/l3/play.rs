@@ -53,7 +53,10 @@ impl Stage {
             self.look_after()?;
             let next = self.cues.next().map_or(LOOK_EVERY, |at| at.saturating_sub(self.elapsed()));
             tokio::select! {
-                ended = &mut clients => return Ok(joined(ended)),
+                ended = &mut clients => {
+                    joined(ended);
+                    return Ok(());
+                }
                 () = tokio::time::sleep(next.min(LOOK_EVERY)) => {}
             }
         }

@@ -258,10 +258,10 @@ async fn bring(lines: Arc<[AsyncDevice]>, sky: Sky, mut arrivals: mpsc::Receiver
         tokio::select! {
             biased;
             () = due => {
-                if let Some(std::cmp::Reverse(packet)) = under_way.pop() {
-                    if lines[packet.to].send(&packet.bytes).await.is_err() {
-                        sky.get().drop_for(NOT_TAKEN);
-                    }
+                if let Some(std::cmp::Reverse(packet)) = under_way.pop()
+                    && lines[packet.to].send(&packet.bytes).await.is_err()
+                {
+                    sky.get().drop_for(NOT_TAKEN);
                 }
             }
             arrival = arrivals.recv() => {

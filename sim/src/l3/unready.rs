@@ -45,12 +45,13 @@ impl Unready {
             }
             Self::NoNamespaces(_) => "they need root, and ip of iproute2; levels 1 and 2 need neither",
             Self::NoSetpriv(_) => "it is part of util-linux; levels 1 and 2 do without",
-            Self::Io { source, .. } => match source.kind() {
-                io::ErrorKind::NotFound => "something else removes what a run needs: look who tidies up there",
-                io::ErrorKind::PermissionDenied => "level 3 needs root; levels 1 and 2 do not",
-                io::ErrorKind::StorageFull => "make room there, or let TMPDIR name a folder that has some",
-                _ => "level 3 needs root, /dev/net/tun and a folder for temporary files; levels 1 and 2 need neither",
-            },
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                "nothing is there: TMPDIR says where servers have their folders, `modprobe tun` makes /dev/net/tun"
+            }
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+                "make room there, or let TMPDIR name a folder that has some"
+            }
+            Self::Io { .. } => "level 3 needs root, and a folder for temporary files; levels 1 and 2 need neither",
             Self::BrokeOff { why, .. } => why.hint(),
         }
     }

@@ -98,11 +98,7 @@ impl CliError {
     }
 
     fn exit(&self) -> Exit {
-        #[cfg(all(feature = "l3", target_os = "linux"))]
-        if matches!(self, Self::NotRun(NotRun::Unready(_))) {
-            return Exit::Unready;
-        }
-        Exit::Usage
+        if matches!(self, Self::NotRun(why) if why.is_unready()) { Exit::Unready } else { Exit::Usage }
     }
 }
 

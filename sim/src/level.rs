@@ -156,6 +156,16 @@ pub enum NotRun {
 }
 
 impl NotRun {
+    /// Whether that is this machine's fault, not the asker's.
+    #[must_use]
+    pub fn is_unready(&self) -> bool {
+        match self {
+            Self::NotBuilt(_) | Self::NotPlayed { .. } => false,
+            #[cfg(all(feature = "l3", target_os = "linux"))]
+            Self::Unready(_) => true,
+        }
+    }
+
     /// What may help.
     #[must_use]
     pub fn hint(&self) -> String {

@@ -139,3 +139,78 @@ fn set_back(losses: &[Loss], node: usize, before: Instant) -> Instant {
     let own = losses.iter().filter(|loss| loss.node == node && loss.until <= before);
     own.map(|loss| loss.until).max().unwrap_or(Instant::ZERO)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const TWO_WRITES: &str = "
+        format = 1
+        quiet_at_ms = 9000
+        [[nodes]]
+        name = 'a'
+        zone = 'z'
+        [[nodes]]
+        name = 'b'
+        zone = 'z'
+        [[operations]]
+        id = 0
+        at_us = 1000000
+        node = 0
+        action = 'merge'
+        target = { collection = 'notes', key = 'k' }
+        [[operations]]
+        id = 1
+        at_us = 5000000
+        node = 0
+        action = 'merge'
+        target = { collection = 'notes', key = 'k' }
+    ";
+
+    fn at_s(seconds: u64) -> Instant {
+        Instant::from_micros(seconds * 1_000_000)
+    }
+
+    /// Both writes have these answers, and in the end both servers show `value`.
+    fn broken(statuses: [u16; 2], value: &Value, losses: &[Loss]) -> (Vec<Invariant>, u64) {
+        let scenario = Scenario::from_toml(TWO_WRITES).unwrap();
+        let asked = [at_s(1), at_s(5)];
+        let reply = |place: usize| Answer { status: statuses[place], etag: None, body: Value::Null };
+        let seen = Seen { value: Some(value.clone()), ..Seen::default() };
+        let findings = Findings {
+            answers: (0..2).map(|place| (place, (asked[place], Some((asked[place], reply(place)))))).collect(),
+            settled: Some(Ok(Duration::ZERO)),
+            seen: [(scenario.operations[0].target.clone(), vec![(0, seen.clone()), (1, seen)])].into(),
+            losses: losses.to_vec(),
+            ..Findings::default()
+        };
+        let report = report(&scenario, findings, (Ok(()), Duration::from_secs(20)));
+        let broken: BTreeSet<Invariant> = report.violations.iter().map(|violation| violation.invariant).collect();
+        (broken.into_iter().collect(), report.account.excused)
+    }
+
+    #[test]
+    fn each_loss_of_a_disk_excuses_what_came_before_it() {
+        let nothing = json!({});
+        let loss = |seconds| Loss { node: 0, since: Instant::ZERO, until: at_s(seconds) };
+        assert_eq!(broken([200; 2], &nothing, &[loss(2), loss(6)]), (vec![], 2));
+        assert_eq!(broken([200; 2], &nothing, &[loss(2)]), (vec![Invariant::AcknowledgedKept], 1));
+        let copied = Loss { since: at_s(4), ..loss(6) };
+        assert_eq!(broken([200; 2], &json!({ "w0": 0 }), &[copied]), (vec![], 1));
+        assert_eq!(broken([200; 2], &json!({ "w1": 1 }), &[copied]), (vec![Invariant::AcknowledgedKept], 1));
+    }
+
+    #[test]
+    fn what_was_refused_does_not_show_and_what_failed_may() {
+        let both = json!({ "w0": 0, "w1": 1 });
+        for status in [400, 404, 410, 412, 421, 507] {
+            assert_eq!(broken([200, status], &both, &[]).0, [Invariant::NoPhantom], "{status}");
+            assert_eq!(broken([200, status], &json!({ "w0": 0 }), &[]).0, [], "{status}");
+        }
+        for status in [500, 503] {
+            assert_eq!(broken([200, status], &both, &[]).0, [], "{status}");
+        }
+    }
+}

@@ -251,6 +251,8 @@ faults! {
         RefutesOwn = "refutes_own",
         /// Falls silent as soon as it hears of another boot of its own that is ahead.
         FencedAtOnce = "fenced_at_once",
+        /// Takes a frame of a kind that it does not know for a broken one.
+        UnknownRefused = "unknown_refused",
         /// Takes a session of a peer's new start for a second one of the old.
         RestartUnnoticed = "restart_unnoticed",
     }

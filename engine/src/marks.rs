@@ -82,6 +82,8 @@ marks! {
     "datagram of another boot": "what is meant for another boot is not opened",
     "datagram repeated": "what comes twice is taken once",
     "datagram of a stranger": "who is not known is not heard",
+    "later version spoke": "a frame of a kind that is not known yet is skipped",
+    "later version sent": "a datagram of a kind that is not known yet is skipped",
     "start after a crash": "what the page cache alone holds is not trusted",
     "start with members": "a restart remembers the cluster",
     "left while edits wait": "who waits for peers is answered before a stop",

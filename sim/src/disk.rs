@@ -61,6 +61,8 @@ pub(crate) struct Disk {
     pub(crate) reads_fail: bool,
     /// Whether the next sync fails.
     pub(crate) fails_next: bool,
+    /// Whether one has failed under this process: then nothing is written any more.
+    failed: bool,
 }
 
 impl Disk {
@@ -78,6 +80,7 @@ impl Disk {
             full: false,
             reads_fail: false,
             fails_next: false,
+            failed: false,
         }
     }
 
@@ -107,7 +110,9 @@ impl Disk {
         let mut commit = Commit { events: Vec::new(), durable: Vec::new(), refused: Vec::new(), tail_written: false };
         let fails = std::mem::take(&mut self.fails_next);
         for batch in std::mem::take(&mut self.in_flight) {
-            if self.refuses(batch.epoch) {
+            if self.failed {
+                commit.events.push(StorageEvent::Failed(batch.id));
+            } else if self.refuses(batch.epoch) {
                 commit.events.push(StorageEvent::Full(batch.id));
                 commit.refused.push(batch);
             } else if fails {
@@ -120,6 +125,7 @@ impl Disk {
                 commit.durable.push(batch);
             }
         }
+        self.failed |= fails;
         let next = self.begin_commit();
         (commit, next)
     }
@@ -154,7 +160,10 @@ impl Disk {
     /// waited, nothing. A power cut takes the cache as well, or leaves it synced by chance.
     pub(crate) fn crash(&mut self, power: bool) {
         self.waiting.clear();
-        let in_flight = std::mem::take(&mut self.in_flight);
+        let mut in_flight = std::mem::take(&mut self.in_flight);
+        if std::mem::take(&mut self.failed) {
+            in_flight.clear();
+        }
         let kept = self.draw.index(in_flight.len() + 1);
         let synced = self.draw.chance(500);
         if power {

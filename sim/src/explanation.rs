@@ -106,6 +106,9 @@ fn conditions(scenario: &Scenario) -> Vec<String> {
         if node.clock_drift_ppm != 0 {
             conditions.push(format!("The clock of {} gains {} millionths.", node.name, node.clock_drift_ppm));
         }
+        if node.later_version {
+            conditions.push(format!("{} runs a later version, and says things nobody else knows of.", node.name));
+        }
     }
     conditions
 }

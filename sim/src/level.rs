@@ -68,8 +68,12 @@ impl Level {
             ];
             missing.extend(knobs.into_iter().filter(|(_, used)| *used).map(|(name, _)| name));
         }
-        if self != Self::Engines && scenario.nodes.iter().any(|node| node.clock_drift_ppm != 0) {
-            missing.push("clock_drift_ppm");
+        if self != Self::Engines {
+            let of_engines = [
+                ("clock_drift_ppm", scenario.nodes.iter().any(|node| node.clock_drift_ppm != 0)),
+                ("later_version", scenario.nodes.iter().any(|node| node.later_version)),
+            ];
+            missing.extend(of_engines.into_iter().filter(|(_, used)| *used).map(|(name, _)| name));
         }
         missing.sort_unstable();
         missing.dedup();
@@ -103,7 +107,7 @@ impl Level {
         }
         let missing = self.cannot_play(&scenario);
         scenario.faults.retain(|fault| !missing.contains(&fault.kind.name()));
-        scenario.nodes.iter_mut().for_each(|node| node.clock_drift_ppm = 0);
+        scenario.nodes.iter_mut().for_each(|node| (node.clock_drift_ppm, node.later_version) = (0, false));
         scenario
     }
 

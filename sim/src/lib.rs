@@ -22,6 +22,7 @@ mod jobs;
 pub mod l2;
 #[cfg(all(feature = "l3", target_os = "linux"))]
 pub mod l3;
+mod later;
 mod ledger;
 pub mod level;
 pub mod library;

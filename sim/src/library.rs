@@ -29,6 +29,7 @@ library! {
     "flapping-link",
     "gateway-killed",
     "gray-link",
+    "half-upgraded",
     "hears-but-cannot-speak",
     "laptop-asleep",
     "machine-replaced",

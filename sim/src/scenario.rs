@@ -115,6 +115,9 @@ pub struct NodeSpec {
     /// How much faster its clock runs than time, in millionths.
     #[serde(default, skip_serializing_if = "is_default")]
     pub clock_drift_ppm: i64,
+    /// Whether it runs a later version, which says things besides that this one has never heard of.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub later_version: bool,
 }
 
 impl NodeSpec {
@@ -128,6 +131,7 @@ impl NodeSpec {
             own_seed: false,
             clock_offset_s: 0,
             clock_drift_ppm: 0,
+            later_version: false,
         }
     }
 }

@@ -97,6 +97,8 @@ fn zone_mark(zone: &str) -> String {
 /// How many documents are written at one time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Bulk {
+    /// None.
+    None,
     /// Some hundreds at most.
     Small,
     /// In a few seeds as many as this, so that a child of the split holds more than is listed.
@@ -119,8 +121,12 @@ pub(crate) fn generate(
     let mut generator = Generator { draw, document, nodes, zones: zones(nodes), sparse, operations: Vec::new() };
     let (begin_us, until_us) = (time_ms.start * 1_000, time_ms.end * 1_000);
     generator.steady(begin_us, until_us);
-    if generator.draw.chance(250) || matches!(bulk, Bulk::First(_)) {
-        generator.bulk(begin_us, until_us, bulk);
+    let loads = generator.draw.chance(250);
+    match bulk {
+        Bulk::None => {}
+        Bulk::First(_) => generator.bulk(begin_us, until_us, bulk),
+        Bulk::Small | Bulk::Now(_) if loads => generator.bulk(begin_us, until_us, bulk),
+        Bulk::Small | Bulk::Now(_) => {}
     }
     let mut operations = generator.operations;
     operations.sort_by_key(|operation| operation.at_us);
@@ -177,7 +183,7 @@ impl Generator<'_> {
         let (node, mut at_us, count, gap_us) = match bulk {
             Bulk::First(many) => (0, begin_us, many, 400),
             Bulk::Now(many) if self.draw.chance(60) => (drawn, at_us, many, 400),
-            Bulk::Now(_) | Bulk::Small => (drawn, at_us, few, 2_000),
+            Bulk::Now(_) | Bulk::Small | Bulk::None => (drawn, at_us, few, 2_000),
         };
         for index in 0..count {
             let target = Target { zone: None, collection: "bulk".to_owned(), key: format!("b{index}") };

@@ -22,6 +22,7 @@ use self::queue::{Happening, Queue};
 use crate::application::Application;
 use crate::checker::{Checkers, Invariant, is_crowded};
 use crate::draw::Draw;
+use crate::later::Later;
 use crate::ledger::Outcome;
 use crate::network::{Delivery, Links, Plan, Process, RETRANSMIT, Streams};
 use crate::node::{Node, ReadFor};
@@ -74,6 +75,7 @@ pub(crate) struct World<D: Document> {
     /// How long a trial takes at most, in microseconds.
     trial_max_us: u64,
     exits: Draw,
+    later: Later,
     pairs: pairs::Pairs,
     checkers: Checkers,
     trace: Trace,
@@ -114,6 +116,7 @@ impl<D: Document> World<D> {
         let mut world = Self {
             trial_max_us: outputs::trial_max_us(&mut verdicts),
             exits: Draw::new(scenario.seed, "exits"),
+            later: Later::new(scenario.seed),
             pairs: pairs::Pairs::default(),
             planted,
             now: Instant::ZERO,

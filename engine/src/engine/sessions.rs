@@ -307,11 +307,12 @@ impl<D: Document> Engine<D> {
     pub(super) fn on_frame(&mut self, id: SessionId, bytes: &[u8], now: Instant) {
         let frame = match Frame::decode(bytes) {
             Ok(Some(frame)) => frame,
-            Ok(None) => {
+            Ok(None) if !self.faults.has(Fault::UnknownRefused) => {
+                sometimes!("later version spoke");
                 self.stats.dropped("unknown frame kind");
                 return;
             }
-            Err(_) => {
+            Ok(None) | Err(_) => {
                 self.stats.dropped("malformed frame");
                 self.misbehaved(id, now);
                 return;

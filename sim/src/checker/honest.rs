@@ -4,17 +4,18 @@ use knot_engine::{Instant, Stats};
 
 use super::{Checkers, Invariant};
 
-/// The engine's name for such claims.
-const DISOWNED: &str = "claim that its subject disowns";
+/// The engine's names for what no honest server says.
+const DISHONEST: [&str; 3] = ["claim that its subject disowns", "malformed frame", "malformed datagram"];
 
 impl Checkers {
     /// Looks at what a server has dropped. All servers here are honest, so whoever is said to have spoken has.
     pub(crate) fn check_honest(&mut self, node: usize, stats: &Stats, now: Instant) {
-        let disowned = stats.drops.get(DISOWNED).copied().unwrap_or_default();
-        if disowned > 0 {
-            self.report(Invariant::HonestBelieved, now, node, || {
-                format!("{disowned} claims of honest servers counted as nobody's")
-            });
+        for what in DISHONEST {
+            let heard = stats.drops.get(what).copied().unwrap_or_default();
+            if heard > 0 {
+                let detail = || format!("{heard} times it took what an honest server said for a {what}");
+                self.report(Invariant::HonestBelieved, now, node, detail);
+            }
         }
     }
 }

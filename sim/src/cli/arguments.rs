@@ -61,13 +61,12 @@ impl LevelArgs {
         if !self.level.is_built() {
             return Err(NotRun::NotBuilt(self.level.number()).into());
         }
+        if self.level == Level::Processes && planted != Faults::default() {
+            let why = "no bug can be planted in a binary: leave out --plant, or --level 3";
+            return Err(CliError::Usage(why.to_owned()));
+        }
         #[cfg(all(feature = "l3", target_os = "linux"))]
         if self.level == Level::Processes {
-            if planted != Faults::default() {
-                return Err(CliError::Usage(
-                    "no bug can be planted in a binary: leave out --plant, or --level 3".to_owned(),
-                ));
-            }
             crate::l3::ready().map_err(NotRun::from)?;
         }
         Ok(self.level)

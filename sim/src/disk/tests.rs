@@ -111,3 +111,19 @@ fn a_restore_forgets_what_came_after_the_copy() {
     assert!(disk.restore());
     assert_eq!(keys(&disk), ["k1"]);
 }
+
+#[test]
+fn nothing_is_written_behind_a_failed_sync() {
+    for power in [false, true] {
+        let mut disk = disk(1);
+        disk.fails_next = true;
+        assert!(disk.persist(batch(1, 0, false)).is_some());
+        assert!(disk.persist(batch(2, 0, false)).is_none());
+        assert!(disk.finish_commit().1.is_some(), "the second waits for its answer");
+        assert!(matches!(disk.finish_commit().0.events[..], [StorageEvent::Failed(_)]));
+        disk.persist(batch(3, 0, false));
+        disk.crash(power);
+        assert!(keys(&disk).iter().all(|key| key == "k1"), "{:?}", keys(&disk));
+        assert!(matches!(commit(&mut disk, batch(4, 0, false))[..], [StorageEvent::Persisted(_)]), "a start mends it");
+    }
+}

@@ -75,6 +75,10 @@ const FAULTS_BEGIN_TINY_MS: u64 = 700;
 const UNIT_MS: u64 = 1_000;
 /// The same where membership is hasty.
 const UNIT_TINY_MS: u64 = 250;
+/// Of a thousand tiny seeds that would load many documents, those that do.
+const LOADS_TINY_PER_MILLE: u64 = 120;
+/// Of a thousand seeds, those that are being upgraded.
+const UPGRADES_PER_MILLE: u64 = 100;
 /// Of a thousand seeds, those that fail where that is asked for.
 const CANARIES_PER_MILLE: u64 = 10;
 
@@ -103,7 +107,10 @@ impl Scenario {
         } else if plots {
             plots::add(seed, &nodes, times, &mut faults);
         }
+        // A load takes most of the time of a run that is to be one of very many.
+        let loads = !hasty || Draw::new(seed, "loads").chance(LOADS_TINY_PER_MILLE);
         let bulk = match bounds.bulk() {
+            _ if !loads => Bulk::None,
             Some(count) if refills => Bulk::First(count),
             Some(count) => Bulk::Now(count),
             None => Bulk::Small,
@@ -177,6 +184,12 @@ fn nodes(seed: u64, count: Option<usize>, quiet_at_ms: u64) -> Vec<NodeSpec> {
         // One whose clock is broken.
         let broken = clocks.index(nodes.len());
         nodes[broken].clock_drift_ppm *= 150;
+    }
+    let mut versions = Draw::new(seed, "versions");
+    if versions.chance(UPGRADES_PER_MILLE) {
+        for node in &mut nodes {
+            node.later_version = versions.chance(500);
+        }
     }
     // Some clusters grow: one server joins the others when they already hold something.
     if draw.chance(200)

@@ -70,6 +70,7 @@ impl<D: Document> World<D> {
                     let pair = (node, to);
                     self.links.send_datagram(pair, &bytes, now, &mut plan);
                     self.observe_datagram(pair, &bytes, &plan);
+                    self.say_unknown(node, to);
                 }
             }
             Output::OpenSession { session, address } => {
@@ -116,6 +117,26 @@ impl<D: Document> World<D> {
         }
         let end = (process, session);
         self.streams.send(&mut self.links, end, frame, now, plan);
+        if self.is_later(process.node)
+            && let Some(unknown) = self.later.frame()
+        {
+            self.streams.send(&mut self.links, end, unknown, now, plan);
+        }
+    }
+
+    fn say_unknown(&mut self, node: usize, to: usize) {
+        let to = self.nodes[to].key.node_id();
+        if self.is_later(node)
+            && let Some(unknown) = self.later.datagram()
+            && let Some(running) = &mut self.nodes[node].running
+        {
+            running.engine.send_sealed(to, &unknown);
+        }
+    }
+
+    /// Whether a server says what others have not heard of. In the end it has nothing to say, as all others.
+    fn is_later(&self, node: usize) -> bool {
+        self.nodes[node].spec.later_version && self.now < Instant::from_micros(self.scenario.quiet_at_ms * 1_000)
     }
 
     fn persist(&mut self, process: Process, batch: Batch) {

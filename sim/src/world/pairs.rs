@@ -30,6 +30,8 @@ pub(super) struct Pairs {
     moved_at: BTreeMap<usize, Instant>,
     /// The stream of which a process is being told that it is open.
     opening: Option<(Process, SessionId)>,
+    /// When each member was first seen to be known to another.
+    met_at: BTreeMap<NodeId, Instant>,
     /// Since when a server accuses another that has denied it, and how many it has accused at once since.
     accused: BTreeMap<(usize, usize), (Instant, usize)>,
 }
@@ -95,6 +97,7 @@ impl<D: Document> World<D> {
             return;
         }
         self.look_for_rest();
+        self.look_who_is_met();
         if !self.datagrams_pass() {
             self.pairs.accused.clear();
             return;
@@ -125,12 +128,25 @@ impl<D: Document> World<D> {
         }
     }
 
+    /// Whoever has not met anybody can be told of by nobody.
+    fn look_who_is_met(&mut self) {
+        let ids = (0..self.nodes.len()).map(|node| self.id_of(node));
+        let unmet: Vec<NodeId> = ids.filter(|id| !self.pairs.met_at.contains_key(id)).collect();
+        for id in unmet {
+            let others = self.nodes.iter().filter(|node| node.key.node_id() != id);
+            if others.filter_map(|node| node.running.as_ref()).any(|other| other.engine.member(&id).is_some()) {
+                self.pairs.met_at.insert(id, self.now);
+            }
+        }
+    }
+
     /// A server that has started again holds a stream with another that ran before.
     fn look_at_stream(&mut self, node: usize, other: usize) {
         let (Some(here), Some(there)) = (self.at_work(node), self.at_work(other)) else { return };
+        let Some(met_at) = self.pairs.met_at.get(&self.id_of(other)) else { return };
         let again = here.start > 1 && there.since <= here.since && self.pairs.changed_at <= here.since;
         if again && here.engine.stream_to(self.id_of(other)).is_none() {
-            let waited = self.now.since(here.since);
+            let waited = self.now.since(here.since.max(*met_at));
             self.checkers.check_reconnected(node, other, waited, self.now);
         }
     }

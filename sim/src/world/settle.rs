@@ -113,13 +113,13 @@ impl<D: Document> World<D> {
     }
 
     fn unanswered(&self) -> Option<(Invariant, usize, String)> {
-        let reads =
-            self.nodes.iter().filter_map(|node| Some((node.index, node.running.as_ref()?.reads.values().next()?)));
-        if let Some((node, read)) = reads.into_iter().next() {
+        let outside = |node: &usize| self.checkers.outside.contains(node);
+        let asked = self.nodes.iter().filter(|node| !outside(&node.index));
+        let mut reads = asked.filter_map(|node| Some((node.index, node.running.as_ref()?.reads.values().next()?)));
+        if let Some((node, read)) = reads.next() {
             return Some((Invariant::Answered, node, format!("a read has no answer: {read:?}")));
         }
         let pending = |outcome: &Outcome| *outcome == Outcome::Pending;
-        let outside = |node: &usize| self.checkers.outside.contains(node);
         let mut writes = self.checkers.ledger.writes().filter(|write| !outside(&write.operation.node));
         let write = writes.find(|write| pending(&write.outcome))?;
         let node = write.operation.node;

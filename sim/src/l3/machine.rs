@@ -267,15 +267,31 @@ fn replace(from: &Path, to: &Path) -> Result<(), Unready> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncReadExt;
+
     use super::*;
 
-    /// A machine whose binary is a script, in the network that is there.
-    fn process(script: &str) -> (Machine, tempfile::TempDir) {
+    /// A machine whose process is a shell that does this when it is told to leave, and knows so by now.
+    async fn process(leaving: &str) -> (Machine, tempfile::TempDir) {
         let folder = tempfile::tempdir().unwrap();
         let mut machine = Machine::new(Path::new("none"), "none", folder.path().to_owned(), "").unwrap();
-        let child = Command::new("sh").args(["-c", script]).stdout(Stdio::null()).kill_on_drop(true).spawn().unwrap();
+        let script = format!("trap '{leaving}' TERM; echo; while :; do :; done");
+        let mut child =
+            Command::new("sh").args(["-c", &script]).stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+        child.stdout.take().unwrap().read_u8().await.unwrap();
         machine.process = Some(child);
         (machine, folder)
+    }
+
+    /// Looks until its process is gone; how that ended, if not as it was told to.
+    async fn ended(machine: &mut Machine) -> Option<String> {
+        while machine.is_running() {
+            if let Some(ended) = machine.look_after().unwrap() {
+                return Some(ended);
+            }
+            tokio::task::yield_now().await;
+        }
+        None
     }
 
     #[test]
@@ -289,7 +305,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_copy_is_made_while_nothing_runs() {
-        let (mut machine, _folder) = process("while :; do :; done");
+        let (mut machine, _folder) = process("").await;
         let pid = machine.process.as_ref().and_then(Child::id).unwrap();
         machine.signal(Signal::STOP);
         stands_still(pid).await.unwrap();
@@ -300,31 +316,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_is_told_to_leave_keeps_nobody_waiting() {
-        let (mut machine, _folder) = process("trap '' TERM; while :; do read -r _ < /dev/null; done");
+    async fn who_does_not_leave_keeps_nobody_waiting_and_is_killed_in_the_end() {
+        let (mut machine, _folder) = process("").await;
         machine.stop();
-        assert!(machine.is_running());
         assert_eq!(machine.look_after().unwrap(), None);
+        assert!(machine.is_running());
         // Its time is over.
         machine.leaves_by = Some(Instant::now());
-        while machine.is_running() {
-            assert_eq!(machine.look_after().unwrap(), None, "it did not end by itself");
-            tokio::task::yield_now().await;
-        }
+        assert_eq!(ended(&mut machine).await, None);
     }
 
     #[tokio::test]
     async fn who_leaves_with_an_error_is_noticed() {
-        let (mut machine, _folder) = process("trap 'exit 3' TERM; echo; while :; do read -r _ < /dev/null; done");
-        machine.stop();
-        let ended = loop {
-            machine.signal(Signal::TERM);
-            if let Some(ended) = machine.look_after().unwrap() {
-                break ended;
-            }
-            assert!(machine.is_running(), "it was told to leave before it knew how to");
-            tokio::task::yield_now().await;
-        };
-        assert_eq!(ended, "exit status: 3");
+        for (leaving, how) in [("exit 0", None), ("exit 3", Some("exit status: 3"))] {
+            let (mut machine, _folder) = process(leaving).await;
+            machine.stop();
+            assert_eq!(ended(&mut machine).await.as_deref(), how);
+        }
     }
 }

@@ -200,7 +200,7 @@ impl<N: Network> Driver<N> {
                 let Self { committer, reports, .. } = self;
                 // Nobody reads reports any more, and the committer must not wait for room to make one.
                 drop(reports);
-                committer.finish();
+                committer.finish().await;
                 return stop;
             }
             let wake = self.engine.poll_timeout().map(|(at, _)| at).into_iter();

@@ -29,6 +29,8 @@ pub enum Defect {
     AnsweredUnwritten,
     /// The journal does not sync its records.
     JournalUnsynced,
+    /// The committer panics at its first batch, on a task that nobody waits for.
+    CommitterPanics,
 }
 
 impl Simulated {

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::checker::Account;
 use crate::jobs;
-use crate::level::{Level, caught};
+use crate::level::{Level, NotRun, caught};
 use crate::percentile::percentile;
 use crate::report::{Counts, Report};
 use crate::scenario::{DocumentKind, Length, Profile, Scenario, Shape};
@@ -206,17 +206,26 @@ struct Gathered {
 }
 
 /// Runs a campaign. Stops early once [`FAILURES_MAX`] seeds have failed.
-#[must_use]
-pub fn run(campaign: &Campaign, listener: &dyn Listener) -> Summary {
+///
+/// # Errors
+/// When a seed cannot be run: what failed before, `listener` has been told.
+pub fn run(campaign: &Campaign, listener: &dyn Listener) -> Result<Summary, NotRun> {
     let begun = Instant::now();
     let gathered = Mutex::new(Gathered::default());
+    let not_run = Mutex::new(None);
     let is_late = || campaign.lasting.is_some_and(|lasting| begun.elapsed() >= lasting);
     jobs::each(campaign.seeds.clone(), campaign.jobs, |seed| {
         if is_late() {
             return ControlFlow::Break(());
         }
         let clock = CpuClock::start();
-        let report = campaign.level.run(campaign.scenario(seed), campaign.planted);
+        let report = match campaign.level.run(campaign.scenario(seed), campaign.planted) {
+            Ok(report) => report,
+            Err(why) => {
+                jobs::lock(&not_run).get_or_insert(why);
+                return ControlFlow::Break(());
+            }
+        };
         let cpu = clock.elapsed();
         if !report.violations.is_empty() {
             listener.on_failure(&report);
@@ -225,7 +234,10 @@ pub fn run(campaign: &Campaign, listener: &dyn Listener) -> Summary {
         listener.on_progress(&progress);
         if progress.failures >= FAILURES_MAX { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
-    jobs::gathered(gathered).finish()
+    match jobs::gathered(not_run) {
+        Some(why) => Err(why),
+        None => Ok(jobs::gathered(gathered).finish()),
+    }
 }
 
 impl Gathered {

@@ -23,6 +23,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 use self::output::print;
+use crate::level::NotRun;
 use crate::scenario::ScenarioError;
 
 /// How a command ended.
@@ -35,6 +36,8 @@ enum Exit {
     Broke = 1,
     /// The command line is wrong, or a file.
     Usage = 2,
+    /// This machine cannot run what was asked for, or could not go on.
+    Unready = 3,
 }
 
 impl Exit {
@@ -68,15 +71,11 @@ enum CliError {
     #[error("cannot write the scenario as TOML: {0}")]
     Toml(#[from] toml::ser::Error),
     /// A scenario has what its level cannot play.
-    #[error("{what} has what level {level} does not play: {missing}")]
-    NotPlayed { what: String, level: u8, missing: String },
-    /// This build does not have a level.
-    #[error("this knot-sim was built without level {0}")]
-    NotBuilt(u8),
-    /// This machine cannot run servers in namespaces.
-    #[cfg(all(feature = "l3", target_os = "linux"))]
-    #[error("level 3 cannot be played: {0}")]
-    Unready(#[from] crate::l3::Unready),
+    #[error("{what} cannot be played: {why}")]
+    NotPlayed { what: String, why: NotRun },
+    /// A run could not be made, or not to its end.
+    #[error(transparent)]
+    NotRun(#[from] NotRun),
     /// A result cannot be written as JSON.
     #[error("cannot write JSON: {0}")]
     Json(#[from] serde_json::Error),
@@ -93,31 +92,13 @@ impl CliError {
                 Some("`knot-sim scenario 1` prints a whole one, docs/scenarios.md says what each key means".to_owned())
             }
             Self::Write { .. } => Some("choose a place that can be written with --out or --page".to_owned()),
-            Self::NotPlayed { level: 1, .. } => Some("these need the bytes of a disk: add --level 2".to_owned()),
-            Self::NotPlayed { level: 3, .. } => Some(
-                "disk, clock and processor of a process are the machine's: play it at level 1 or 2, or take these out of \
-                 the file"
-                    .to_owned(),
-            ),
-            Self::NotPlayed { .. } => Some(
-                "turmoil lets time pass for all servers alike: play it at level 1, or take these out of the file"
-                    .to_owned(),
-            ),
-            Self::NotBuilt(3) if !cfg!(target_os = "linux") => Some("it needs the namespaces of Linux".to_owned()),
-            Self::NotBuilt(level) => Some(format!("build it with its usual features, or with --features l{level}")),
-            #[cfg(all(feature = "l3", target_os = "linux"))]
-            Self::Unready(crate::l3::Unready::NoBinary(_)) => Some(format!(
-                "`cargo build --release -p knot-server` makes it; {} says where it is otherwise",
-                crate::l3::BINARY_VARIABLE
-            )),
-            #[cfg(all(feature = "l3", target_os = "linux"))]
-            Self::Unready(crate::l3::Unready::NoNamespaces(_)) => {
-                Some("they need root, and ip of iproute2; levels 1 and 2 need neither".to_owned())
-            }
-            #[cfg(all(feature = "l3", target_os = "linux"))]
-            Self::Unready(crate::l3::Unready::Io(_)) => None,
+            Self::NotPlayed { why, .. } | Self::NotRun(why) => Some(why.hint()),
             Self::Usage(_) | Self::Toml(_) | Self::Json(_) => None,
         }
+    }
+
+    fn exit(&self) -> Exit {
+        if matches!(self, Self::NotRun(why) if why.is_unready()) { Exit::Unready } else { Exit::Usage }
     }
 }
 
@@ -131,7 +112,7 @@ EXAMPLES:
   knot-sim shrink 17 > small.toml            the least of a failing seed that fails the same way
 
 EXIT CODES:
-  0  all promises held   1  one did not   2  the command line or a file is wrong";
+  0  all promises held   1  one did not   2  the command line or a file is wrong   3  level 3 cannot run here";
 
 /// Simulates knot clusters under faults and checks what they promise.
 #[derive(Debug, Parser)]
@@ -209,7 +190,7 @@ pub fn main() -> ExitCode {
             if let Some(hint) = error.hint() {
                 eprintln!("hint: {hint}");
             }
-            Exit::Usage.into()
+            error.exit().into()
         }
     }
 }

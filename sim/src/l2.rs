@@ -8,6 +8,7 @@ mod disk;
 mod draw;
 mod host;
 mod network;
+mod panics;
 mod play;
 mod wires;
 
@@ -21,12 +22,13 @@ use turmoil::net::TcpStream;
 
 pub(crate) use self::draw::generate;
 use self::host::Host;
+use self::panics::Listening;
 use self::play::Stage;
 use self::wires::{Network, Wires};
-use crate::checker::settle_bound;
+use crate::checker::{Invariant, settle_bound};
 use crate::level::Level;
 use crate::report::Report;
-use crate::scenario::Scenario;
+use crate::scenario::{FaultKind, Scenario};
 use crate::servers::{self, Findings, HTTP_PORT, Reach};
 use crate::shared::Shared;
 
@@ -77,16 +79,25 @@ pub fn run(scenario: Scenario, planted: Planted) -> Report {
         clients.await;
         Ok(())
     });
+    let panics = Listening::begin(scenario.faults.iter().any(|fault| damages(&fault.kind).is_some()));
     let mut stage = Stage::new(&scenario, &hosts, &wires);
-    let ended = stage.play(&mut sim);
+    let ended = stage.play(&mut sim, &panics);
     let crashes = stage.crashes;
     let elapsed = sim.elapsed();
     drop(sim);
+    if let Some(panic) = panics.heard() {
+        findings.get().accuse(Invariant::NoPanic, Instant::ZERO + elapsed, 0, panic);
+    }
     let findings = std::mem::take(&mut *findings.get());
     let mut report = servers::report(&scenario, findings, (ended, elapsed));
     add_network(&mut report, &wires.get());
     report.counts.crashes = crashes;
     report
+}
+
+/// The server whose disk a fault damages; other faults lose, or fail, and what they leave is sound.
+fn damages(kind: &FaultKind) -> Option<usize> {
+    if let FaultKind::BitRot { node, .. } | FaultKind::MisdirectedWrite { node } = kind { Some(*node) } else { None }
 }
 
 /// Clients on turmoil's network.

@@ -9,9 +9,11 @@ mod namespaces;
 mod packet;
 mod play;
 mod router;
+mod unready;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +24,8 @@ use self::machine::Machine;
 use self::namespaces::{Namespaces, address};
 use self::play::Stage;
 use self::router::{Router, Sky, Weather};
+use self::unready::At;
+pub use self::unready::Unready;
 use crate::level::Level;
 use crate::report::Report;
 use crate::scenario::Scenario;
@@ -30,20 +34,6 @@ use crate::shared::Shared;
 
 /// The environment variable that says which binary to run.
 pub const BINARY_VARIABLE: &str = "KNOT_BINARY";
-
-/// Why this machine, or this build, cannot run a server in a namespace.
-#[derive(Debug, thiserror::Error)]
-pub enum Unready {
-    /// There is no binary.
-    #[error("there is no knot at {}", .0.display())]
-    NoBinary(PathBuf),
-    /// The system does not let us.
-    #[error("no network namespaces here: {0}")]
-    NoNamespaces(String),
-    /// Files, sockets or processes.
-    #[error(transparent)]
-    Io(#[from] io::Error),
-}
 
 /// The binary that servers run: what [`BINARY_VARIABLE`] says, else `knot` beside this program.
 ///
@@ -55,14 +45,20 @@ pub fn ready() -> Result<PathBuf, Unready> {
     if !binary.is_file() {
         return Err(Unready::NoBinary(binary));
     }
-    drop(Namespaces::new(0).map_err(Unready::NoNamespaces)?);
-    Ok(std::path::absolute(binary)?)
+    let setpriv = Command::new("setpriv").args(["--pdeathsig", "KILL", "true"]).output();
+    let setpriv = setpriv.map_err(|error| Unready::NoSetpriv(error.to_string()))?;
+    if !setpriv.status.success() {
+        return Err(Unready::NoSetpriv(String::from_utf8_lossy(&setpriv.stderr).trim().to_owned()));
+    }
+    drop(Namespaces::new(0)?);
+    std::path::absolute(&binary).at_path(&binary)
 }
 
-/// Runs a scenario with processes of `binary`. What they leave behind stays, and is named, where a promise breaks.
+/// Runs a scenario with processes of `binary`. What they leave behind stays where a promise breaks, and where the run
+/// breaks off.
 ///
 /// # Errors
-/// When servers cannot be set up.
+/// When servers cannot be set up, or this machine cannot go on.
 ///
 /// # Panics
 /// When the scenario has what [this level cannot play](Level::cannot_play).
@@ -70,21 +66,27 @@ pub fn run(scenario: Scenario, binary: &Path) -> Result<Report, Unready> {
     let missing = Level::Processes.cannot_play(&scenario);
     assert!(missing.is_empty(), "level 3 does not play {}", missing.join(", "));
     let scenario = Arc::new(scenario.expanded());
-    let namespaces = Namespaces::new(scenario.nodes.len()).map_err(Unready::NoNamespaces)?;
-    let folder = tempfile::Builder::new().prefix("knot-sim-").tempdir()?;
+    let namespaces = Namespaces::new(scenario.nodes.len())?;
+    let within = std::env::temp_dir();
+    let folder = tempfile::Builder::new().prefix("knot-sim-").tempdir_in(&within).at_path(&within)?.keep();
     // A thread of its own, since it goes to where the clients are and stays there.
-    let report = std::thread::scope(|scope| {
+    let ran = std::thread::scope(|scope| {
         let run = scope.spawn(|| {
             namespaces.enter_as_client()?;
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(play_out(&scenario, binary, &namespaces, folder.path()))
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().at("the runtime")?;
+            runtime.block_on(play_out(&scenario, binary, &namespaces, &folder))
         });
-        run.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })?;
-    if !report.violations.is_empty() {
-        eprintln!("what the servers left behind is in {}", folder.keep().display());
+        let panicked = |panic: &_| Report::panicked(scenario.seed, scenario.nodes.len(), panic);
+        run.join().unwrap_or_else(|panic| Ok(panicked(panic.as_ref())))
+    });
+    match ran {
+        Ok(report) if report.violations.is_empty() => {
+            std::fs::remove_dir_all(&folder).at_path(&folder)?;
+            Ok(report)
+        }
+        Ok(report) => Ok(Report { left_behind: Some(folder), ..report }),
+        Err(why) => Err(Unready::BrokeOff { why: Box::new(why), folder }),
     }
-    Ok(report)
 }
 
 async fn play_out(
@@ -92,8 +94,8 @@ async fn play_out(
     binary: &Path,
     namespaces: &Namespaces,
     folder: &Path,
-) -> io::Result<Report> {
-    let machines: io::Result<Vec<Machine>> = (0..scenario.nodes.len())
+) -> Result<Report, Unready> {
+    let machines: Result<Vec<Machine>, Unready> = (0..scenario.nodes.len())
         .map(|node| {
             let home = folder.join(&scenario.nodes[node].name);
             let at = |node: usize| address(node).to_string();
@@ -103,20 +105,24 @@ async fn play_out(
         })
         .collect();
     let sky = Sky::new(Weather::new(scenario));
-    let _router = Router::start(namespaces.lines()?, &sky);
+    let mut router = Router::start(namespaces.lines()?, &sky);
     let findings = Shared::new(Findings::default());
     let clients = tokio::spawn(servers::clients(Namespaced(sky.clone()), scenario.clone(), findings.clone()));
     let mut stage = Stage::new(scenario, machines?, sky.clone(), findings.clone());
-    let ended = stage.play(clients).await;
+    tokio::select! {
+        played = stage.play(clients) => played?,
+        broken = router.broken() => return Err(broken),
+    }
     let elapsed = sky.get().now().since(Instant::ZERO);
     stage.stop_all().await?;
     let found = std::mem::take(&mut *findings.get());
-    let mut report = servers::report(scenario, found, (ended, elapsed));
+    let mut report = servers::report(scenario, found, (Ok(()), elapsed));
     let weather = sky.get();
     if let Some(leak) = weather.leak() {
         servers::accuse_of_leak(&mut report, leak);
     }
     [report.counts.datagrams, report.counts.datagrams_lost] = weather.counts();
+    report.counts.drops.extend(weather.drops().map(|(why, count)| (why.to_owned(), count)));
     report.counts.crashes = stage.crashes;
     Ok(report)
 }

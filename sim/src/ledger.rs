@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use knot_engine::{EditError, Instant};
+use knot_engine::Instant;
 
 use crate::scenario::{Operation, Target};
 
@@ -18,8 +18,8 @@ pub(crate) enum Outcome {
         /// How many changes that may have been: none when the document already was as asked.
         changed: bool,
     },
-    /// It was not made, and nothing of it remains.
-    Refused(EditError),
+    /// It was not made, for this reason, and nothing of it remains.
+    Refused(String),
     /// The server died first, or said that its storage failed: it may have been made.
     Unknown,
 }
@@ -35,6 +35,13 @@ pub(crate) struct Write {
     pub outcome: Outcome,
     /// True when the only disk that held it was set back to an earlier copy: nobody could keep it.
     pub excused: bool,
+}
+
+impl Write {
+    /// Whether a document may show it: it was asked of that document, and not refused.
+    pub(crate) fn may_show_in(&self, target: &Target) -> bool {
+        self.operation.target == *target && !matches!(self.outcome, Outcome::Refused(_))
+    }
 }
 
 /// Every write that reached a server.

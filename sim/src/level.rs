@@ -4,6 +4,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use knot_engine::{Faults, marks};
 
+#[cfg(all(feature = "l3", target_os = "linux"))]
+use crate::l3::Unready;
 use crate::report::Report;
 use crate::scenario::{Bounds, FaultKind, Scenario, Shape};
 use crate::watch::Watch;
@@ -86,7 +88,7 @@ impl Level {
             #[cfg(feature = "l2")]
             Self::Servers => crate::l2::generate(seed, shape),
             #[cfg(not(feature = "l2"))]
-            Self::Servers => not_built(self),
+            Self::Servers => self.cut_to_size(Scenario::generate(seed, shape)),
             Self::Processes => self.cut_to_size(Scenario::generate(seed, shape)),
         }
     }
@@ -109,35 +111,84 @@ impl Level {
         scenario
     }
 
-    /// Runs a scenario with these bugs planted in every engine. A panic ends the run as a broken promise does, and so does
-    /// what cannot be played.
-    #[must_use]
-    pub fn run(self, scenario: Scenario, planted: Faults) -> Report {
+    /// Runs a scenario with these bugs planted in every engine. A panic ends the run as a broken promise does.
+    ///
+    /// # Errors
+    /// When the scenario cannot be played, or not to its end.
+    pub fn run(self, scenario: Scenario, planted: Faults) -> Result<Report, NotRun> {
+        let missing = self.cannot_play(&scenario);
+        if !missing.is_empty() {
+            return Err(NotRun::NotPlayed { level: self.number(), missing });
+        }
         match self {
-            Self::Engines => caught(scenario, |scenario| play(scenario, planted, Watch::default(), None)),
+            Self::Engines => Ok(caught(scenario, |scenario| play(scenario, planted, Watch::default(), None))),
             #[cfg(feature = "l2")]
             Self::Servers => {
                 let planted = crate::l2::Planted { faults: planted, defect: None };
-                caught(scenario, |scenario| crate::l2::run(scenario, planted))
+                Ok(caught(scenario, |scenario| crate::l2::run(scenario, planted)))
             }
-            #[cfg(not(feature = "l2"))]
-            Self::Servers => not_built(self),
             // No bug can be planted in a binary.
             #[cfg(all(feature = "l3", target_os = "linux"))]
-            Self::Processes => caught(scenario, |scenario| {
-                let report = crate::l3::ready().and_then(|binary| crate::l3::run(scenario, &binary));
-                report.unwrap_or_else(|error| panic!("{error}"))
-            }),
+            Self::Processes => Ok(crate::l3::run(scenario, &crate::l3::ready()?)?),
+            #[cfg(not(feature = "l2"))]
+            Self::Servers => Err(NotRun::NotBuilt(self.number())),
             #[cfg(not(all(feature = "l3", target_os = "linux")))]
-            Self::Processes => not_built(self),
+            Self::Processes => Err(NotRun::NotBuilt(self.number())),
         }
     }
 }
 
-#[cfg(not(all(feature = "l2", feature = "l3", target_os = "linux")))]
-fn not_built(level: Level) -> ! {
-    let level = level.number();
-    panic!("this build has no level {level}: it comes with the feature `l{level}`");
+/// Why there is no report of a run: what its servers would have come to, nobody knows.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotRun {
+    /// This build does not have a level.
+    #[error("this knot-sim was built without level {0}")]
+    NotBuilt(u8),
+    /// The scenario has what its level cannot play.
+    #[error("it has what level {level} does not play: {}", missing.join(", "))]
+    NotPlayed {
+        /// The level.
+        level: u8,
+        /// What that is, as files spell it.
+        missing: Vec<&'static str>,
+    },
+    /// This machine cannot run servers in namespaces, or could not go on.
+    #[cfg(all(feature = "l3", target_os = "linux"))]
+    #[error("level 3 cannot be played: {0}")]
+    Unready(#[from] Unready),
+}
+
+impl NotRun {
+    /// Whether that is this machine's fault, not the asker's.
+    #[must_use]
+    pub fn is_unready(&self) -> bool {
+        match self {
+            Self::NotBuilt(_) | Self::NotPlayed { .. } => false,
+            #[cfg(all(feature = "l3", target_os = "linux"))]
+            Self::Unready(_) => true,
+        }
+    }
+
+    /// What may help.
+    #[must_use]
+    pub fn hint(&self) -> String {
+        match self {
+            Self::NotBuilt(3) if !cfg!(target_os = "linux") => "it needs the namespaces of Linux".to_owned(),
+            Self::NotBuilt(level) => format!("build it with its usual features, or with --features l{level}"),
+            Self::NotPlayed { level: 1, .. } => "these need the bytes of a disk: add --level 2".to_owned(),
+            Self::NotPlayed { level: 3, .. } => "disk, clock and processor of a process are the machine's: play it at \
+                                                 level 1 or 2, or take these out of the file"
+                .to_owned(),
+            Self::NotPlayed { .. } => {
+                "turmoil lets time pass for all servers alike: play it at level 1, or take these \
+                                       out of the file"
+                    .to_owned()
+            }
+            #[cfg(all(feature = "l3", target_os = "linux"))]
+            Self::Unready(unready) => unready.hint().to_owned(),
+        }
+    }
 }
 
 /// Whether it can go wrong with a process of the real binary. Its kernel, clock, disk and processor are the machine's.

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use knot_engine::Stats;
 use serde::Serialize;
@@ -103,6 +104,9 @@ pub struct Report {
     pub account: Account,
     /// States that the engines came by.
     pub marks: Vec<&'static str>,
+    /// The folder with what the servers left behind, their logs too, where there were processes and a promise broke.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub left_behind: Option<PathBuf>,
 }
 
 impl Report {
@@ -121,6 +125,7 @@ impl Report {
             counts: Counts::default(),
             account: Account::default(),
             marks: Vec::new(),
+            left_behind: None,
         }
     }
 }

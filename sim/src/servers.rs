@@ -6,11 +6,13 @@ mod report;
 mod request;
 
 use std::io;
+use std::panic::resume_unwind;
 
 use knot_engine::Instant;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::JoinError;
 
-pub(crate) use self::clients::{Findings, clients};
+pub(crate) use self::clients::{Findings, Loss, clients};
 pub(crate) use self::cues::{Cue, Cues};
 pub(crate) use self::report::{accuse_of_leak, report};
 pub(crate) use self::request::{HTTP_PORT, TOKEN};
@@ -32,6 +34,11 @@ pub(crate) trait Reach: Clone + Send + Sync + 'static {
 
     /// Connects to a server's API.
     fn connect(&self, node: usize) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+}
+
+/// What a task came to, which nobody aborts. Its panic goes on in whoever waits for it.
+pub(crate) fn joined<T>(task: Result<T, JoinError>) -> T {
+    task.unwrap_or_else(|error| resume_unwind(error.into_panic()))
 }
 
 /// What a server's `knot.toml` says: it is reached by others at `address`, its seeds at `hosts`, and it adds `own`.

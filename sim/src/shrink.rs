@@ -5,12 +5,14 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use knot_engine::Faults;
 
+use crate::campaign::run_scenario;
 use crate::checker::{Invariant, Violation};
-use crate::level::Level;
 use crate::report::Report;
 use crate::scenario::{Action, Bounds, DiskSpec, NetworkSpec, NodeSpec, Scenario, Target};
 
@@ -43,6 +45,8 @@ pub struct Shrunk {
     pub scenario: Scenario,
     /// How it breaks.
     pub violation: Violation,
+    /// The folder with what its servers left behind, where there were processes.
+    pub left_behind: Option<PathBuf>,
     /// Runs that this took.
     pub replays: usize,
 }
@@ -64,20 +68,28 @@ pub fn shrink(
     replays_max: usize,
     progress: &dyn Fn(usize, usize),
 ) -> Option<Shrunk> {
-    shrink_with(scenario, &|scenario| Level::Engines.run(scenario, planted), replays_max, progress)
+    let run = |scenario| Ok::<_, Infallible>(run_scenario(scenario, planted, None));
+    let Ok(shrunk) = shrink_with(scenario, &run, replays_max, progress);
+    shrunk
 }
 
-/// Makes `scenario` as small as `replays_max` runs allow, each of which is a call of `run`.
-pub(crate) fn shrink_with(
+/// Makes `scenario` as small as `replays_max` runs allow, each of which is a call of `run`. Of what processes leave behind
+/// only that of the last run stays which fails in the same way.
+///
+/// # Errors
+/// When a run cannot be made.
+pub(crate) fn shrink_with<E>(
     scenario: Scenario,
-    run: &dyn Fn(Scenario) -> Report,
+    run: &dyn Fn(Scenario) -> Result<Report, E>,
     replays_max: usize,
     progress: &dyn Fn(usize, usize),
-) -> Option<Shrunk> {
+) -> Result<Option<Shrunk>, E> {
     let scenario = scenario.expanded();
-    let violation = run(scenario.clone()).violations.into_iter().next()?;
-    let best = Shrunk { scenario, violation, replays: 1 };
-    let mut shrinker = Shrinker { invariant: best.violation.invariant, best, run, replays_max, progress };
+    let Report { violations, left_behind, .. } = run(scenario.clone())?;
+    let Some(violation) = violations.into_iter().next() else { return Ok(None) };
+    let best = Shrunk { scenario, violation, left_behind, replays: 1 };
+    let invariant = best.violation.invariant;
+    let mut shrinker = Shrinker { invariant, best, run, not_run: None, replays_max, progress };
     loop {
         let before = shrinker.best.scenario.clone();
         shrinker.drop_what_comes_after();
@@ -88,22 +100,24 @@ pub(crate) fn shrink_with(
         shrinker.drop_entries(|scenario| &mut scenario.operations);
         shrinker.simplify();
         if shrinker.best.scenario == before || shrinker.is_spent() {
-            return Some(shrinker.best);
+            return shrinker.not_run.map_or(Ok(Some(shrinker.best)), Err);
         }
     }
 }
 
-struct Shrinker<'a> {
+struct Shrinker<'a, E> {
     invariant: Invariant,
     best: Shrunk,
-    run: &'a dyn Fn(Scenario) -> Report,
+    run: &'a dyn Fn(Scenario) -> Result<Report, E>,
+    /// Why a run could not be made, after which there are no more.
+    not_run: Option<E>,
     replays_max: usize,
     progress: &'a dyn Fn(usize, usize),
 }
 
-impl Shrinker<'_> {
+impl<E> Shrinker<'_, E> {
     fn is_spent(&self) -> bool {
-        self.best.replays >= self.replays_max
+        self.best.replays >= self.replays_max || self.not_run.is_some()
     }
 
     /// Keeps what `change` makes of the best scenario, if that is another one and breaks the same promise.
@@ -114,12 +128,23 @@ impl Shrinker<'_> {
             return false;
         }
         self.best.replays += 1;
-        let violations = (self.run)(scenario.clone()).violations;
+        let Report { violations, mut left_behind, .. } = match (self.run)(scenario.clone()) {
+            Ok(report) => report,
+            Err(why) => {
+                self.not_run = Some(why);
+                return false;
+            }
+        };
         let found = violations.into_iter().next().filter(|violation| violation.invariant == self.invariant);
         let fails = found.is_some();
         if let Some(violation) = found {
             self.best.violation = violation;
             self.best.scenario = scenario;
+            std::mem::swap(&mut self.best.left_behind, &mut left_behind);
+        }
+        if let Some(folder) = left_behind {
+            // What cannot be removed is in nobody's way.
+            let _ = std::fs::remove_dir_all(folder);
         }
         (self.progress)(self.best.replays, self.best.events());
         fails

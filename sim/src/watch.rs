@@ -170,7 +170,7 @@ impl From<&Outcome> for Answer {
     fn from(outcome: &Outcome) -> Self {
         match outcome {
             Outcome::Acknowledged { changed, .. } => Self::Acknowledged { changed: *changed },
-            Outcome::Refused(error) => Self::Refused(error.to_string()),
+            Outcome::Refused(why) => Self::Refused(why.clone()),
             Outcome::Unknown | Outcome::Pending => Self::Unknown,
         }
     }

@@ -221,6 +221,7 @@ impl<D: Document> World<D> {
             settled_us: settled.map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX)),
             counts,
             marks: Vec::new(),
+            left_behind: None,
         }
     }
 

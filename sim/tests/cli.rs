@@ -239,4 +239,6 @@ fn what_a_level_does_not_play_is_named() {
     assert!(said.contains("add --level 2"), "{said}");
     let said = complaint(&["replay", "3", "--level", "2", "--page", "page.html"]);
     assert!(said.contains("leave out --level"), "{said}");
+    let said = complaint(&["run", "--seeds", "0..2", "--level", "2", "--require-marks"]);
+    assert!(said.contains("--require-marks") && said.contains("leave out --level"), "{said}");
 }

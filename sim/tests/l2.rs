@@ -35,10 +35,8 @@ fn servers_take_what_operators_dread() {
 fn servers_take_what_seeds_draw() {
     let shape = Shape { length: Some(Length::Short), nodes: Some(4), ..Shape::default() };
     for seed in 0..4 {
-        assert_well(
-            &format!("seed {seed}"),
-            &Level::Servers.run(Level::Servers.generate(seed, &shape), Default::default()),
-        );
+        let report = Level::Servers.run(Level::Servers.generate(seed, &shape), Default::default());
+        assert_well(&format!("seed {seed}"), &report.expect("it is built"));
     }
 }
 
@@ -62,6 +60,14 @@ fn bugs_in_and_around_the_engine_are_found() {
         let is_lost = report.violations.iter().any(|violation| violation.invariant == Invariant::AcknowledgedKept);
         assert!(is_lost, "{planted:?}: {:#?}", report.violations);
     }
+}
+
+#[test]
+fn a_panic_in_any_task_ends_the_run() {
+    let report = run(scenario(CUT_OFF), Planted { defect: Some(Defect::CommitterPanics), ..Planted::default() });
+    let [violation] = &report.violations[..] else { panic!("{:#?}", report.violations) };
+    assert_eq!(violation.invariant, Invariant::NoPanic);
+    assert!(violation.detail.starts_with("planted: ") && violation.detail.contains("committer.rs"), "{violation}");
 }
 
 #[test]

@@ -26,7 +26,14 @@ pub(super) struct Batch {
 #[derive(Debug)]
 pub(super) struct Committer {
     batches: mpsc::Sender<Batch>,
-    thread: Option<std::thread::JoinHandle<()>>,
+    writer: Running,
+}
+
+/// What the writer runs on.
+#[derive(Debug)]
+enum Running {
+    Thread(std::thread::JoinHandle<()>),
+    Task(tokio::task::JoinHandle<()>),
 }
 
 impl Committer {
@@ -39,9 +46,10 @@ impl Committer {
         let (batches, mut waiting) = mpsc::channel::<Batch>(QUEUE_MAX);
         let mut writer = Writer { storage, refused: None, failed: false };
         if let Some(simulated) = simulated {
-            tokio::spawn(async move {
+            let task = tokio::spawn(async move {
                 let mut group = Vec::new();
                 while waiting.recv_many(&mut group, GROUP_MAX).await > 0 {
+                    assert!(!simulated.has(Defect::CommitterPanics), "planted: the committer panics");
                     if simulated.has(Defect::AnsweredUnwritten)
                         && let Some(last) = group.last()
                     {
@@ -54,7 +62,7 @@ impl Committer {
                     }
                 }
             });
-            return Ok(Self { batches, thread: None });
+            return Ok(Self { batches, writer: Running::Task(task) });
         }
         let thread = std::thread::Builder::new().name("committer".to_owned()).spawn(move || {
             let mut group = Vec::new();
@@ -64,7 +72,7 @@ impl Committer {
                 }
             }
         })?;
-        Ok(Self { batches, thread: Some(thread) })
+        Ok(Self { batches, writer: Running::Thread(thread) })
     }
 
     /// Queues a batch; false when the committer has no room, or is gone.
@@ -73,12 +81,14 @@ impl Committer {
     }
 
     /// Waits until all that was queued is written. Nothing may be left to receive its events by then.
-    pub(super) fn finish(self) {
-        let Self { batches, thread } = self;
+    pub(super) async fn finish(self) {
+        let Self { batches, writer } = self;
         drop(batches);
-        if let Some(thread) = thread
-            && thread.join().is_err()
-        {
+        let panicked = match writer {
+            Running::Thread(thread) => thread.join().is_err(),
+            Running::Task(task) => task.await.is_err(),
+        };
+        if panicked {
             tracing::error!("the committer panicked");
         }
     }

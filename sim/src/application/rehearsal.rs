@@ -1,5 +1,6 @@
 //! Many seeds of an application, as a test runs them.
 
+use std::convert::Infallible;
 use std::ops::{Range, RangeInclusive};
 use std::rc::Rc;
 
@@ -97,8 +98,8 @@ impl<W: Workload + 'static> Rehearsal<W> {
             Watch::default()
         };
         let violation = self.run_scenario(scenario.clone(), &bound, watch).violations.into_iter().next()?;
-        let run = |scenario: Scenario| self.run_scenario(scenario, &bound, Watch::default());
-        let shrunk = shrink_with(scenario, &run, REPLAYS_MAX, &|_, _| {});
+        let run = |scenario: Scenario| Ok::<_, Infallible>(self.run_scenario(scenario, &bound, Watch::default()));
+        let Ok(shrunk) = shrink_with(scenario, &run, REPLAYS_MAX, &|_, _| {});
         let least = shrunk.map(|shrunk| least(&shrunk, &bound)).unwrap_or_default();
         Some(format!(
             "seed {seed} breaks a promise: {violation}\n{least}\nRun it again, with all that happens:\n    \

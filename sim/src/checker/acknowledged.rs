@@ -49,6 +49,9 @@ impl Checkers {
                 self.check_phantoms(*node, target, other, now);
                 if target.only_grows() {
                     self.check_shown(*node, other, &kept, now);
+                    let asked = self.ledger.writes_to(target).filter(|write| write.may_show_in(target));
+                    let count = asked.map(incremented).sum();
+                    self.check_count(*node, target, other, count, now);
                 }
                 self.check_equal(target, (*first, one), (*node, other), now);
             }
@@ -91,9 +94,8 @@ impl Checkers {
             if !history.contains(&id) {
                 continue;
             }
-            if write.operation.action == Action::Increment {
-                count += increment_of(id);
-            } else if !fields.contains(&id) {
+            count += incremented(write);
+            if write.operation.action != Action::Increment && !fields.contains(&id) {
                 hidden.get_or_insert(id);
             }
         }
@@ -103,7 +105,12 @@ impl Checkers {
                 format!("{write} is in the history and not in the value")
             });
         }
-        // Counters that were begun at once are two counters, of which one shows: no more than all increments.
+        self.check_count(node, target, seen, count, now);
+    }
+
+    /// Counters that were begun at once are two counters, of which one shows: no more than all increments.
+    fn check_count(&mut self, node: usize, target: &Target, seen: &Seen, count: i64, now: Instant) {
+        let value = seen.value.as_ref().unwrap_or(&Value::Null);
         let shown = value.get("count").map_or(Some(0), Value::as_i64);
         if shown.is_none_or(|shown| !(0..=count).contains(&shown)) {
             self.report(Invariant::NoPhantom, now, node, || {
@@ -121,6 +128,11 @@ impl Checkers {
             }
         }
     }
+}
+
+/// What a write adds to its document's counter.
+fn incremented(write: &Write) -> i64 {
+    if write.operation.action == Action::Increment { increment_of(write.operation.id) } else { 0 }
 }
 
 fn must_be_kept(write: &Write) -> bool {

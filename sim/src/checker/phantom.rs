@@ -4,7 +4,6 @@ use knot_engine::Instant;
 use serde_json::Value;
 
 use super::{Checkers, Invariant, Seen};
-use crate::ledger::Outcome;
 use crate::scenario::Target;
 use crate::tap::ChangeNo;
 
@@ -22,11 +21,7 @@ impl Checkers {
     /// At the end: no refused write is in a history, and each field was written to this document.
     pub(super) fn check_phantoms(&mut self, node: usize, target: &Target, seen: &Seen, now: Instant) {
         for &id in &seen.history {
-            let refused = match self.ledger.get(id) {
-                None => true,
-                Some(write) => write.operation.target != *target || matches!(write.outcome, Outcome::Refused(_)),
-            };
-            if refused {
+            if self.ledger.get(id).is_none_or(|write| !write.may_show_in(target)) {
                 let write = self.describe(id);
                 self.report(Invariant::NoPhantom, now, node, || {
                     format!("the history of {} holds {write}", target.id())
@@ -38,16 +33,17 @@ impl Checkers {
         }
     }
 
-    /// Each of the fields of a value was written to this document.
+    /// Each of the fields of a value was written to this document, by a write that was not refused.
     pub(crate) fn check_fields(&mut self, node: usize, target: &Target, value: &Value, now: Instant) {
         if !self.values_are_own {
             return;
         }
         for id in written_fields(value) {
             let write = self.ledger.get(id);
-            if write.is_none_or(|write| write.operation.target != *target) {
+            if write.is_none_or(|write| !write.may_show_in(target)) {
+                let write = self.describe(id);
                 self.report(Invariant::NoPhantom, now, node, || {
-                    format!("{} shows w{id}, which was not written to it", target.id())
+                    format!("{} shows {write}, which was not written to it", target.id())
                 });
             }
         }

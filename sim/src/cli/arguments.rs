@@ -10,7 +10,7 @@ use knot_engine::{Fault, Faults};
 
 use super::CliError;
 use crate::campaign::{options, plant_option};
-use crate::level::Level;
+use crate::level::{Level, NotRun};
 use crate::library::{LIBRARY, about, named};
 use crate::scenario::{DocumentKind, Length, Profile, Scenario, Shape};
 
@@ -59,7 +59,7 @@ impl LevelArgs {
     /// The level, if this build has it, and this machine can play it with these bugs.
     pub(super) fn playable(self, planted: Faults) -> Result<Level, CliError> {
         if !self.level.is_built() {
-            return Err(CliError::NotBuilt(self.level.number()));
+            return Err(NotRun::NotBuilt(self.level.number()).into());
         }
         if self.level == Level::Processes && planted != Faults::default() {
             let why = "no bug can be planted in a binary: leave out --plant, or --level 3";
@@ -67,7 +67,7 @@ impl LevelArgs {
         }
         #[cfg(all(feature = "l3", target_os = "linux"))]
         if self.level == Level::Processes {
-            crate::l3::ready()?;
+            crate::l3::ready().map_err(NotRun::from)?;
         }
         Ok(self.level)
     }
@@ -79,7 +79,8 @@ pub(super) fn check_played(level: Level, name: &str, scenario: &Scenario) -> Res
     if missing.is_empty() {
         return Ok(());
     }
-    Err(CliError::NotPlayed { what: name.to_owned(), level: level.number(), missing: missing.join(", ") })
+    let why = NotRun::NotPlayed { level: level.number(), missing };
+    Err(CliError::NotPlayed { what: name.to_owned(), why })
 }
 
 /// Which run.

@@ -53,6 +53,7 @@ pub(super) fn lines(picked: &Picked, report: &Report, page: Result<Option<PathBu
         Ok(None) => {}
         Err(error) => lines.push(format!("  page:   {error}")),
     }
+    lines.extend(report.left_behind.iter().map(|folder| format!("  left:   {}", folder.display())));
     lines.push(format!("  replay: {}", picked.line("replay")));
     lines.push(format!("  shrink: {}", picked.line("shrink")));
     lines.join("\n")

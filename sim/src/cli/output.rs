@@ -89,5 +89,8 @@ pub(super) fn print_report(name: &str, report: &Report) -> Result<(), CliError> 
     .collect();
     lines.push(format!("  {}", counts.join(", ")));
     lines.extend(account::lines(&report.account, 8).into_iter().map(|line| format!("  {line}")));
+    let left =
+        report.left_behind.iter().map(|folder| format!("  what the servers left behind is in {}", folder.display()));
+    lines.extend(left);
     print(lines.join("\n"))
 }

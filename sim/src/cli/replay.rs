@@ -92,7 +92,7 @@ fn servers(args: &ReplayArgs, picked: Picked) -> Result<Exit, CliError> {
         let all = "--until, --log, --trace and --page look into engines: leave them out, or leave out --level";
         return Err(CliError::Usage(all.to_owned()));
     }
-    let report = picked.level.run(picked.scenario, picked.planted);
+    let report = picked.level.run(picked.scenario, picked.planted)?;
     if args.json {
         print_json(&Outcome { report: &report, state: None })?;
     } else {

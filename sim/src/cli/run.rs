@@ -83,6 +83,12 @@ impl RunArgs {
     fn campaign(&self) -> Result<Campaign, CliError> {
         let planted = self.plant.unwrap_or_default();
         let level = self.level.playable(planted)?;
+        if self.require_marks && level != Level::Engines {
+            return Err(CliError::Usage(
+                "--require-marks wants all that a campaign of engines alone comes by: leave it out, or leave out --level"
+                    .to_owned(),
+            ));
+        }
         let scenario = self.scenario.as_deref().map(read_scenario).transpose()?.map(|(scenario, _)| scenario);
         if let (Some(name), Some(scenario)) = (&self.scenario, &scenario) {
             check_played(level, name, scenario)?;
@@ -159,10 +165,11 @@ pub(super) fn perform(args: &RunArgs) -> Result<Exit, CliError> {
     };
     let summary = campaign::run(&campaign, &telling);
     telling.line.clear();
+    let summary = summary?;
     if args.json {
         print_json(&with_lines(&summary, &telling)?)?;
     } else {
-        print(text(&summary, args.require_marks))?;
+        print(text(&summary, args.require_marks, campaign.level))?;
     }
     let missed = args.require_marks && !summary.marks_missed().is_empty();
     Ok(Exit::held(summary.failures.is_empty() && !missed))
@@ -183,7 +190,7 @@ fn with_lines(summary: &Summary, telling: &Telling<'_>) -> Result<serde_json::Va
     Ok(value)
 }
 
-fn text(summary: &Summary, all_marks: bool) -> String {
+fn text(summary: &Summary, all_marks: bool, level: Level) -> String {
     let counts = &summary.counts;
     let [middle, most] = summary.settled_s;
     let enough = if summary.failures.len() >= FAILURES_MAX { "; that is enough, the rest was not run" } else { "" };
@@ -204,13 +211,23 @@ fn text(summary: &Summary, all_marks: bool) -> String {
     let mut lines: Vec<String> = rows.iter().map(|(name, value)| format!("{name:<10} {value}")).collect();
     lines.extend(account::lines(&summary.account, 10));
     lines.extend(counts.drops.iter().map(|(reason, count)| format!("dropped    {count:>8}  {reason}")));
-    let missed = summary.marks_missed();
-    let is_long = missed.len() > MARKS_LISTED_MAX && !all_marks;
-    let rest = if is_long { "; --require-marks lists the others" } else { "" };
-    lines.push(format!("marks      {} of {} reached{rest}", summary.marks.len() - missed.len(), summary.marks.len()));
-    lines.extend(missed.iter().filter(|_| !is_long).map(|mark| format!("           not reached: {mark}")));
-    if all_marks && !missed.is_empty() {
-        lines.push("FAILED     for these marks: a campaign that never reaches a state says nothing of it".to_owned());
+    // Only of engines alone is it said which states a campaign has to reach.
+    if level == Level::Engines {
+        lines.extend(marks(summary, all_marks));
     }
     lines.join("\n")
+}
+
+/// Which states were reached, and which were not.
+fn marks(summary: &Summary, all: bool) -> Vec<String> {
+    let missed = summary.marks_missed();
+    let is_long = missed.len() > MARKS_LISTED_MAX && !all;
+    let rest = if is_long { "; --require-marks lists the others" } else { "" };
+    let reached = summary.marks.len() - missed.len();
+    let mut lines = vec![format!("marks      {reached} of {} reached{rest}", summary.marks.len())];
+    lines.extend(missed.iter().filter(|_| !is_long).map(|mark| format!("           not reached: {mark}")));
+    if all && !missed.is_empty() {
+        lines.push("FAILED     for these marks: a campaign that never reaches a state says nothing of it".to_owned());
+    }
+    lines
 }

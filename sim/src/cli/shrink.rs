@@ -41,11 +41,14 @@ pub(super) fn perform(args: &ShrinkArgs) -> Result<Exit, CliError> {
         }
     };
     let run = |scenario| picked.level.run(scenario, picked.planted);
-    let Some(shrunk) = shrink_with(picked.scenario.clone(), &run, args.replays, &progress) else {
+    let Some(shrunk) = shrink_with(picked.scenario.clone(), &run, args.replays, &progress)? else {
         eprintln!("nothing fails in {}", picked.name);
         return Ok(Exit::Broke);
     };
     eprintln!("{} events on {} servers after {} runs", shrunk.events(), shrunk.scenario.nodes.len(), shrunk.replays);
+    if let Some(folder) = &shrunk.left_behind {
+        eprintln!("what its servers left behind is in {}", folder.display());
+    }
     if let Some(path) = &args.page {
         let (report, recording) = record(shrunk.scenario.clone(), picked.planted, None, None, false);
         let page = Page {

@@ -22,7 +22,7 @@ pub(super) struct TraceArgs {
 
 pub(super) fn perform(args: &TraceArgs) -> Result<Exit, CliError> {
     let picked = args.run.pick()?;
-    let report = picked.level.run(picked.scenario, picked.planted);
+    let report = picked.level.run(picked.scenario, picked.planted)?;
     if args.json {
         print_json(&serde_json::json!({ "trace": report.trace, "events": report.counts.events }))?;
     } else {

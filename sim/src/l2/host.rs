@@ -13,16 +13,16 @@ use knot_server::{Platform, RunError, run as serve};
 use redb::StorageBackend;
 use tokio::sync::{oneshot, watch};
 
-use super::Planted;
 use super::disk::{CrashDisk, File};
 use super::network::SimNetwork;
 use super::wires::Wires;
+use super::{Planted, damages};
 use crate::checker::Invariant;
 use crate::draw::Draw;
 use crate::network::Process;
 use crate::node::hasty;
-use crate::scenario::{FaultKind, RESTART_AFTER, Scenario};
-use crate::servers::{Findings, TOKEN, config};
+use crate::scenario::{RESTART_AFTER, Scenario};
+use crate::servers::{Findings, Loss, TOKEN, config};
 use crate::shared::Shared;
 
 /// What wall clocks show when a run begins, in milliseconds since the Unix epoch.
@@ -179,13 +179,18 @@ impl Host {
     /// Does what the message for damaged data asks for: the other servers have everything. Damage must have a cause.
     fn tidy(&self, why: &str) {
         let now = now();
-        let damages = |kind: &FaultKind| matches!(kind, FaultKind::BitRot { node, .. } | FaultKind::MisdirectedWrite { node } if *node == self.node);
         let began = |at_ms: u64| Instant::from_micros(at_ms * 1_000) <= now;
-        let mut faults = self.scenario.faults.iter().filter(|fault| damages(&fault.kind));
+        let mut faults = self.scenario.faults.iter().filter(|fault| damages(&fault.kind) == Some(self.node));
         if !faults.any(|fault| began(fault.at_ms)) {
             self.accuse(Invariant::AcknowledgedKept, format!("its data is damaged, and no fault did that: {why}"));
         }
         self.disk.lose();
+        self.has_lost(Instant::ZERO, now);
+    }
+
+    /// What was acknowledged between these two moments may be gone from its disk.
+    pub(super) fn has_lost(&self, since: Instant, until: Instant) {
+        self.findings.get().lose(Loss { node: self.node, since, until });
     }
 
     fn accuse(&self, invariant: Invariant, detail: String) {

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use knot_engine::Instant;
 use turmoil::Sim;
 
 use super::Host;
+use super::panics::Listening;
 use super::wires::Wires;
 use crate::scenario::{FaultKind, RESTART_AFTER, Scenario};
 use crate::servers::{Cue, Cues};
@@ -20,6 +22,8 @@ pub(super) struct Stage<'a> {
     held_down: Vec<u32>,
     /// By the fault: servers that are to die at a storage operation, and whether they lose power.
     fuses: BTreeMap<usize, (usize, bool)>,
+    /// By the fault: when a disk was copied that is to be set back.
+    copied: BTreeMap<usize, Instant>,
     /// Whether only the core has been healed, and all else stays as it is.
     is_healed: bool,
     pub(super) crashes: u64,
@@ -29,21 +33,26 @@ impl<'a> Stage<'a> {
     pub(super) fn new(scenario: &'a Scenario, hosts: &'a [Host], wires: &'a Wires) -> Self {
         let cues = Cues::new(scenario);
         let held_down = vec![0; hosts.len()];
-        Self { scenario, hosts, wires, cues, held_down, fuses: BTreeMap::new(), is_healed: false, crashes: 0 }
+        let (fuses, copied) = (BTreeMap::new(), BTreeMap::new());
+        Self { scenario, hosts, wires, cues, held_down, fuses, copied, is_healed: false, crashes: 0 }
     }
 
-    /// Runs until the clients are done.
+    /// Runs until the clients are done, or something panics.
     ///
     /// # Errors
-    /// When turmoil ends first, or a task of its own fails.
-    pub(super) fn play(&mut self, sim: &mut Sim<'_>) -> Result<(), String> {
+    /// When turmoil ends first.
+    pub(super) fn play(&mut self, sim: &mut Sim<'_>, panics: &Listening) -> Result<(), String> {
         loop {
             while let Some(cue) = self.cues.due(sim.elapsed()) {
                 self.happen(sim, cue);
             }
             self.watch_fuses(sim);
             self.wires.get().advance(sim.elapsed());
-            match sim.step() {
+            let stepped = sim.step();
+            if panics.heard().is_some() {
+                return Ok(());
+            }
+            match stepped {
                 Ok(true) => return Ok(()),
                 Ok(false) => {}
                 Err(error) => return Err(error.to_string()),
@@ -75,14 +84,19 @@ impl<'a> Stage<'a> {
                 self.held_down[*node] += 1;
                 self.hosts[*node].stop();
             }
-            FaultKind::Restore { node, .. } => self.hosts[*node].disk.back_up(),
+            FaultKind::Restore { node, .. } => {
+                self.hosts[*node].disk.back_up();
+                self.copied.insert(index, now(sim));
+            }
             FaultKind::DiskLost { node } => {
                 self.crash(sim, *node, true);
                 self.hosts[*node].replace();
+                self.hosts[*node].has_lost(Instant::ZERO, now(sim));
             }
             FaultKind::BitRot { node, bits } => {
                 self.crash(sim, *node, true);
                 self.hosts[*node].disk.rot(*bits);
+                self.hosts[*node].has_lost(Instant::ZERO, now(sim));
             }
             FaultKind::MisdirectedWrite { node } => self.hosts[*node].disk.set_misdirects(true),
             FaultKind::FsyncFails { node, .. } => self.hosts[*node].disk.set_sync_fails(true),
@@ -112,11 +126,13 @@ impl<'a> Stage<'a> {
             FaultKind::Restore { node, down_ms } => {
                 self.crash(sim, *node, true);
                 self.hosts[*node].disk.restore();
+                self.hosts[*node].has_lost(self.copied.remove(&index).unwrap_or(Instant::ZERO), now(sim));
                 self.start_after(sim, *node, Duration::from_millis(*down_ms));
             }
             FaultKind::MisdirectedWrite { node } => {
                 self.hosts[*node].disk.set_misdirects(false);
                 self.crash(sim, *node, true);
+                self.hosts[*node].has_lost(Instant::ZERO, now(sim));
                 self.start_after(sim, *node, RESTART_AFTER);
             }
             FaultKind::FsyncFails { node, power } => {
@@ -189,4 +205,8 @@ impl<'a> Stage<'a> {
             }
         }
     }
+}
+
+fn now(sim: &Sim<'_>) -> Instant {
+    Instant::ZERO + sim.elapsed()
 }

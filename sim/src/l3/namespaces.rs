@@ -2,14 +2,17 @@
 //! held here. The machine's own network is not touched, and everything goes when the value does.
 
 use std::fs::{self, File};
-use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tun_rs::{AsyncDevice, DeviceBuilder};
+
+use super::unready::{At, Unready};
 
 /// Begins the name of every namespace, before the process id.
 const PREFIX: &str = "knot-sim-";
@@ -29,8 +32,8 @@ impl Namespaces {
     /// Makes namespaces for so many servers and their clients.
     ///
     /// # Errors
-    /// Why this machine does not let us.
-    pub(super) fn new(servers: usize) -> Result<Self, String> {
+    /// When this machine does not let us.
+    pub(super) fn new(servers: usize) -> Result<Self, Unready> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         remove_stale();
         let prefix = format!("{PREFIX}{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
@@ -39,12 +42,16 @@ impl Namespaces {
             let name = format!("{prefix}-{place}");
             ip(&["netns", "add", &name])?;
             made.names.push(name);
-            let name = &made.names[place];
-            ip(&["-n", name, "link", "set", "lo", "up"])?;
-            ip(&["-n", name, "tuntap", "add", "dev", LINE, "mode", "tun"])?;
-            ip(&["-n", name, "link", "set", "dev", LINE, "mtu", MTU])?;
-            ip(&["-n", name, "address", "add", &format!("{}/24", address(place)), "dev", LINE])?;
-            ip(&["-n", name, "link", "set", "dev", LINE, "up"])?;
+            let (name, address) = (&made.names[place], format!("{}/24", address(place)));
+            for set in [
+                &["-n", name, "link", "set", "lo", "up"][..],
+                &["-n", name, "tuntap", "add", "dev", LINE, "mode", "tun"],
+                &["-n", name, "link", "set", "dev", LINE, "mtu", MTU],
+                &["-n", name, "address", "add", &address, "dev", LINE],
+                &["-n", name, "link", "set", "dev", LINE, "up"],
+            ] {
+                ip(set)?;
+            }
         }
         Ok(made)
     }
@@ -58,21 +65,27 @@ impl Namespaces {
     ///
     /// # Errors
     /// When a device cannot be had.
-    pub(super) fn lines(&self) -> io::Result<Vec<AsyncDevice>> {
+    pub(super) fn lines(&self) -> Result<Vec<AsyncDevice>, Unready> {
         // A device belongs to the namespace in which it was made, so a thread goes there for it.
         let line = |name: &String| {
-            let name = name.clone();
-            let made = std::thread::spawn(move || {
-                enter(&name)?;
-                DeviceBuilder::new().name(LINE).build_sync()
+            let place = format!("the device {LINE} of {name}");
+            let made = std::thread::scope(|scope| {
+                let made = scope.spawn(|| {
+                    enter(name)?;
+                    DeviceBuilder::new().name(LINE).build_sync().at(&place)
+                });
+                made.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
             });
-            AsyncDevice::new(made.join().unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))?)
+            AsyncDevice::new(made?).at(&place)
         };
         self.names.iter().map(line).collect()
     }
 
     /// Moves the calling thread to where the clients are, and with it all that it starts.
-    pub(super) fn enter_as_client(&self) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// When it cannot go there.
+    pub(super) fn enter_as_client(&self) -> Result<(), Unready> {
         self.names.last().map_or(Ok(()), |name| enter(name))
     }
 }
@@ -89,9 +102,11 @@ pub(super) fn place_of(address: Ipv4Addr) -> Option<usize> {
     usize::from(last).checked_sub(1)
 }
 
-fn enter(name: &str) -> io::Result<()> {
-    let namespace = File::open(format!("{FOLDER}/{name}"))?;
-    Ok(move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?)
+fn enter(name: &str) -> Result<(), Unready> {
+    let path = Path::new(FOLDER).join(name);
+    let namespace = File::open(&path).at_path(&path)?;
+    let entered = move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network));
+    entered.map_err(std::io::Error::from).at_path(&path)
 }
 
 impl Drop for Namespaces {
@@ -103,22 +118,54 @@ impl Drop for Namespaces {
     }
 }
 
-/// Removes what runs left behind that were killed and so could not.
+/// Removes what simulators left behind that were killed and so could not, and ends what still runs there.
 fn remove_stale() {
     for entry in fs::read_dir(FOLDER).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let pid = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next());
-        if pid.is_some_and(|pid| !fs::exists(format!("/proc/{pid}")).unwrap_or(true)) {
-            let _ = ip(&["netns", "delete", &name]);
+        if owner(&name).is_none_or(|owner| fs::exists(format!("/proc/{owner}")).unwrap_or(true)) {
+            continue;
         }
+        let inside = output(&["netns", "pids", &name]).unwrap_or_default();
+        for pid in inside.lines().filter_map(|pid| Pid::from_raw(pid.trim().parse().ok()?)) {
+            // It may have ended meanwhile.
+            let _ = kill_process(pid, Signal::KILL);
+        }
+        // Another simulator that starts may have been faster.
+        let _ = ip(&["netns", "delete", &name]);
     }
 }
 
-fn ip(arguments: &[&str]) -> Result<(), String> {
+/// The process id of the simulator that gave a namespace its name; none where none did.
+fn owner(name: &str) -> Option<u32> {
+    let mut numbers = name.strip_prefix(PREFIX)?.split('-').map(|number| number.parse().ok());
+    let [owner, _count, _place] = [numbers.next()??, numbers.next()??, numbers.next()??];
+    numbers.next().is_none().then_some(owner)
+}
+
+fn ip(arguments: &[&str]) -> Result<(), Unready> {
+    output(arguments).map(|_| ())
+}
+
+/// What `ip` prints.
+fn output(arguments: &[&str]) -> Result<String, Unready> {
     let line = format!("ip {}", arguments.join(" "));
-    let output = Command::new("ip").args(arguments).output().map_err(|error| format!("{line}: {error}"))?;
+    let output = Command::new("ip").args(arguments).output();
+    let output = output.map_err(|error| Unready::NoNamespaces(format!("{line}: {error}")))?;
     if output.status.success() {
-        return Ok(());
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
-    Err(format!("{line}: {}", String::from_utf8_lossy(&output.stderr).trim()))
+    Err(Unready::NoNamespaces(format!("{line}: {}", String::from_utf8_lossy(&output.stderr).trim())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_namespaces_of_a_simulators_are_its_own() {
+        assert_eq!(owner("knot-sim-4711-0-3"), Some(4711));
+        for other in ["knot-sim-4711", "knot-sim-4711-0-3-x", "knot-sim-a-0-3", "knot-sim-4711-0-", "knot", "vpn"] {
+            assert_eq!(owner(other), None, "{other}");
+        }
+    }
 }

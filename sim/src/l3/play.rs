@@ -1,6 +1,6 @@
 //! Lets time pass, and what goes wrong with real processes begin and end at its times.
 
-use std::io;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,9 +10,10 @@ use tokio::task::JoinHandle;
 use super::LOOK_EVERY;
 use super::machine::Machine;
 use super::router::Sky;
+use super::unready::Unready;
 use crate::checker::Invariant;
 use crate::scenario::{FaultKind, RESTART_AFTER, Scenario};
-use crate::servers::{Cue, Cues, Findings};
+use crate::servers::{Cue, Cues, Findings, Loss, joined};
 use crate::shared::Shared;
 
 /// The machines, the network between them, and what goes wrong.
@@ -23,6 +24,8 @@ pub(super) struct Stage {
     sky: Sky,
     cues: Cues,
     findings: Shared<Findings>,
+    /// By the fault: when a disk was copied that is to be set back.
+    copied: BTreeMap<usize, Instant>,
     pub(super) crashes: u64,
 }
 
@@ -32,76 +35,97 @@ impl Stage {
         for (node, spec) in scenario.nodes.iter().enumerate() {
             cues.add(Duration::from_millis(spec.start_at_ms), Cue::Start(node));
         }
-        Self { scenario: scenario.clone(), machines, sky, cues, findings, crashes: 0 }
+        Self { scenario: scenario.clone(), machines, sky, cues, findings, copied: BTreeMap::new(), crashes: 0 }
     }
 
     /// Runs until the clients are done.
     ///
     /// # Errors
-    /// When they fail, or a process or its files cannot be handled.
-    pub(super) async fn play(&mut self, mut clients: JoinHandle<()>) -> Result<(), String> {
+    /// When a process or its files cannot be handled.
+    ///
+    /// # Panics
+    /// When the clients do.
+    pub(super) async fn play(&mut self, mut clients: JoinHandle<()>) -> Result<(), Unready> {
         loop {
             while let Some(cue) = self.cues.due(self.elapsed()) {
-                self.happen(cue).await.map_err(|error| format!("{cue:?}: {error}"))?;
+                self.happen(cue).await?;
             }
-            self.look_after();
+            self.look_after()?;
             let next = self.cues.next().map_or(LOOK_EVERY, |at| at.saturating_sub(self.elapsed()));
             tokio::select! {
-                ended = &mut clients => return ended.map_err(|error| error.to_string()),
+                ended = &mut clients => {
+                    joined(ended);
+                    return Ok(());
+                }
                 () = tokio::time::sleep(next.min(LOOK_EVERY)) => {}
             }
         }
     }
 
-    /// Ends all processes.
-    pub(super) async fn stop_all(&mut self) -> io::Result<()> {
-        for machine in &mut self.machines {
-            machine.stop().await?;
+    /// Ends all processes, all at once.
+    pub(super) async fn stop_all(&mut self) -> Result<(), Unready> {
+        self.machines.iter_mut().for_each(Machine::stop);
+        while self.machines.iter().any(Machine::is_running) {
+            self.look_after()?;
+            tokio::time::sleep(LOOK_EVERY).await;
         }
         Ok(())
     }
 
+    fn now(&self) -> Instant {
+        self.sky.get().now()
+    }
+
     fn elapsed(&self) -> Duration {
-        self.sky.get().now().since(Instant::ZERO)
+        self.now().since(Instant::ZERO)
     }
 
     /// Starts processes again that ended by themselves, as a supervisor does.
-    fn look_after(&mut self) {
+    fn look_after(&mut self) -> Result<(), Unready> {
         let now = self.elapsed();
         for (node, machine) in self.machines.iter_mut().enumerate() {
-            if let Some(how) = machine.ended() {
+            if let Some(how) = machine.look_after()? {
                 // Nothing that is played here makes a server end by itself.
-                let detail = format!("the process ended by itself: {how}");
+                let detail = format!("the process ended, and not as it was told to: {how}");
                 self.findings.get().accuse(Invariant::NoPanic, Instant::ZERO + now, node, detail);
                 machine.hold_down();
                 self.cues.add(now + RESTART_AFTER, Cue::Start(node));
             }
         }
+        Ok(())
     }
 
-    async fn happen(&mut self, cue: Cue) -> io::Result<()> {
-        let scenario = self.scenario.clone();
+    async fn happen(&mut self, cue: Cue) -> Result<(), Unready> {
         match cue {
             Cue::Start(node) => self.machines[node].release(),
-            Cue::Begins(index) => self.begin(&scenario.faults[index].kind).await,
-            Cue::Ends(index) => self.end(&scenario.faults[index].kind).await,
+            Cue::Begins(index) => self.begin(index).await,
+            Cue::Ends(index) => self.end(index).await,
             // No scenario of this level has a core.
             Cue::Heal => Ok(()),
         }
     }
 
     #[expect(clippy::wildcard_enum_match_arm, reason = "the others are switched on and off")]
-    async fn begin(&mut self, kind: &FaultKind) -> io::Result<()> {
+    async fn begin(&mut self, index: usize) -> Result<(), Unready> {
+        let scenario = self.scenario.clone();
+        let kind = &scenario.faults[index].kind;
         match *kind {
             FaultKind::Crash { node, power, .. } => {
                 self.silence(node, power, true);
                 self.kill(node).await
             }
-            FaultKind::Stop { node, .. } => self.machines[node].stop().await,
-            FaultKind::Restore { node, .. } => self.machines[node].back_up(),
+            FaultKind::Stop { node, .. } => {
+                self.machines[node].stop();
+                Ok(())
+            }
+            FaultKind::Restore { node, .. } => {
+                self.copied.insert(index, self.now());
+                self.machines[node].back_up().await
+            }
             FaultKind::DiskLost { node } => {
                 self.silence(node, true, true);
                 self.kill(node).await?;
+                self.has_lost(node, Instant::ZERO);
                 self.machines[node].lose_disk()
             }
             _ => {
@@ -112,7 +136,9 @@ impl Stage {
     }
 
     #[expect(clippy::wildcard_enum_match_arm, reason = "the others are switched on and off")]
-    async fn end(&mut self, kind: &FaultKind) -> io::Result<()> {
+    async fn end(&mut self, index: usize) -> Result<(), Unready> {
+        let scenario = self.scenario.clone();
+        let kind = &scenario.faults[index].kind;
         match *kind {
             FaultKind::Crash { node, power, .. } => {
                 self.silence(node, power, false);
@@ -121,6 +147,8 @@ impl Stage {
             FaultKind::Stop { node, .. } => self.machines[node].release(),
             FaultKind::Restore { node, down_ms } => {
                 self.kill(node).await?;
+                let copied = self.copied.remove(&index).unwrap_or(Instant::ZERO);
+                self.has_lost(node, copied);
                 self.machines[node].restore()?;
                 self.cues.add(self.elapsed() + Duration::from_millis(down_ms), Cue::Start(node));
                 Ok(())
@@ -145,9 +173,14 @@ impl Stage {
         }
     }
 
-    async fn kill(&mut self, node: usize) -> io::Result<()> {
+    async fn kill(&mut self, node: usize) -> Result<(), Unready> {
         self.crashes += 1;
         self.machines[node].kill().await
+    }
+
+    /// What was acknowledged from then on until now is not on its disk any more.
+    fn has_lost(&self, node: usize, since: Instant) {
+        self.findings.get().lose(Loss { node, since, until: self.now() });
     }
 
     /// A machine without power answers nobody, not even with a refusal.

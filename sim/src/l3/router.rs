@@ -12,10 +12,12 @@ use tokio::task::JoinSet;
 use tun_rs::AsyncDevice;
 
 use super::namespaces::place_of;
-use super::packet::{Flow, Packet, Segment};
+use super::packet::{Carries, Flow, Packet, Segment};
+use super::unready::{At, Unready};
 use crate::checker::leak_in;
 use crate::network::{Delivery, Links, Plan};
 use crate::scenario::{FaultKind, Scenario};
+use crate::servers::joined;
 use crate::shared::Shared;
 
 /// The longest packet that a line carries.
@@ -41,6 +43,7 @@ pub(super) struct Weather {
     leak: Option<(usize, &'static str)>,
     packets: u64,
     lost: u64,
+    drops: BTreeMap<&'static str, u64>,
 }
 
 /// The weather, for all that share it.
@@ -68,6 +71,7 @@ impl Weather {
             leak: None,
             packets: 0,
             lost: 0,
+            drops: BTreeMap::new(),
         }
     }
 
@@ -101,6 +105,15 @@ impl Weather {
         [self.packets, self.lost]
     }
 
+    /// What was lost for reasons that no scenario has, and how often.
+    pub(super) fn drops(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.drops.iter().map(|(why, count)| (*why, *count))
+    }
+
+    fn drop_for(&mut self, why: &'static str) {
+        *self.drops.entry(why).or_default() += 1;
+    }
+
     /// What becomes of a packet: when it, or what answers it, arrives where.
     fn route(&mut self, bytes: &Bytes) -> Vec<(Instant, usize, Bytes)> {
         let now = self.now();
@@ -112,16 +125,27 @@ impl Weather {
         }
         self.packets += 1;
         self.look_into(from, bytes);
-        let arrives = match packet.segment {
-            Some(segment) => self.route_segment((from, to), &segment, bytes, now),
-            None => {
-                let mut plan = Plan::new();
-                self.links.send_datagram((from, to), bytes, now, &mut plan);
-                plan.into_iter().filter_map(datagram).collect()
+        let arrives = match packet.carries {
+            Carries::Segment(segment) => self.route_segment((from, to), &segment, bytes, now),
+            // As at the other levels, what is sent is what counts, without headers.
+            Carries::Datagram(datagram) => {
+                let arrivals = self.send((from, to), &datagram.payload, now).into_iter();
+                let whole = |payload: Bytes| match payload == datagram.payload {
+                    true => bytes.clone(),
+                    false => datagram.with(&payload).into(),
+                };
+                arrivals.map(|(at, to, payload)| (at, to, whole(payload))).collect()
             }
+            Carries::Other => self.send((from, to), bytes, now),
         };
         self.lost += u64::from(arrives.is_empty());
         arrives
+    }
+
+    fn send(&mut self, pair: (usize, usize), bytes: &Bytes, now: Instant) -> Vec<(Instant, usize, Bytes)> {
+        let mut plan = Plan::new();
+        self.links.send_datagram(pair, bytes, now, &mut plan);
+        plan.into_iter().filter_map(datagram).collect()
     }
 
     fn route_segment(
@@ -167,7 +191,7 @@ fn datagram((at, delivery): (Instant, Delivery)) -> Option<(Instant, usize, Byte
 /// Takes packets from all lines and brings them where they go, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Router {
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<Unready>,
 }
 
 impl Router {
@@ -180,23 +204,46 @@ impl Router {
             tasks.spawn(take(lines.clone(), place, sky.clone(), post.clone()));
         }
         tasks.spawn(bring(lines, sky.clone(), arrivals));
-        Self { _tasks: tasks }
+        Self { tasks }
     }
-}
 
-async fn take(lines: Arc<[AsyncDevice]>, place: usize, sky: Sky, post: mpsc::Sender<(Instant, usize, Bytes)>) {
-    let mut buffer = vec![0; PACKET_BYTES_MAX];
-    while let Ok(length) = lines[place].recv(&mut buffer).await {
-        let packet = Bytes::copy_from_slice(&buffer[..length]);
-        let arrivals = sky.get().route(&packet);
-        for arrival in arrivals {
-            // A router without room drops.
-            let _ = post.try_send(arrival);
+    /// Waits until it cannot go on, which it should always.
+    pub(super) async fn broken(&mut self) -> Unready {
+        match self.tasks.join_next().await {
+            Some(broken) => joined(broken),
+            None => std::future::pending().await,
         }
     }
 }
 
-async fn bring(lines: Arc<[AsyncDevice]>, sky: Sky, mut arrivals: mpsc::Receiver<(Instant, usize, Bytes)>) {
+/// Why a packet was lost for which there was no room.
+const NO_ROOM: &str = "packets over what the router holds";
+/// Why one was lost that had arrived.
+const NOT_TAKEN: &str = "packets that a server's line did not take";
+
+async fn take(
+    lines: Arc<[AsyncDevice]>,
+    place: usize,
+    sky: Sky,
+    post: mpsc::Sender<(Instant, usize, Bytes)>,
+) -> Unready {
+    let mut buffer = vec![0; PACKET_BYTES_MAX];
+    loop {
+        let length = match lines[place].recv(&mut buffer).await.at(format!("the line of server {place}")) {
+            Ok(length) => length,
+            Err(broken) => return broken,
+        };
+        let packet = Bytes::copy_from_slice(&buffer[..length]);
+        let arrivals = sky.get().route(&packet);
+        for arrival in arrivals {
+            if post.try_send(arrival).is_err() {
+                sky.get().drop_for(NO_ROOM);
+            }
+        }
+    }
+}
+
+async fn bring(lines: Arc<[AsyncDevice]>, sky: Sky, mut arrivals: mpsc::Receiver<(Instant, usize, Bytes)>) -> Unready {
     let begun = sky.get().begun;
     let mut under_way: BinaryHeap<std::cmp::Reverse<UnderWay>> = BinaryHeap::new();
     let mut number = 0;
@@ -211,16 +258,20 @@ async fn bring(lines: Arc<[AsyncDevice]>, sky: Sky, mut arrivals: mpsc::Receiver
         tokio::select! {
             biased;
             () = due => {
-                if let Some(std::cmp::Reverse(packet)) = under_way.pop() {
-                    // A line whose namespace is gone takes nothing.
-                    let _ = lines[packet.to].send(&packet.bytes).await;
+                if let Some(std::cmp::Reverse(packet)) = under_way.pop()
+                    && lines[packet.to].send(&packet.bytes).await.is_err()
+                {
+                    sky.get().drop_for(NOT_TAKEN);
                 }
             }
             arrival = arrivals.recv() => {
-                let Some((at, to, bytes)) = arrival else { return };
+                // Whoever posts does so for ever, or breaks first.
+                let Some((at, to, bytes)) = arrival else { return std::future::pending().await };
                 number += 1;
                 if under_way.len() < UNDER_WAY_MAX {
                     under_way.push(std::cmp::Reverse(UnderWay { at, number, to, bytes }));
+                } else {
+                    sky.get().drop_for(NO_ROOM);
                 }
             }
         }

@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::request::{Answer, Request, path};
-use super::{Reach, living};
+use super::{Reach, joined, living};
 use crate::checker::{Invariant, Seen, Violation, settle_bound};
 use crate::scenario::{Scenario, Target};
 use crate::shared::Shared;
@@ -21,6 +21,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 const STARTS_WITHIN: Duration = Duration::from_secs(3);
 /// Requests under way at once when all is compared.
 const REQUESTS_AT_ONCE: usize = 64;
+/// How often a document is asked for then, of a server that is well.
+const TRIES: u32 = 5;
+/// Between two of these.
+const TRY_EVERY: Duration = Duration::from_secs(1);
 
 /// What is known of a run from outside.
 #[derive(Debug, Default)]
@@ -33,9 +37,24 @@ pub(crate) struct Findings {
     pub(super) seen: BTreeMap<Target, Vec<(usize, Seen)>>,
     /// What went wrong on a machine.
     pub(super) accusations: Vec<Violation>,
+    /// What was taken from disks.
+    pub(super) losses: Vec<Loss>,
+}
+
+/// A disk has lost what was acknowledged from one moment until another: its server may show that no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Loss {
+    pub(crate) node: usize,
+    pub(crate) since: Instant,
+    pub(crate) until: Instant,
 }
 
 impl Findings {
+    /// A disk has lost something, by a fault.
+    pub(crate) fn lose(&mut self, loss: Loss) {
+        self.losses.push(loss);
+    }
+
     /// Something is wrong on a server's machine.
     pub(crate) fn accuse(&mut self, invariant: Invariant, at: Instant, node: usize, detail: String) {
         self.accusations.push(Violation { invariant, at_us: at.as_micros(), node, detail });
@@ -59,7 +78,9 @@ pub(crate) async fn clients<R: Reach>(reach: R, scenario: Arc<Scenario>, finding
             }
         });
     }
-    while asking.join_next().await.is_some() {}
+    while let Some(asked) = asking.join_next().await {
+        joined(asked);
+    }
     let quiet = Instant::from_micros(scenario.quiet_at_ms * 1_000);
     tokio::time::sleep((quiet + STARTS_WITHIN).since(reach.now())).await;
     let settled = settle(&reach, &scenario, quiet).await;
@@ -88,33 +109,71 @@ async fn settle<R: Reach>(reach: &R, scenario: &Scenario, quiet: Instant) -> Res
 async fn difference<R: Reach>(reach: &R, scenario: &Scenario) -> Option<String> {
     let living = living(scenario);
     let names: BTreeSet<&str> = living.iter().map(|node| scenario.nodes[*node].name.as_str()).collect();
-    let mut first: BTreeMap<String, (String, Value)> = BTreeMap::new();
-    for (node, name) in living.into_iter().map(|node| (node, scenario.nodes[node].name.as_str())) {
-        let members = Request::get("/api/cluster?status=alive").ask(reach, node).await;
-        let Ok(Answer { status: 200, body: members, .. }) = members else {
-            return Some(format!("{name} does not answer"));
+    let mut scopes = Vec::new();
+    for node in living {
+        let name = scenario.nodes[node].name.as_str();
+        let one = match stand(reach, node).await {
+            Ok(stand) => stand,
+            Err(why) => return Some(format!("{name} {why}")),
         };
-        let alive = members["data"].as_array().into_iter().flatten().filter_map(|member| member["name"].as_str());
-        let alive: BTreeSet<&str> = alive.collect();
+        let alive: BTreeSet<&str> = one.alive.iter().map(String::as_str).collect();
         // Nobody says how the others are to be seen, where only a core is healed.
         if if scenario.core.is_empty() { alive != names } else { !names.is_subset(&alive) } {
             return Some(format!("{name} sees {alive:?} alive"));
         }
-        let Ok(Answer { status: 200, body, .. }) = Request::get("/api/cluster/status").ask(reach, node).await else {
-            return Some(format!("{name} does not answer"));
-        };
-        for scope in body["scopes"].as_array().into_iter().flatten() {
-            let label = scope["scope"].as_str().unwrap_or_default().to_owned();
-            let (other, known) = first.entry(label).or_insert_with(|| (name.to_owned(), scope.clone()));
-            if known != scope {
-                return Some(format!("{name} has {scope} and {other} has {known}"));
-            }
-        }
+        scopes.push((node, one.scopes));
     }
-    None
+    let labels: BTreeSet<&String> = scopes.iter().flat_map(|(_, scopes)| scopes.keys()).collect();
+    labels.into_iter().find_map(|label| {
+        let zone = label.strip_prefix("zone:");
+        let holders = scopes.iter().filter(|(node, _)| zone.is_none_or(|zone| scenario.nodes[*node].zone == zone));
+        let mut held = holders.map(|(node, scopes)| (&scenario.nodes[*node].name, scopes.get(label)));
+        let (first, known) = held.next()?;
+        let (name, other) = held.find(|(_, other)| *other != known)?;
+        let said = |scope: Option<&Value>| scope.map_or_else(|| format!("nothing in {label}"), Value::to_string);
+        Some(format!("{name} has {} and {first} has {}", said(other), said(known)))
+    })
 }
 
-/// Reads every document that was asked for on every server that holds it.
+/// What a server says of its cluster and of itself.
+#[derive(Debug, PartialEq)]
+struct Stand {
+    /// Names of those that it sees alive.
+    alive: Vec<String>,
+    /// What it holds, by scope. Where it holds nothing, a server may name the scope or not.
+    scopes: BTreeMap<String, Value>,
+}
+
+async fn stand<R: Reach>(reach: &R, node: usize) -> Result<Stand, String> {
+    let ask = async |path| match Request::get(path).ask(reach, node).await {
+        Ok(Answer { status: 200, body, .. }) => Ok(body),
+        Ok(Answer { status, body, .. }) => Err(format!("answers {path} with {status} {body}")),
+        Err(error) => Err(format!("does not answer {path}: {error}")),
+    };
+    let (members, status) = (ask("/api/cluster?status=alive").await?, ask("/api/cluster/status").await?);
+    let without = |what: &str, body: &Value| format!("says {body}, without {what}");
+    Ok(Stand {
+        alive: alive(&members).ok_or_else(|| without("the names of members", &members))?,
+        scopes: scopes(&status).ok_or_else(|| without("what it holds", &status))?,
+    })
+}
+
+fn alive(members: &Value) -> Option<Vec<String>> {
+    members["data"].as_array()?.iter().map(|member| Some(member["name"].as_str()?.to_owned())).collect()
+}
+
+fn scopes(status: &Value) -> Option<BTreeMap<String, Value>> {
+    let mut held = BTreeMap::new();
+    for scope in status["scopes"].as_array()? {
+        if scope["documents"].as_u64()? + scope["deleted"].as_u64()? > 0 {
+            held.insert(scope["scope"].as_str()?.to_owned(), scope.clone());
+        }
+    }
+    Some(held)
+}
+
+/// Reads every document that was asked for on every server that holds it. What cannot be read breaks a promise: all has
+/// settled, so that a server that does not answer now is not well.
 async fn look<R: Reach>(
     reach: &R,
     scenario: &Scenario,
@@ -134,26 +193,48 @@ async fn look<R: Reach>(
         let (room, target, reach) = (room.clone(), target.clone(), reach.clone());
         looking.spawn(async move {
             let _room = room.acquire().await;
-            let answer = Request::get(&path(&target)).ask(&reach, node).await;
-            (target, node, shown(answer.ok()))
+            let shown = show(&reach, node, &target).await;
+            (target, node, shown)
         });
     }
     let mut seen: BTreeMap<Target, Vec<(usize, Seen)>> = BTreeMap::new();
     while let Some(looked) = looking.join_next().await {
-        if let Ok((target, node, shown)) = looked {
-            seen.entry(target).or_default().push((node, shown));
+        match joined(looked) {
+            (target, node, Ok(shown)) => seen.entry(target).or_default().push((node, shown)),
+            (target, node, Err(why)) => {
+                let detail = format!("{} cannot be read, in {TRIES} tries: {why}", target.id());
+                findings.get().accuse(Invariant::Answered, reach.now(), node, detail);
+            }
         }
     }
     seen.values_mut().for_each(|replicas| replicas.sort_by_key(|(node, _)| *node));
     seen
 }
 
-fn shown(answer: Option<Answer>) -> Seen {
-    match answer.filter(|answer| answer.status == 200) {
-        Some(answer) => {
-            Seen { etag: answer.etag.as_deref().and_then(etag), value: Some(answer.body), history: Vec::new() }
+/// What a server shows of a document.
+async fn show<R: Reach>(reach: &R, node: usize, target: &Target) -> Result<Seen, String> {
+    let request = Request::get(&path(target));
+    let mut tries = 0;
+    loop {
+        let answer = request.ask(reach, node).await;
+        let shown = answer.map_err(|error| error.to_string()).and_then(shown);
+        tries += 1;
+        if shown.is_ok() || tries == TRIES {
+            return shown;
         }
-        None => Seen::default(),
+        tokio::time::sleep(TRY_EVERY).await;
+    }
+}
+
+/// What an answer says of a document; else that it is none.
+fn shown(answer: Answer) -> Result<Seen, String> {
+    let Answer { status, etag: tag, body } = answer;
+    let known = tag.as_deref().and_then(etag);
+    match status {
+        200 if known.is_some() && body.is_object() => Ok(Seen { etag: known, value: Some(body), history: Vec::new() }),
+        410 if known.is_some() => Ok(Seen { etag: known, ..Seen::default() }),
+        404 => Ok(Seen::default()),
+        _ => Err(format!("{status} {body}, its ETag {tag:?}")),
     }
 }
 
@@ -162,4 +243,51 @@ fn etag(text: &str) -> Option<Etag> {
     let digits = |at: usize| u8::from_str_radix(hex.get(2 * at..2 * at + 2)?, 16).ok();
     let bytes: Option<Vec<u8>> = (0..16).map(digits).collect();
     Some(Etag(bytes?.try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn answer(status: u16, etag: Option<&str>, body: Value) -> Answer {
+        Answer { status, etag: etag.map(str::to_owned), body }
+    }
+
+    #[test]
+    fn only_a_server_that_says_so_has_no_document() {
+        let tag = format!("\"{}\"", "ab".repeat(16));
+        let state = Some(Etag([0xab; 16]));
+        let value = json!({ "w1": 1 });
+        let here = shown(answer(200, Some(&tag), value.clone())).unwrap();
+        assert_eq!((here.etag, here.value), (state, Some(value.clone())));
+        assert_eq!(shown(answer(404, None, Value::Null)).unwrap(), Seen::default());
+        let deleted = shown(answer(410, Some(&tag), Value::Null)).unwrap();
+        assert_eq!((deleted.etag, deleted.value), (state, None));
+        for not_read in [
+            answer(503, None, Value::Null),
+            answer(500, None, Value::Null),
+            answer(200, None, value),
+            answer(200, Some(&tag), Value::Null),
+            answer(410, None, Value::Null),
+        ] {
+            assert!(shown(not_read.clone()).is_err(), "{not_read:?}");
+        }
+    }
+
+    #[test]
+    fn a_server_says_who_is_alive_and_what_it_holds() {
+        assert_eq!(alive(&json!({ "data": [{ "name": "a" }] })), Some(vec!["a".to_owned()]));
+        for none in [json!({}), json!({ "data": {} }), json!({ "data": [{}] }), Value::Null] {
+            assert_eq!(alive(&none), None, "{none}");
+        }
+        let scope = |documents: u64| json!({ "scope": "global", "documents": documents, "deleted": 0, "root": "00" });
+        let held = scopes(&json!({ "scopes": [scope(1)] })).unwrap();
+        assert_eq!(held, BTreeMap::from([("global".to_owned(), scope(1))]));
+        assert_eq!(scopes(&json!({ "scopes": [scope(0)] })), Some(BTreeMap::new()), "as if it were not named");
+        for none in [json!({}), json!({ "scopes": null }), json!({ "scopes": [{ "scope": "global" }] })] {
+            assert_eq!(scopes(&none), None, "{none}");
+        }
+    }
 }

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use knot_engine::Instant;
 
-use super::clients::Findings;
+use super::clients::{Findings, Loss};
 use super::living;
 use super::request::Answer;
 use crate::checker::{Checkers, Invariant, Seen, Violation, written_fields};
 use crate::ledger::{Outcome, Write};
 use crate::report::{Counts, Report};
-use crate::scenario::{Action, Fault, FaultKind, RESTART_AFTER, Scenario};
+use crate::scenario::{Action, Fault, Scenario};
 use crate::tap::Tap;
 
 /// Holds what clients saw against what was promised.
@@ -32,13 +32,15 @@ pub(crate) fn report(
     for (index, (asked, reply)) in findings.answers {
         let operation = &scenario.operations[index];
         if operation.action == Action::Read {
-            reads.extend(reply.filter(|(_, answer)| answer.status == 200).map(|reply| (index, asked, reply)));
+            // What broke off is no object, as documents are.
+            let is_read = |(_, answer): &(Instant, Answer)| answer.status == 200 && answer.body.is_object();
+            reads.extend(reply.filter(is_read).map(|reply| (index, asked, reply)));
             continue;
         }
         checkers.ledger.ask(operation, asked);
         checkers.ledger.settle(operation.id, outcome(reply.as_ref(), &mut counts));
     }
-    excuse(scenario, &mut checkers);
+    excuse(scenario, &findings.losses, &mut checkers);
     for (index, asked, (at, answer)) in reads {
         let operation = &scenario.operations[index];
         let (node, target) = (operation.node, &operation.target);
@@ -46,7 +48,7 @@ pub(crate) fn report(
         if target.only_grows() {
             let shown = written_fields(&answer.body).into_iter().collect();
             checkers.count_read(target, &shown, asked);
-            checkers.check_own_writes((node, damaged(scenario, node, at)), target, &shown, asked, at);
+            checkers.check_own_writes((node, set_back(&findings.losses, node, at)), target, &shown, asked, at);
         }
     }
     let settled_us = match (ended, findings.settled) {
@@ -81,6 +83,7 @@ pub(crate) fn report(
             .account(|write| write.operation.target.only_grows() && write.operation.action != Action::Increment),
         violations: checkers.violations,
         marks: Vec::new(),
+        left_behind: None,
     }
 }
 
@@ -90,15 +93,22 @@ fn outcome(reply: Option<&(Instant, Answer)>, counts: &mut Counts) -> Outcome {
             counts.acknowledged += 1;
             Outcome::Acknowledged { at: *at, changed: true }
         }
-        Some(_) => {
+        Some((_, answer)) if says_not_made(answer.status) => {
             counts.refused += 1;
-            Outcome::Unknown
+            Outcome::Refused(format!("{} {}", answer.status, answer.body["error"]))
         }
-        None => {
+        // A server that stops, or whose storage has failed, does not know.
+        Some(_) | None => {
             counts.unknown += 1;
             Outcome::Unknown
         }
     }
+}
+
+/// Whether an answer promises that a write was not made, as docs/http-api.md has it.
+fn says_not_made(status: u16) -> bool {
+    const NO_ROOM: u16 = 507;
+    (400..500).contains(&status) || status == NO_ROOM
 }
 
 /// A packet between servers held what it may not.
@@ -108,32 +118,16 @@ pub(crate) fn accuse_of_leak(report: &mut Report, (node, canary): (usize, &str))
     report.violations.push(Violation { invariant: Invariant::NoPlaintext, at_us, node, detail });
 }
 
-/// From when until when a fault may take away what a server alone holds.
-#[expect(clippy::wildcard_enum_match_arm, reason = "no other takes anything away")]
-fn damage(fault: &Fault) -> Option<(usize, Instant, Instant)> {
-    let ends_ms = fault.ends_at_ms().unwrap_or(fault.at_ms);
-    let (begins, ends) = (Instant::from_micros(fault.at_ms * 1_000), Instant::from_micros(ends_ms * 1_000));
-    match fault.kind {
-        FaultKind::Restore { node, .. } => Some((node, begins, ends)),
-        FaultKind::DiskLost { node } => Some((node, Instant::ZERO, begins)),
-        // Found when the server is next started, and then everything goes.
-        FaultKind::BitRot { node, .. } | FaultKind::MisdirectedWrite { node } => {
-            Some((node, Instant::ZERO, ends + RESTART_AFTER))
-        }
-        _ => None,
-    }
-}
-
 /// What only one disk held that was lost or set back, or whose server never came back, nobody could keep.
-fn excuse(scenario: &Scenario, checkers: &mut Checkers) {
+fn excuse(scenario: &Scenario, losses: &[Loss], checkers: &mut Checkers) {
     let living = living(scenario);
     let dead = (0..scenario.nodes.len()).filter(|node| !living.contains(node));
-    let dead = dead.map(|node| (node, Instant::ZERO, Instant::from_micros(u64::MAX)));
-    for (node, since, until) in scenario.faults.iter().filter_map(damage).chain(dead) {
+    let dead = dead.map(|node| Loss { node, since: Instant::ZERO, until: Instant::from_micros(u64::MAX) });
+    for loss in losses.iter().copied().chain(dead) {
         // What was under way when a disk was copied may be acknowledged, and not in the copy.
         let is_lost = |write: &&Write| {
-            let answered = matches!(write.outcome, Outcome::Acknowledged { at, .. } if at >= since);
-            write.operation.node == node && answered && write.asked <= until
+            let answered = matches!(write.outcome, Outcome::Acknowledged { at, .. } if at >= loss.since);
+            write.operation.node == loss.node && answered && write.asked <= loss.until
         };
         let lost: Vec<u32> = checkers.ledger.writes().filter(is_lost).map(|write| write.operation.id).collect();
         lost.into_iter().for_each(|id| checkers.ledger.excuse(id));
@@ -141,8 +135,82 @@ fn excuse(scenario: &Scenario, checkers: &mut Checkers) {
 }
 
 /// When a server's disk was last lost or set back before then.
-fn damaged(scenario: &Scenario, node: usize, before: Instant) -> Instant {
-    let began = |fault: &&Fault| Instant::from_micros(fault.at_ms * 1_000) <= before;
-    let ends = scenario.faults.iter().filter(began).filter_map(damage).filter(|(of, ..)| *of == node);
-    ends.map(|(.., ends)| ends).max().unwrap_or(Instant::ZERO)
+fn set_back(losses: &[Loss], node: usize, before: Instant) -> Instant {
+    let own = losses.iter().filter(|loss| loss.node == node && loss.until <= before);
+    own.map(|loss| loss.until).max().unwrap_or(Instant::ZERO)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const TWO_WRITES: &str = "
+        format = 1
+        quiet_at_ms = 9000
+        [[nodes]]
+        name = 'a'
+        zone = 'z'
+        [[nodes]]
+        name = 'b'
+        zone = 'z'
+        [[operations]]
+        id = 0
+        at_us = 1000000
+        node = 0
+        action = 'merge'
+        target = { collection = 'notes', key = 'k' }
+        [[operations]]
+        id = 1
+        at_us = 5000000
+        node = 0
+        action = 'merge'
+        target = { collection = 'notes', key = 'k' }
+    ";
+
+    fn at_s(seconds: u64) -> Instant {
+        Instant::from_micros(seconds * 1_000_000)
+    }
+
+    /// Both writes have these answers, and in the end both servers show `value`.
+    fn broken(statuses: [u16; 2], value: &Value, losses: &[Loss]) -> (Vec<Invariant>, u64) {
+        let scenario = Scenario::from_toml(TWO_WRITES).unwrap();
+        let asked = [at_s(1), at_s(5)];
+        let reply = |place: usize| Answer { status: statuses[place], etag: None, body: Value::Null };
+        let seen = Seen { value: Some(value.clone()), ..Seen::default() };
+        let findings = Findings {
+            answers: (0..2).map(|place| (place, (asked[place], Some((asked[place], reply(place)))))).collect(),
+            settled: Some(Ok(Duration::ZERO)),
+            seen: [(scenario.operations[0].target.clone(), vec![(0, seen.clone()), (1, seen)])].into(),
+            losses: losses.to_vec(),
+            ..Findings::default()
+        };
+        let report = report(&scenario, findings, (Ok(()), Duration::from_secs(20)));
+        let broken: BTreeSet<Invariant> = report.violations.iter().map(|violation| violation.invariant).collect();
+        (broken.into_iter().collect(), report.account.excused)
+    }
+
+    #[test]
+    fn each_loss_of_a_disk_excuses_what_came_before_it() {
+        let nothing = json!({});
+        let loss = |seconds| Loss { node: 0, since: Instant::ZERO, until: at_s(seconds) };
+        assert_eq!(broken([200; 2], &nothing, &[loss(2), loss(6)]), (vec![], 2));
+        assert_eq!(broken([200; 2], &nothing, &[loss(2)]), (vec![Invariant::AcknowledgedKept], 1));
+        let copied = Loss { since: at_s(4), ..loss(6) };
+        assert_eq!(broken([200; 2], &json!({ "w0": 0 }), &[copied]), (vec![], 1));
+        assert_eq!(broken([200; 2], &json!({ "w1": 1 }), &[copied]), (vec![Invariant::AcknowledgedKept], 1));
+    }
+
+    #[test]
+    fn what_was_refused_does_not_show_and_what_failed_may() {
+        let both = json!({ "w0": 0, "w1": 1 });
+        for status in [400, 404, 410, 412, 421, 507] {
+            assert_eq!(broken([200, status], &both, &[]).0, [Invariant::NoPhantom], "{status}");
+            assert_eq!(broken([200, status], &json!({ "w0": 0 }), &[]).0, [], "{status}");
+        }
+        for status in [500, 503] {
+            assert_eq!(broken([200, status], &both, &[]).0, [], "{status}");
+        }
+    }
 }

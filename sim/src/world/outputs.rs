@@ -223,7 +223,7 @@ impl<D: Document> World<D> {
                 Outcome::Acknowledged { at: now, changed }
             }
             Err(EditError::StorageFailed) => Outcome::Unknown,
-            Err(error) => Outcome::Refused(error),
+            Err(error) => Outcome::Refused(error.to_string()),
         };
         self.trace.observe(now, || Observed::Answered { write: id, answer: (&outcome).into() });
         self.checkers.ledger.settle(id, outcome);

@@ -100,16 +100,29 @@ impl Image {
         }
     }
 
-    /// What is left after a power cut: of what was not synced, any part, in any order.
+    /// What is left after a power cut: of what was not synced, any part, in any order. Only lengths come in theirs, and
+    /// what one cuts off is not written after it.
     pub(super) fn cut(&mut self, draw: &mut Draw) {
-        let (mut lengths, mut writes): (Vec<Change>, Vec<Change>) =
-            std::mem::take(&mut self.pending).into_iter().partition(|change| matches!(change, Change::SetLen(_)));
-        let kept = draw.index(lengths.len() + 1);
-        lengths.truncate(kept);
-        lengths.into_iter().for_each(|length| self.settle(length));
+        let pending = std::mem::take(&mut self.pending);
+        let lengths = pending.iter().filter(|change| matches!(change, Change::SetLen(_))).count();
+        let mut kept = draw.index(lengths + 1);
+        let mut writes: Vec<(usize, Vec<u8>)> = Vec::new();
+        for change in pending {
+            match change {
+                Change::Write(offset, data) => writes.push((offset, data)),
+                Change::SetLen(len) if kept > 0 => {
+                    kept -= 1;
+                    writes.retain_mut(|(offset, data)| {
+                        data.truncate(len.saturating_sub(*offset));
+                        !data.is_empty()
+                    });
+                    self.settle(Change::SetLen(len));
+                }
+                Change::SetLen(_) => {}
+            }
+        }
         draw.shuffle(&mut writes);
-        for write in writes {
-            let Change::Write(offset, data) = write else { continue };
+        for (offset, data) in writes {
             for (at, block) in data.chunks(BLOCK_BYTES).enumerate() {
                 if draw.chance(500) {
                     self.settle(Change::Write(offset + at * BLOCK_BYTES, block.to_vec()));

@@ -82,6 +82,29 @@ fn what_was_cut_off_and_written_anew_is_not_what_it_was() {
 }
 
 #[test]
+fn a_power_cut_brings_nothing_back_that_was_cut_off() {
+    let mut lengths = std::collections::BTreeSet::new();
+    for seed in 0..64 {
+        let disk = CrashDisk::new(Draw::new(seed, "disk"));
+        let (owner, _) = disk.take_over();
+        let file = disk.file(owner, File::Tree);
+        file.write(0, &[1; 8]).unwrap();
+        file.sync_data().unwrap();
+        file.write(0, &[2; 8]).unwrap();
+        file.set_len(4).unwrap();
+        file.set_len(6).unwrap();
+        assert_eq!(read(&file, 6), [2, 2, 2, 2, 0, 0]);
+        disk.end(true);
+        let file = after(&disk);
+        let len = usize::try_from(file.len().unwrap()).unwrap();
+        let left = read(&file, len);
+        assert!(len != 6 || left[4..] == [0; 2], "{left:?}");
+        lengths.insert(len);
+    }
+    assert_eq!(lengths, [4, 6, 8].into(), "any part of what was not synced, in its order");
+}
+
+#[test]
 fn a_misdirected_write_is_found_elsewhere_once_the_cache_is_gone() {
     let (disk, file) = disk();
     let blocks = 16;

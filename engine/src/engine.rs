@@ -429,7 +429,9 @@ impl<D: Document> Engine<D> {
             }
             Action::Fenced { .. } => {
                 self.left = true;
-                self.replica.close();
+                if !self.faults.has(Fault::FencedTakesEdits) {
+                    self.replica.close();
+                }
                 self.emit(Event::Fenced);
             }
             Action::LeftDone => self.emit(Event::LeaveDone),

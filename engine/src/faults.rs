@@ -253,6 +253,10 @@ faults! {
         FencedAtOnce = "fenced_at_once",
         /// Takes a frame of a kind that it does not know for a broken one.
         UnknownRefused = "unknown_refused",
+        /// Goes on for ever beside another live boot of its own.
+        DoubleIgnored = "double_ignored",
+        /// Takes edits after it has stepped back before another boot of its own.
+        FencedTakesEdits = "fenced_takes_edits",
         /// Takes a session of a peer's new start for a second one of the old.
         RestartUnnoticed = "restart_unnoticed",
     }

@@ -49,6 +49,7 @@ marks! {
     "restored member heard of": "any word counts about who was only remembered",
     "news of a stranger": "what cannot be understood is asked about",
     "former start heard of": "what a dead start said is topped, not followed",
+    "fenced": "of two live boots of one node one falls silent",
     "refuted": "what is said of a node ends with its denial",
     "denied again": "a denial that was missed is told again",
     "accused told": "who speaks hears what is held against it",

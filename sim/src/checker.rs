@@ -12,6 +12,7 @@ mod denial;
 mod durability;
 mod entitlement;
 mod feed;
+mod fenced;
 mod held;
 mod honest;
 mod identity;
@@ -37,6 +38,7 @@ pub use self::connected::RECONNECT_WITHIN;
 pub(crate) use self::content::leak_in;
 pub use self::convergence::settle_bound;
 pub(crate) use self::convergence::{REST, Replica, Seen, root_gap};
+pub use self::fenced::FENCED_WITHIN;
 pub(crate) use self::idle::Sent;
 pub use self::idle::{IDLE_AFTER, IDLE_DATAGRAM_BYTES_MAX, IDLE_FOR, IDLE_FRAME_BYTES_MAX, KNOCKS_BYTES_MAX};
 pub(crate) use self::membership::Observation;
@@ -46,7 +48,7 @@ pub(crate) use self::needless::NEEDLESS_AFTER;
 pub(crate) use self::phantom::written_fields;
 pub(crate) use self::queues::is_crowded;
 use crate::ledger::Ledger;
-use crate::tap::Tap;
+use crate::tap::{ChangeNo, Tap};
 
 /// A promise that a run checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -102,6 +104,10 @@ pub enum Invariant {
     HonestAccepted,
     /// A process is not fenced while it is the only one of its server.
     NotFenced,
+    /// Of two processes of one server one is fenced, in time, and never both.
+    OneStepsBack,
+    /// A process that is fenced takes no writes.
+    FencedTakesNone,
     /// Traffic falls back to idle.
     Idle,
     /// Queues stay under their limits.
@@ -119,6 +125,7 @@ pub enum Invariant {
 impl Invariant {
     /// What holds where it is not broken, for people.
     #[must_use]
+    #[expect(clippy::too_many_lines, reason = "a text for each promise")]
     pub fn promise(self) -> &'static str {
         match self {
             Self::AcknowledgedKept => {
@@ -186,6 +193,13 @@ impl Invariant {
                 "Only a second live process of the same server makes one step back. This one stepped back while it was \
                  alone, and takes no writes any more."
             }
+            Self::OneStepsBack => {
+                "Of two processes that run on copies of one data folder, one finds out in time and steps back, and the other \
+                 goes on. These two do not."
+            }
+            Self::FencedTakesNone => {
+                "A process that has stepped back before another of its server takes no more writes. This one does."
+            }
             Self::Idle => {
                 "A cluster that has settled and is asked nothing falls back to a whisper. This one goes on talking."
             }
@@ -249,6 +263,8 @@ impl fmt::Display for Invariant {
             Self::FeedComplete => "change feed incomplete",
             Self::HonestAccepted => "honest change in quarantine",
             Self::NotFenced => "lone process fenced",
+            Self::OneStepsBack => "not one of two fenced",
+            Self::FencedTakesNone => "fenced process takes writes",
             Self::Idle => "idle cluster is busy",
             Self::QueuesBounded => "queue over its limit",
             Self::Application => "the application's promise broken",
@@ -293,6 +309,11 @@ pub(crate) struct Checkers {
     node_ids: Vec<knot_engine::NodeId>,
     /// Servers whose machines were lost.
     former_ids: BTreeMap<knot_engine::NodeId, usize>,
+    /// Machines on which a copy of another server runs.
+    copies: BTreeMap<usize, knot_engine::NodeId>,
+    /// What disks ever held that are not in use, by the servers whose they are: those of machines that run on a copy now,
+    /// and those of copies that are deleted.
+    set_aside: Vec<(knot_engine::NodeId, BTreeSet<ChangeNo>)>,
     /// Servers that nothing is promised of any more.
     pub(crate) outside: BTreeSet<usize>,
     by_id: BTreeMap<knot_engine::NodeId, usize>,
@@ -323,6 +344,8 @@ impl Checkers {
             by_id: node_ids.iter().copied().zip(0..).collect(),
             node_ids,
             former_ids: BTreeMap::new(),
+            copies: BTreeMap::new(),
+            set_aside: Vec::new(),
             outside: BTreeSet::new(),
             zones,
             values_are_own: true,
@@ -351,6 +374,30 @@ impl Checkers {
         self.by_id.remove(&former);
         self.by_id.insert(id, node);
         self.former_ids.insert(former, node);
+    }
+
+    /// A machine runs on a copy of the server of that name from now on, or on its own folder again.
+    pub(crate) fn wears(&mut self, machine: usize, copy: Option<knot_engine::NodeId>) {
+        let former = self.server_on(machine);
+        let held = std::mem::take(&mut self.tap.nodes[machine].ever_durable);
+        self.set_aside.push((former, held));
+        match copy {
+            Some(id) => self.copies.insert(machine, id),
+            None => self.copies.remove(&machine),
+        };
+    }
+
+    /// The server whose disk a machine runs on.
+    fn server_on(&self, machine: usize) -> knot_engine::NodeId {
+        self.copies.get(&machine).copied().unwrap_or(self.node_ids[machine])
+    }
+
+    /// The servers that ever had a change on disk.
+    fn ever_had(&self, number: ChangeNo) -> BTreeSet<knot_engine::NodeId> {
+        let in_use =
+            self.tap.nodes.iter().zip(0..).map(|(held, machine)| (self.server_on(machine), &held.ever_durable));
+        let set_aside = self.set_aside.iter().map(|(id, held)| (*id, held));
+        in_use.chain(set_aside).filter(|(_, held)| held.contains(&number)).map(|(id, _)| id).collect()
     }
 
     /// Whether some machine was lost, which the others will not see again.

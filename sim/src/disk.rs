@@ -42,6 +42,14 @@ pub(crate) type Key = (Table, Bytes);
 /// All that a disk holds.
 pub(crate) type Image = BTreeMap<Key, Bytes>;
 
+/// What is on a disk, and may be moved to another.
+#[derive(Debug, Default)]
+pub(crate) struct Folder {
+    durable: Image,
+    tail: BTreeMap<Key, Option<Bytes>>,
+    backup: Option<Image>,
+}
+
 /// One server's disk.
 #[derive(Debug)]
 pub(crate) struct Disk {
@@ -206,6 +214,21 @@ impl Disk {
         self.durable = backup;
         self.tail.clear();
         true
+    }
+
+    /// A copy of what a start would read.
+    pub(crate) fn copy(&self) -> Folder {
+        Folder { durable: self.visible(), ..Folder::default() }
+    }
+
+    /// Puts a folder on the disk, and takes out what was there. The disk is as slow, full or faulty as before.
+    pub(crate) fn exchange(&mut self, folder: Folder) -> Folder {
+        let Folder { durable, tail, backup } = folder;
+        Folder {
+            durable: std::mem::replace(&mut self.durable, durable),
+            tail: std::mem::replace(&mut self.tail, tail),
+            backup: std::mem::replace(&mut self.backup, backup),
+        }
     }
 
     /// Whether all that was asked for is done.

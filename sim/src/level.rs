@@ -54,7 +54,9 @@ impl Level {
             // Its disks hold keys, and no bytes.
             Self::Engines => !matches!(kind, FaultKind::BitRot { .. } | FaultKind::MisdirectedWrite { .. }),
             // turmoil lets time pass for all hosts alike.
-            Self::Servers => !matches!(kind, FaultKind::Pause { .. } | FaultKind::SlowCpu { .. }),
+            Self::Servers => {
+                !matches!(kind, FaultKind::Pause { .. } | FaultKind::SlowCpu { .. } | FaultKind::Clone { .. })
+            }
             Self::Processes => processes_play(kind),
         };
         let faults = scenario.faults.iter().map(|fault| &fault.kind);
@@ -213,6 +215,7 @@ fn processes_play(kind: &FaultKind) -> bool {
         FaultKind::Crash { moves, .. } | FaultKind::Stop { moves, .. } => !moves,
         FaultKind::SlowReader { .. }
         | FaultKind::CrashAtStorage { .. }
+        | FaultKind::Clone { .. }
         | FaultKind::SlowCpu { .. }
         | FaultKind::Clock { .. }
         | FaultKind::FsyncFails { .. }

@@ -27,6 +27,7 @@ library! {
     "clock-in-2099",
     "disk-full",
     "flapping-link",
+    "folder-copied",
     "gateway-killed",
     "gray-link",
     "half-upgraded",

@@ -10,7 +10,7 @@ use knot_engine::{
     Address, Config, EditId, Engine, Faults, Instant, NodeId, NodeKey, ReadId, Recovered, Seed, SessionId, Table,
 };
 
-use crate::disk::{Disk, Image};
+use crate::disk::{Disk, Folder, Image};
 use crate::draw::Draw;
 use crate::network::{own_address, seed_address};
 use crate::scenario::{Bounds, NodeSpec, Scenario, Target};
@@ -94,6 +94,8 @@ pub(crate) struct Running<D: Document> {
     accepted: u64,
     /// Wakes in a row that came no later than the one before.
     pub(crate) idle_wakes: u32,
+    /// When it stepped back before another process of its server.
+    pub(crate) fenced: Option<Instant>,
 }
 
 impl<D: Document> Running<D> {
@@ -134,6 +136,12 @@ pub(crate) struct Node<D: Document> {
     hasty: bool,
     /// When its disk was last set back.
     pub(crate) restored: Instant,
+    /// The machine on which another process of this server may run.
+    pub(crate) double: Option<usize>,
+    /// When such a process last ended.
+    pub(crate) double_ended: Option<Instant>,
+    /// Its own folder and key, and whether it stopped well, while it runs on a copy of another's.
+    own: Option<(Folder, NodeKey, bool)>,
     /// Who last saw it failed, or gone.
     pub(crate) seen_gone_by: Option<usize>,
     starts: u32,
@@ -167,6 +175,9 @@ impl<D: Document> Node<D> {
             sealed: scenario.sealed,
             hasty: scenario.hasty,
             restored: Instant::ZERO,
+            double: None,
+            double_ended: None,
+            own: None,
             seen_gone_by: None,
             starts: 0,
             clean: true,
@@ -201,6 +212,7 @@ impl<D: Document> Node<D> {
             wake_at: None,
             accepted: 0,
             idle_wakes: 0,
+            fenced: None,
         });
         image
     }
@@ -225,6 +237,21 @@ impl<D: Document> Node<D> {
         self.key = NodeKey::from_bytes(self.keys.bytes());
         self.disk.lose();
         self.clean = true;
+    }
+
+    /// Another server's folder and key are put in the place of its own.
+    pub(crate) fn wear(&mut self, folder: Folder, key: NodeKey) {
+        let own = (self.disk.exchange(folder), std::mem::replace(&mut self.key, key), self.clean);
+        self.own = Some(own);
+        self.clean = false;
+    }
+
+    /// It has its own folder and key again; what it wore is deleted.
+    pub(crate) fn take_off(&mut self) {
+        if let Some((folder, key, clean)) = self.own.take() {
+            self.disk.exchange(folder);
+            (self.key, self.clean) = (key, clean);
+        }
     }
 
     /// Counts a storage operation; whether the process dies at it, and whether with its machine.

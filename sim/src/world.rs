@@ -3,6 +3,7 @@
 //! Events happen in the order of their times, and of their insertion where times are equal. Nothing reads a clock, a
 //! thread or an unordered map, so a seed is a run.
 
+mod doubles;
 mod faults;
 mod outputs;
 mod pairs;
@@ -535,6 +536,7 @@ impl<D: Document> World<D> {
             }
         }
         self.look_at_pairs();
+        self.look_at_doubles();
         self.insert(self.now + LOOK_EVERY, Happening::Look);
     }
 }

@@ -4,6 +4,9 @@ use std::process::{Command, Output};
 
 use knot_engine::{Area, Fault, Faults};
 use knot_sim::campaign::{self, Campaign, Summary, replay_line, run_scenario, run_seed};
+use knot_sim::checker::Invariant;
+use knot_sim::level::Level;
+use knot_sim::library::named;
 use knot_sim::matrix::{Detection, Totals, detect};
 use knot_sim::scenario::{DocumentKind, Length, Profile, Scenario, Shape};
 use knot_sim::shrink::shrink;
@@ -145,6 +148,23 @@ fn every_bug_that_was_found_stays_mended() {
 #[test]
 fn what_operators_dread_ends_well() {
     assert!(all_hold("scenarios") >= 11);
+}
+
+#[test]
+fn of_two_processes_of_one_server_one_steps_back() {
+    let scenario = || named("folder-copied").expect("it is in the library").scenario().expect("it is a scenario");
+    let report = run_scenario(scenario(), Faults::default(), None);
+    assert!(report.violations.is_empty(), "{:#?}", report.violations);
+    assert!(report.marks.contains(&"fenced"), "{:?}", report.marks);
+    assert_eq!(Level::Servers.cannot_play(&scenario()), ["clone"]);
+    for (fault, broken) in [
+        (Fault::DoubleIgnored, Invariant::OneStepsBack),
+        (Fault::FencedTakesEdits, Invariant::FencedTakesNone),
+        (Fault::ActorReused, Invariant::ActorSeqUnique),
+    ] {
+        let violations = run_scenario(scenario(), fault.into(), None).violations;
+        assert_eq!(violations.first().map(|violation| violation.invariant), Some(broken), "{fault}: {violations:#?}");
+    }
 }
 
 #[test]

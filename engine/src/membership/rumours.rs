@@ -159,8 +159,10 @@ impl Membership {
             self.disown(from, now);
             return;
         }
-        let risen = self.doubles.get(&boot).map_or(0, |risen| risen + 1);
-        if risen >= DOUBLE_RISES || self.faults.has(Fault::FencedAtOnce) {
+        let risen = self.doubles.get(&boot).map_or(0, |risen| risen.saturating_add(1));
+        let is_alive = risen >= DOUBLE_RISES && !self.faults.has(Fault::DoubleIgnored);
+        if is_alive || self.faults.has(Fault::FencedAtOnce) {
+            sometimes!("fenced");
             self.phase = Phase::Fenced;
             self.timers.clear();
             self.act(Action::Fenced { boot });

@@ -1,7 +1,7 @@
 //! Durable first: before it is acknowledged, before it is sent, and never without what it depends on.
 
 use bytes::Bytes;
-use knot_engine::{Edited, Instant};
+use knot_engine::{Edited, Instant, NodeId};
 
 use super::{Checkers, Invariant};
 use crate::disk::Batch;
@@ -29,7 +29,10 @@ impl Checkers {
         let Some(author) = author.and_then(|id| self.node_of(id)) else {
             return;
         };
-        if author != node && !self.tap.nodes[author].ever_durable.contains(&number) {
+        let had_it = |machine: usize| self.tap.nodes[machine].ever_durable.contains(&number);
+        let is_author = |id: &NodeId| self.node_of(*id) == Some(author);
+        let is_own = is_author(&self.server_on(node));
+        if !is_own && !had_it(author) && !self.ever_had(number).iter().any(is_author) {
             self.report(Invariant::DurableBeforeSent, now, author, || {
                 format!("n{node} stores {hash}, which is not durable at its author n{author}")
             });
@@ -76,8 +79,8 @@ impl Checkers {
             self.report(Invariant::DurableBeforeAcknowledged, now, node, || format!("{write} is not durable here"));
             return;
         };
-        let holders = self.tap.nodes.iter().enumerate();
-        let peers = holders.filter(|(peer, held)| *peer != node && held.ever_durable.contains(&number)).count();
+        let here = self.server_on(node);
+        let peers = self.ever_had(number).into_iter().filter(|peer| *peer != here).count();
         let asked = self.ledger.get(id).map_or(0, |write| write.operation.replicas);
         let said = if edited.replicated { edited.held_by.max(asked) } else { edited.held_by };
         if peers < said {

@@ -168,6 +168,14 @@ pub enum FaultKind {
         /// Whose.
         node: usize,
     },
+    /// Somebody copies the data folder of `node`, key and all, to the machine of `to` and starts it there: one server, and
+    /// two processes. At the end the copy is deleted, and that machine has its own folder again.
+    Clone {
+        /// Whose folder is copied.
+        node: usize,
+        /// Where it is started too.
+        to: usize,
+    },
     /// The process is not scheduled.
     Pause {
         /// Whose.
@@ -239,6 +247,23 @@ impl Fault {
         self.for_ms.map(|lasting| self.begins_last_ms().saturating_add(lasting))
     }
 
+    /// Whether one of them copies a folder while the other has a hand on the same disk.
+    #[must_use]
+    pub(crate) fn contends_with(&self, other: &Self) -> bool {
+        let is_clone = |fault: &Self| matches!(fault.kind, FaultKind::Clone { .. });
+        let takes_disk = |fault: &Self| {
+            is_clone(fault) || matches!(fault.kind, FaultKind::Restore { .. } | FaultKind::DiskLost { .. })
+        };
+        let ends_ms = |fault: &Self| fault.ends_at_ms().unwrap_or(u64::MAX);
+        let (ours, theirs) = (self.kind.nodes(), other.kind.nodes());
+        (is_clone(self) || is_clone(other))
+            && takes_disk(self)
+            && takes_disk(other)
+            && ours.iter().any(|node| theirs.contains(node))
+            && self.at_ms <= ends_ms(other)
+            && other.at_ms <= ends_ms(self)
+    }
+
     fn begins_last_ms(&self) -> u64 {
         self.at_ms.saturating_add(self.every_ms.saturating_mul(self.times.saturating_sub(1)))
     }
@@ -274,6 +299,7 @@ impl FaultKind {
             Self::Stop { .. } => "stop",
             Self::Restore { .. } => "restore",
             Self::DiskLost { .. } => "disk_lost",
+            Self::Clone { .. } => "clone",
             Self::Pause { .. } => "pause",
             Self::SlowCpu { .. } => "slow_cpu",
             Self::Clock { .. } => "clock",
@@ -292,6 +318,7 @@ impl FaultKind {
         match self.clone().place() {
             Place::Everywhere => Vec::new(),
             Place::Server(node) => vec![*node],
+            Place::Servers(nodes) => nodes.into_iter().map(|node| *node).collect(),
             Place::Between([left, right]) => left.iter().chain(right.iter()).copied().collect(),
         }
     }
@@ -301,7 +328,7 @@ impl FaultKind {
     pub(crate) fn sides(&self) -> Option<[Vec<usize>; 2]> {
         match self.clone().place() {
             Place::Between(sides) => Some(sides.map(std::mem::take)),
-            Place::Everywhere | Place::Server(_) => None,
+            Place::Everywhere | Place::Server(_) | Place::Servers(_) => None,
         }
     }
 
@@ -316,6 +343,11 @@ impl FaultKind {
                 renumber(node);
                 stays
             }
+            Place::Servers(nodes) => nodes.into_iter().fold(true, |stays, node| {
+                let is_other = *node != gone;
+                renumber(node);
+                stays && is_other
+            }),
             Place::Between(sides) => sides.into_iter().all(|side| {
                 side.retain(|node| *node != gone);
                 side.iter_mut().for_each(renumber);
@@ -353,6 +385,7 @@ impl FaultKind {
             | Self::SlowDisk { node, .. }
             | Self::BitRot { node, .. }
             | Self::MisdirectedWrite { node } => Place::Server(node),
+            Self::Clone { node, to } => Place::Servers([node, to]),
         }
     }
 }
@@ -361,5 +394,21 @@ impl FaultKind {
 enum Place<'a> {
     Everywhere,
     Server(&'a mut usize),
+    Servers([&'a mut usize; 2]),
     Between([&'a mut Vec<usize>; 2]),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_either_machine_nobody_is_there_twice() {
+        let without = |gone| {
+            let mut kind = FaultKind::Clone { node: 3, to: 1 };
+            (kind.without(gone), kind.nodes())
+        };
+        assert_eq!(without(2), (true, vec![2, 1]));
+        assert!(!without(3).0 && !without(1).0);
+    }
 }

@@ -65,7 +65,8 @@ impl Scenario {
         self.check_nodes()?;
         self.check_links()?;
         self.faults.iter().enumerate().try_for_each(|(index, fault)| {
-            self.check_fault(fault).map_err(|why| format!("[[faults]] number {index}: {why}"))
+            let checked = self.check_fault(fault).and_then(|()| self.check_clone(index, fault));
+            checked.map_err(|why| format!("[[faults]] number {index}: {why}"))
         })?;
         self.check_clients()?;
         self.check_operations()
@@ -142,6 +143,24 @@ impl Scenario {
             return Err(format!("offset_s is at most {CLOCK_MAX_S} either way"));
         }
         Ok(())
+    }
+
+    fn check_clone(&self, index: usize, fault: &Fault) -> Result<(), String> {
+        let FaultKind::Clone { node, to } = fault.kind else { return Ok(()) };
+        if node == to {
+            return Err("a folder is copied to another machine: node and to differ".to_owned());
+        }
+        if self.nodes[node].zone != self.nodes[to].zone {
+            return Err("both machines are in one zone: the documents of a zone do not leave it".to_owned());
+        }
+        if !self.core.is_empty() {
+            return Err("a copy is deleted in the end, and with a core nothing else is mended".to_owned());
+        }
+        let mut others = self.faults.iter().enumerate().filter(|(other, _)| *other != index);
+        match others.find(|(_, other)| fault.contends_with(other)) {
+            Some((other, _)) => Err(format!("number {other} takes the disk of one of them meanwhile")),
+            None => Ok(()),
+        }
     }
 
     fn check_clients(&self) -> Result<(), String> {
@@ -231,6 +250,28 @@ operations = [{ id = 1, at_us = 3500000, node = 0, action = "put", target = { co
     fn a_short_file_is_a_whole_scenario() {
         let scenario = Scenario::from_toml(SMALL).unwrap();
         assert_eq!((scenario.faults.len(), scenario.operations.len()), (1, 1));
+    }
+
+    #[test]
+    fn a_folder_is_copied_within_a_zone_while_nobody_else_takes_the_disk() {
+        let check = |clone: &str, more: &str| {
+            let nodes = r#"[{ name = "a", zone = "gb" }, { name = "b", zone = "gb" }, { name = "c", zone = "us" }]"#;
+            let fault = format!("[[faults]]\nat_ms = 1000\nfor_ms = 2000\nkind = \"clone\"\n{clone}\n");
+            let read = Scenario::from_toml(&format!("quiet_at_ms = 9000\nnodes = {nodes}\n{fault}\n{more}"));
+            read.map(drop).map_err(|error| error.to_string())
+        };
+        let lost = |at_ms| format!("[[faults]]\nat_ms = {at_ms}\nfor_ms = 9\nkind = \"disk_lost\"\nnode = 1\n");
+        assert_eq!(check("node = 0\nto = 1", &lost(3_001)), Ok(()));
+        let cases = [
+            ("node = 0\nto = 0", String::new(), "node and to differ"),
+            ("node = 0\nto = 2", String::new(), "in one zone"),
+            ("node = 0\nto = 7", String::new(), "there is no node 7"),
+            ("node = 1\nto = 0", lost(2_000), "number 1 takes the disk"),
+        ];
+        for (clone, more, expected) in cases {
+            let error = check(clone, &more).unwrap_err();
+            assert!(error.contains(expected), "{expected:?} is not in {error}");
+        }
     }
 
     #[test]

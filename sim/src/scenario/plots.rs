@@ -1,8 +1,8 @@
 //! Plots: faults that follow from each other, as they do where machines go bad.
 //!
 //! Faults that know nothing of each other seldom meet. Here a machine ails before it dies, a process dies again as soon as
-//! it is back, one comes back to a network that is only half there, a disk is always all but full, and two servers are
-//! parted for longer than anybody keeps a count.
+//! it is back, one comes back to a network that is only half there, a disk is always all but full, two servers are parted
+//! for longer than anybody keeps a count, and a copied folder makes two processes of one server.
 
 use super::{Bounds, Fault, FaultKind, NodeSpec};
 use crate::draw::Draw;
@@ -15,8 +15,11 @@ const HALF_CUT_PER_MILLE: u64 = 60;
 const UNHEARD_PER_MILLE: u64 = 60;
 const BRIMS_PER_MILLE: u64 = 60;
 const PARTED_PER_MILLE: u64 = 300;
+const COPIED_PER_MILLE: u64 = 150;
 /// Least time for which two are parted: streams break after half a minute, and an attempt takes five seconds and a wait.
 const PARTED_MIN_MS: u64 = 95_000;
+/// Fewest servers among which two are of one id: of three, too few would be left to tell them of each other.
+const COPIED_AMONG: usize = 4;
 /// Of a thousand plots, those in which nothing else is wrong from where they begin.
 const ALONE_PER_MILLE: u64 = 700;
 
@@ -36,26 +39,31 @@ pub(super) struct Times {
     pub(super) unit_ms: u64,
 }
 
+/// Draws what happens to these servers.
+type Plot = fn(&mut Draw, &[NodeSpec], Times) -> Vec<Fault>;
+
 /// Adds the plots of `seed` to its faults.
 pub(super) fn add(seed: u64, nodes: &[NodeSpec], times: Times, faults: &mut Vec<Fault>) {
     let mut draw = Draw::new(seed, "plots");
     let plots = [
-        (AILS_PER_MILLE, ails as fn(&mut Draw, usize, Times) -> Vec<Fault>),
+        (AILS_PER_MILLE, ails as Plot),
         (CRASHES_AGAIN_PER_MILLE, crashes_again),
         (HALF_CUT_PER_MILLE, half_cut),
         (UNHEARD_PER_MILLE, unheard),
         (BRIMS_PER_MILLE, brims),
         (PARTED_PER_MILLE, parted),
+        (COPIED_PER_MILLE, copied),
     ];
     for (per_mille, plot) in plots {
         if !draw.chance(per_mille) {
             continue;
         }
-        let plot = plot(&mut draw, nodes.len(), times);
+        let plot = plot(&mut draw, nodes, times);
         let Some(begins_ms) = plot.iter().map(|fault| fault.at_ms).min() else { continue };
         if draw.chance(ALONE_PER_MILLE) {
             faults.retain(|fault| fault.ends_at_ms().is_some_and(|ends_ms| ends_ms <= begins_ms));
         }
+        faults.retain(|fault| !plot.iter().any(|other| fault.contends_with(other)));
         faults.extend(plot);
         return;
     }
@@ -85,7 +93,8 @@ pub(super) fn refill(seed: u64, times: Times, faults: &mut Vec<Fault>) {
 
 /// A machine stands still and comes back, or hears nobody and is still heard, and only then is gone for good. Somebody may
 /// be cut off just when it comes back, and not hear that it did.
-fn ails(draw: &mut Draw, count: usize, times: Times) -> Vec<Fault> {
+fn ails(draw: &mut Draw, nodes: &[NodeSpec], times: Times) -> Vec<Fault> {
+    let count = nodes.len();
     let Times { begin_ms, quiet_at_ms, unit_ms } = times;
     let tenths = |draw: &mut Draw, from: u64, to: u64| draw.between(from, to) * unit_ms / 10;
     let is_deaf = draw.chance(400);
@@ -124,7 +133,8 @@ fn ails(draw: &mut Draw, count: usize, times: Times) -> Vec<Fault> {
 }
 
 /// A process dies as soon as it is back, again and again. Somebody may put back a copy of its disk from before then.
-fn crashes_again(draw: &mut Draw, count: usize, times: Times) -> Vec<Fault> {
+fn crashes_again(draw: &mut Draw, nodes: &[NodeSpec], times: Times) -> Vec<Fault> {
+    let count = nodes.len();
     let Times { begin_ms, quiet_at_ms, .. } = times;
     let every_ms = draw.between(600, 4_000);
     let for_ms = draw.between(50, every_ms.min(1_000));
@@ -150,7 +160,8 @@ fn crashes_again(draw: &mut Draw, count: usize, times: Times) -> Vec<Fault> {
 }
 
 /// A process dies and comes back, and by then two others no longer reach it, whom those between reach as before.
-fn half_cut(draw: &mut Draw, count: usize, times: Times) -> Vec<Fault> {
+fn half_cut(draw: &mut Draw, nodes: &[NodeSpec], times: Times) -> Vec<Fault> {
+    let count = nodes.len();
     let Times { begin_ms, quiet_at_ms, unit_ms } = times;
     let down_ms = draw.between(800, 3_000);
     let cut_ms = draw.between(5, 25) * unit_ms;
@@ -173,7 +184,8 @@ fn half_cut(draw: &mut Draw, count: usize, times: Times) -> Vec<Fault> {
 
 /// A server whose streams are stuck is cut off just when another, which stood still, denies that it is dead: that it is
 /// told again by datagram is all that it can hear of it.
-fn unheard(draw: &mut Draw, count: usize, times: Times) -> Vec<Fault> {
+fn unheard(draw: &mut Draw, nodes: &[NodeSpec], times: Times) -> Vec<Fault> {
+    let count = nodes.len();
     let Times { begin_ms, quiet_at_ms, unit_ms } = times;
     let still_ms = draw.between(25, 70) * unit_ms / 10;
     let cut_ms = draw.between(5, 25) * unit_ms / 10;
@@ -201,7 +213,8 @@ fn unheard(draw: &mut Draw, count: usize, times: Times) -> Vec<Fault> {
 }
 
 /// A disk has no room, and then a little, and none again, from the beginning to the end.
-fn brims(draw: &mut Draw, count: usize, times: Times) -> Vec<Fault> {
+fn brims(draw: &mut Draw, nodes: &[NodeSpec], times: Times) -> Vec<Fault> {
+    let count = nodes.len();
     let Times { begin_ms, quiet_at_ms, .. } = times;
     let node = draw.index(count);
     let every_ms = draw.between(100, 800);
@@ -214,7 +227,8 @@ fn brims(draw: &mut Draw, count: usize, times: Times) -> Vec<Fault> {
 }
 
 /// Two servers that are nobody's seeds have nothing to do with each other until each has tried for minutes.
-fn parted(draw: &mut Draw, count: usize, times: Times) -> Vec<Fault> {
+fn parted(draw: &mut Draw, nodes: &[NodeSpec], times: Times) -> Vec<Fault> {
+    let count = nodes.len();
     let Times { begin_ms, quiet_at_ms, .. } = times;
     let most_ms = quiet_at_ms - begin_ms;
     if count < SEEDS + 2 || most_ms < PARTED_MIN_MS {
@@ -225,6 +239,39 @@ fn parted(draw: &mut Draw, count: usize, times: Times) -> Vec<Fault> {
     let other = one + 1 + draw.index(count - one - 1);
     let kind = FaultKind::Partition { left: vec![one], right: vec![other], one_way: false };
     vec![Fault::new(quiet_at_ms - lasting_ms, Some(lasting_ms), kind)]
+}
+
+/// A server's folder is copied to another machine of its zone and runs there too, for shorter or longer than it takes the
+/// two to find out. They may be cut off from each other at first, and take writes that the other does not have; and either
+/// may die meanwhile.
+fn copied(draw: &mut Draw, nodes: &[NodeSpec], times: Times) -> Vec<Fault> {
+    let Times { begin_ms, quiet_at_ms, unit_ms } = times;
+    let count = nodes.len();
+    let zone_of = |node: usize| nodes[node].zone.as_str();
+    let pairs: Vec<(usize, usize)> = (0..count)
+        .flat_map(|node| (0..count).map(move |to| (node, to)))
+        .filter(|(node, to)| node != to && zone_of(*node) == zone_of(*to))
+        .collect();
+    let most_ms = (quiet_at_ms - begin_ms) * 9 / 10;
+    let lasting_ms = if draw.chance(600) { most_ms } else { most_ms.min(draw.between(10, 100) * unit_ms / 10) };
+    if count < COPIED_AMONG || pairs.is_empty() {
+        return Vec::new();
+    }
+    let at_ms = draw.between(begin_ms, quiet_at_ms - lasting_ms);
+    let (node, to) = *draw.pick(&pairs);
+    let mut plot = vec![Fault::new(at_ms, Some(lasting_ms), FaultKind::Clone { node, to })];
+    if draw.chance(200) {
+        let right = (0..count).filter(|other| *other != to).collect();
+        let kind = FaultKind::Partition { left: vec![to], right, one_way: false };
+        plot.push(Fault::new(at_ms, Some(1 + draw.between(0, lasting_ms / 2)), kind));
+    }
+    if draw.chance(200) {
+        let after_ms = draw.between(0, lasting_ms);
+        let node = if draw.chance(500) { node } else { to };
+        let kind = FaultKind::Crash { node, power: draw.chance(500), moves: false };
+        plot.push(Fault::new(at_ms + after_ms, Some(1 + draw.between(0, lasting_ms - after_ms)), kind));
+    }
+    plot
 }
 
 #[cfg(test)]
@@ -254,6 +301,7 @@ mod tests {
         );
         assert!(has(|fault| matches!(fault.kind, FaultKind::Restore { .. })), "somebody is restored");
         assert!(has(|fault| matches!(fault.kind, FaultKind::StreamsStall { .. })), "somebody does not hear a denial");
+        assert!(has(|fault| matches!(fault.kind, FaultKind::Clone { .. })), "somebody is there twice");
         assert!(has(|fault| matches!(fault.kind, FaultKind::DiskFull { .. })), "a disk is full to the brim");
         assert!(has(|fault| fault.for_ms.is_some_and(|lasting| lasting >= PARTED_MIN_MS)), "two are parted");
     }

@@ -97,6 +97,11 @@ impl Words<'_> {
             FaultKind::DiskLost { node } => {
                 format!("{} is lost with its disk; another starts empty in its place", self.name(*node))
             }
+            FaultKind::Clone { node, to } => format!(
+                "the data folder of {} is copied, key and all, and runs on the machine of {} too; then that copy is deleted",
+                self.name(*node),
+                self.name(*to)
+            ),
             FaultKind::Pause { node } => format!("{} is not scheduled", self.name(*node)),
             FaultKind::SlowCpu { node, event_us } => format!("each event takes {} {event_us} us", self.name(*node)),
             FaultKind::Clock { node, offset_s } => {
@@ -175,6 +180,15 @@ mod tests {
         let cut = |left: Vec<usize>, one_way| say(FaultKind::Partition { left, right: vec![2], one_way });
         assert_eq!(cut(vec![1, 0], false), "nothing passes between zone gb and zone us");
         assert_eq!(cut(vec![0], true), "nothing passes from a to zone us");
+    }
+
+    #[test]
+    fn a_copy_names_both_machines() {
+        let text = say(FaultKind::Clone { node: 0, to: 1 });
+        assert!(
+            text.starts_with("the data folder of a is copied, key and all, and runs on the machine of b"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -21,7 +21,7 @@ const SOCKET_DATAGRAMS_MAX: usize = 256;
 
 /// How a process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
+pub(super) enum End {
     /// By itself, after it has said goodbye.
     Clean,
     /// Killed, or stopped since its storage failed; the machine goes on.
@@ -69,6 +69,7 @@ impl<D: Document> World<D> {
             }
             FaultKind::Restore { node, .. } => self.nodes[*node].disk.back_up(),
             FaultKind::DiskLost { node } => self.lose_disk(*node),
+            FaultKind::Clone { node, to } => self.begin_clone(*node, *to),
             FaultKind::FsyncFails { node, .. } => self.nodes[*node].disk.fails_next = true,
             FaultKind::ReadFails { node } => self.nodes[*node].disk.reads_fail = true,
             FaultKind::Reset { node } => {
@@ -126,6 +127,7 @@ impl<D: Document> World<D> {
             }
             FaultKind::Restore { node, down_ms } => self.restore(*node, Duration::from_millis(*down_ms)),
             FaultKind::DiskLost { node } => self.release(*node, Duration::ZERO),
+            FaultKind::Clone { node, to } => self.end_clone(*node, *to),
             FaultKind::FsyncFails { node, power } => {
                 self.nodes[*node].disk.fails_next = false;
                 if *power {
@@ -199,12 +201,12 @@ impl<D: Document> World<D> {
         self.links_changed();
     }
 
-    fn hold_down(&mut self, node: usize) {
+    pub(super) fn hold_down(&mut self, node: usize) {
         self.nodes[node].held_down += 1;
     }
 
     /// One fault fewer keeps the server down; the last starts it.
-    fn release(&mut self, node: usize, wait: Duration) {
+    pub(super) fn release(&mut self, node: usize, wait: Duration) {
         let held = &mut self.nodes[node].held_down;
         *held = held.saturating_sub(1);
         if *held == 0 {
@@ -240,14 +242,19 @@ impl<D: Document> World<D> {
     }
 
     /// Another disk is in a server's place: what nobody else has is nobody's fault.
-    fn disk_changed(&mut self, node: usize, before: &BTreeSet<ChangeNo>) {
-        self.nodes[node].restored = self.now;
-        let image = self.nodes[node].disk.durable();
-        self.checkers.tap.on_disk_read(node, image, image);
+    pub(super) fn disk_changed(&mut self, node: usize, before: &BTreeSet<ChangeNo>) {
+        self.take_stock(node);
         let kept = &self.checkers.tap.nodes[node].durable;
         let lost: Vec<_> = before.difference(kept).copied().collect();
         let others: Vec<usize> = (0..self.nodes.len()).filter(|&other| other != node).collect();
         self.checkers.excuse(lost, &others);
+    }
+
+    /// What a server has is what is on the disk that it has now.
+    pub(super) fn take_stock(&mut self, node: usize) {
+        self.nodes[node].restored = self.now;
+        let image = self.nodes[node].disk.durable();
+        self.checkers.tap.on_disk_read(node, image, image);
     }
 
     /// Counts a storage operation of a server; true when its process dies at it.
@@ -266,10 +273,11 @@ impl<D: Document> World<D> {
         self.end_process(node, End::Killed);
     }
 
-    fn end_process(&mut self, node: usize, end: End) {
+    pub(super) fn end_process(&mut self, node: usize, end: End) {
         let Some(running) = self.nodes[node].stop(end == End::Clean) else {
             return;
         };
+        self.leave_double(node);
         self.counts.crashes += 1;
         self.counts.add_drops(running.engine.stats());
         self.calm_since = self.now;
@@ -443,6 +451,7 @@ fn disturbs(fault: &Fault) -> bool {
         | FaultKind::Stop { .. }
         | FaultKind::Restore { .. }
         | FaultKind::DiskLost { .. }
+        | FaultKind::Clone { .. }
         | FaultKind::Pause { .. }
         | FaultKind::SlowCpu { .. }
         | FaultKind::FsyncFails { .. }

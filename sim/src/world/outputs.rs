@@ -193,8 +193,8 @@ impl<D: Document> World<D> {
                 self.checkers.report(Invariant::HonestAccepted, self.now, node, detail);
             }
             Event::Fenced => {
-                let detail = || "it is the only process of its server".to_owned();
-                self.checkers.report(Invariant::NotFenced, self.now, node, detail);
+                self.trace.log(self.now, node, || format!("{event:?}"));
+                self.on_fenced(node);
             }
             Event::AddressMoved { .. } | Event::NameTaken { .. } | Event::ForeignCluster { .. } | Event::Adopted(_) => {
                 self.trace.log(self.now, node, || format!("{event:?}"))
@@ -209,7 +209,7 @@ impl<D: Document> World<D> {
         let Some(id) = running.edits.remove(&edit) else {
             return;
         };
-        let now = self.now;
+        let (now, fenced) = (self.now, running.fenced);
         if running.crowded.remove(&edit) && answer.as_ref().is_ok_and(|edited| edited.changed) {
             self.checkers.report_crowded(process.node, id, now);
         }
@@ -219,6 +219,7 @@ impl<D: Document> World<D> {
             Ok(edited) => {
                 self.checkers.check_acknowledged(process.node, id, &edited, now);
                 self.check_held_here(process.node, id);
+                self.checkers.check_not_fenced(process.node, id, fenced, now);
                 let changed = edited.changed;
                 Outcome::Acknowledged { at: now, changed }
             }
@@ -256,6 +257,11 @@ impl<D: Document> World<D> {
     /// Whoever is declared failed since its host refused is not the process that runs: a process that runs refuses nobody.
     fn check_refusal(&mut self, observer: usize, change: &MemberChange) {
         let Some(subject) = self.checkers.present(change.node) else { return };
+        // Of another process of that server the host may have refused.
+        let ended = self.nodes[subject].double_ended;
+        if self.nodes[subject].double.is_some() || ended.is_some_and(|ended| self.now.since(ended) < ACCURACY_GRACE) {
+            return;
+        }
         let (Some(here), Some(there)) = (&self.nodes[observer].running, &self.nodes[subject].running) else { return };
         let (_, refused) = here.engine.accusation(&change.node);
         let known = here.engine.member(&change.node).map(|member| member.record.boot);

@@ -50,6 +50,16 @@ impl Pairs {
         self.changed_at = now;
     }
 
+    /// Faults under way that end, by their places.
+    pub(super) fn active(&self) -> impl Iterator<Item = usize> {
+        self.active.iter().copied()
+    }
+
+    /// When one last began or ended.
+    pub(super) fn changed_at(&self) -> Instant {
+        self.changed_at
+    }
+
     pub(super) fn opens(&mut self, opening: Option<(Process, SessionId)>) {
         self.opening = opening;
     }

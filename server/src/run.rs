@@ -12,7 +12,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::api::{self, ApiState};
 use crate::config::{self, ClusterConfig, Config, HostPort};
-use crate::driver::{Driver, Parts, SessionConfig, Stop};
+use crate::driver::{DRAINED_FROM, Driver, Parts, SessionConfig, Stop};
 use crate::handle::Handle;
 use crate::metrics::Metrics;
 use crate::net::{Listener, Network};
@@ -135,8 +135,10 @@ pub async fn run<N: Network>(
     }
     let (handle, commands, feed) = Handle::new();
     let origin = tokio::time::Instant::now();
+    let engine_config = engine_config(&config, &platform, &url, advertised.as_ref());
+    let session = session_config(&config, &platform, &engine_config.limits);
     let mut engine = Engine::new(
-        engine_config(&config, &platform, &url, advertised.as_ref()),
+        engine_config,
         recover(&*storage)?,
         platform.seed,
         platform.simulated.as_ref().map_or_else(Faults::default, |simulated| simulated.faults),
@@ -150,7 +152,7 @@ pub async fn run<N: Network>(
         storage: storage.clone(),
         wall: platform.wall.clone(),
         random: Random::new(&platform.seed, "sessions"),
-        session: session_config(&config, &platform),
+        session,
         simulated: platform.simulated.clone(),
     };
     let mut driver = Driver::new(engine, parts, origin, commands, feed).map_err(RunError::Thread)?;
@@ -308,10 +310,11 @@ fn engine_config<N>(
     config
 }
 
-fn session_config<N>(config: &Config, platform: &Platform<N>) -> Option<SessionConfig> {
+fn session_config<N>(config: &Config, platform: &Platform<N>, limits: &Limits) -> Option<SessionConfig> {
     let cluster = config.cluster.as_ref()?;
     let (key, node_key) = (cluster.key.clone(), platform.node_key.clone());
-    Some(SessionConfig { key, node_key, compression: cluster.compression })
+    let drained_from = limits.peer_queue_bytes.min(DRAINED_FROM);
+    Some(SessionConfig { key, node_key, compression: cluster.compression, drained_from })
 }
 
 fn serving<N>(config: &Config, platform: &Platform<N>, handle: &Handle, stopping: watch::Receiver<bool>) -> Serving {

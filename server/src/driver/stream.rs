@@ -26,8 +26,8 @@ pub(super) const FRAMES_MAX: usize = 16_384;
 const READ_BYTES: usize = 64 << 10;
 /// Bytes sealed before they are written.
 const WRITE_BYTES: usize = 512 << 10;
-/// When a queue that had this much is empty again, the engine is told.
-const DRAINED_FROM: usize = 64 << 10;
+/// When a queue that had this many bytes is empty again, the engine is told, unless it waits for shorter ones.
+pub(crate) const DRAINED_FROM: usize = 64 << 10;
 
 /// Bytes that may wait for one stream; one with more is cut. Above the engine's own bound for pushes.
 pub(super) const QUEUED_MAX: usize = 64 << 20;
@@ -43,11 +43,12 @@ pub(super) struct StreamHandle {
 }
 
 impl StreamHandle {
-    pub(super) fn new() -> (Self, Outbox) {
+    pub(super) fn new(drained_from: usize) -> (Self, Outbox) {
         let (frames, waiting) = mpsc::channel(FRAMES_MAX);
         let (open, closed) = oneshot::channel();
         let queued = Arc::new(AtomicUsize::new(0));
-        (Self { frames, queued: queued.clone(), _open: open }, Outbox { frames: waiting, queued, high: 0, closed })
+        let outbox = Outbox { frames: waiting, queued: queued.clone(), high: 0, drained_from, closed };
+        (Self { frames, queued, _open: open }, outbox)
     }
 
     /// Queues a frame and returns how many bytes wait; none when the stream is gone or too far behind.
@@ -64,6 +65,7 @@ pub(super) struct Outbox {
     frames: mpsc::Receiver<Bytes>,
     queued: Arc<AtomicUsize>,
     high: usize,
+    drained_from: usize,
     closed: oneshot::Receiver<()>,
 }
 
@@ -299,7 +301,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Carrier<S> {
 
     /// Tells the engine that a queue that was long is empty.
     async fn drained(&mut self) {
-        if self.outbox.high >= DRAINED_FROM && self.outbox.queued.load(Ordering::Relaxed) == 0 {
+        if self.outbox.high >= self.outbox.drained_from && self.outbox.queued.load(Ordering::Relaxed) == 0 {
             self.outbox.high = 0;
             let event = SessionEvent::Writable { queued: 0 };
             let _ = self.inputs.send(Input::Session(self.id, event, None)).await;

@@ -149,7 +149,8 @@ impl Membership {
     }
 
     /// An earlier boot of this node cannot answer. One that rises above us again and again after we rose above it is alive;
-    /// but what members last heard of a dead one differs, and may come to us in rising order.
+    /// but what members last heard of a dead one differs, and may come to us in rising order. Of two that live, the one with
+    /// the lesser boot steps back; the other goes on rising until then, so that never both do.
     fn hear_of_double(&mut self, from: NodeId, incarnation: Incarnation, boot: Boot, now: Instant) {
         if self.faults.has(Fault::IncarnationNotRaised) {
             return;
@@ -161,7 +162,8 @@ impl Membership {
         }
         let risen = self.doubles.get(&boot).map_or(0, |risen| risen.saturating_add(1));
         let is_alive = risen >= DOUBLE_RISES && !self.faults.has(Fault::DoubleIgnored);
-        if is_alive || self.faults.has(Fault::FencedAtOnce) {
+        let yields = is_alive && boot > self.me.record.boot;
+        if yields || self.faults.has(Fault::FencedAtOnce) {
             sometimes!("fenced");
             self.phase = Phase::Fenced;
             self.timers.clear();

@@ -195,6 +195,9 @@ impl<D: Document> Engine<D> {
                 // The member table may have been among what was refused.
                 self.save_members.get_or_insert(now + MEMBERS_SAVE);
             }
+            StorageEvent::Failed(batch) if self.faults.has(Fault::FailureIgnored) => {
+                self.replica.persisted(batch, now, &mut self.stats);
+            }
             StorageEvent::Failed(_) => self.replica.storage_failed(),
             StorageEvent::Loaded { load, entries, complete } => {
                 self.replica.loaded(load, &entries, complete, now, &mut self.stats);

@@ -209,7 +209,7 @@ faults! {
         ReadUnsynced = "read_unsynced",
         /// Speaks before its start is durable.
         SpeaksEarly = "speaks_early",
-        /// Goes on after a write has failed.
+        /// Takes a write that failed for one that is durable.
         FailureIgnored = "failure_ignored",
         /// Does not tell batches from those that a full disk refused.
         EpochKept = "epoch_kept",

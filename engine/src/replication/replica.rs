@@ -497,7 +497,7 @@ impl<D: Document> Replica<D> {
     /// A write or a sync failed: what was not acknowledged never is.
     pub(crate) fn storage_failed(&mut self) {
         sometimes!("storage failed");
-        self.failed = !self.faults.has(Fault::FailureIgnored);
+        self.failed = true;
         let mut reads = Vec::new();
         self.discard(EditError::StorageFailed, &mut reads);
         for (_, id, _) in reads {

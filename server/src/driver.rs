@@ -27,7 +27,6 @@ use tokio::time::timeout;
 use self::committer::{Batch, Committer};
 use self::rate_limited::RateLimited;
 use self::resolver::Resolver;
-pub(crate) use self::stream::DRAINED_FROM;
 use self::stream::{StreamError, StreamHandle};
 use crate::handle::{Command, ServerEngine};
 use crate::net::{Datagrams, Listener, Network};
@@ -97,9 +96,8 @@ pub(crate) struct SessionConfig {
     pub(crate) key: knot_engine::seal::ClusterKey,
     pub(crate) node_key: knot_engine::NodeKey,
     pub(crate) compression: bool,
-    /// When a queue that had this many bytes is empty again, the engine is told: no more than it may hold before the
-    /// engine waits for that.
-    pub(crate) drained_from: usize,
+    /// Bytes that wait for a peer from which on the engine sends it no more before it is told that they are gone.
+    pub(crate) peer_queue_bytes: usize,
 }
 
 /// A retiring server's wait until another holds all that it does.
@@ -458,7 +456,7 @@ impl<N: Network> Driver<N> {
 
     fn open(&mut self, session: SessionId, address: Address) {
         let Some(config) = self.parts.session.clone() else { return };
-        let (handle, outbox) = StreamHandle::new(config.drained_from);
+        let (handle, outbox) = StreamHandle::new(config.peer_queue_bytes);
         self.streams.insert(session, handle);
         let config = config.with(self.identity.borrow().clone());
         let random = self.parts.random.bytes();
@@ -605,11 +603,11 @@ impl Acceptor {
             let Ok(permit) = half_open.clone().try_acquire_owned() else { continue };
             let session = SessionId(number);
             number += 2;
-            let drained_from = self.config.drained_from;
+            let peer_queue_bytes = self.config.peer_queue_bytes;
             let config = self.config.clone().with(self.identity.borrow().clone());
             let (random, inputs) = (self.random.bytes(), self.inputs.clone());
             tokio::spawn(async move {
-                let (handle, outbox) = StreamHandle::new(drained_from);
+                let (handle, outbox) = StreamHandle::new(peer_queue_bytes);
                 if inputs.send(Input::Accepted(handle, session)).await.is_err() {
                     return;
                 }

@@ -12,7 +12,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::api::{self, ApiState};
 use crate::config::{self, ClusterConfig, Config, HostPort};
-use crate::driver::{DRAINED_FROM, Driver, Parts, SessionConfig, Stop};
+use crate::driver::{Driver, Parts, SessionConfig, Stop};
 use crate::handle::Handle;
 use crate::metrics::Metrics;
 use crate::net::{Listener, Network};
@@ -313,8 +313,8 @@ fn engine_config<N>(
 fn session_config<N>(config: &Config, platform: &Platform<N>, limits: &Limits) -> Option<SessionConfig> {
     let cluster = config.cluster.as_ref()?;
     let (key, node_key) = (cluster.key.clone(), platform.node_key.clone());
-    let drained_from = limits.peer_queue_bytes.min(DRAINED_FROM);
-    Some(SessionConfig { key, node_key, compression: cluster.compression, drained_from })
+    let peer_queue_bytes = limits.peer_queue_bytes;
+    Some(SessionConfig { key, node_key, compression: cluster.compression, peer_queue_bytes })
 }
 
 fn serving<N>(config: &Config, platform: &Platform<N>, handle: &Handle, stopping: watch::Receiver<bool>) -> Serving {

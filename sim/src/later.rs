@@ -13,7 +13,7 @@ const SAYS_PER_MILLE: u64 = 100;
 /// The first kind that is still free; later versions count on from here.
 const KIND_MIN: u8 = 100;
 /// Longest such frame, in bytes.
-const FRAME_BYTES_MAX: u64 = 2_000;
+const FRAME_BYTES_MAX: usize = 2_000;
 
 /// Draws what they say.
 #[derive(Debug)]
@@ -31,16 +31,16 @@ impl Later {
 
     /// The same as a datagram.
     pub(crate) fn datagram(&mut self) -> Option<Bytes> {
-        self.says(membership::DATAGRAM_BYTES_MAX as u64)
+        self.says(membership::DATAGRAM_BYTES_MAX)
     }
 
-    fn says(&mut self, bytes_max: u64) -> Option<Bytes> {
+    fn says(&mut self, bytes_max: usize) -> Option<Bytes> {
         if !self.0.chance(SAYS_PER_MILLE) {
             return None;
         }
-        let bytes = self.0.between(1, bytes_max);
+        let bytes = 1 + self.0.index(bytes_max - 1);
         let drawn = self.0.bytes();
         let kind = KIND_MIN + drawn[0] % (u8::MAX - KIND_MIN);
-        Some(std::iter::once(kind).chain(drawn.into_iter().cycle()).take(usize::try_from(bytes).unwrap_or(1)).collect())
+        Some(std::iter::once(kind).chain(drawn.into_iter().cycle()).take(bytes).collect())
     }
 }

@@ -7,7 +7,7 @@ use knot_engine::{Faults, marks};
 #[cfg(all(feature = "l3", target_os = "linux"))]
 use crate::l3::Unready;
 use crate::report::Report;
-use crate::scenario::{Bounds, FaultKind, Scenario, Shape};
+use crate::scenario::{Bounds, FaultKind, NodeSpec, Scenario, Shape};
 use crate::watch::Watch;
 use crate::world::play;
 
@@ -61,22 +61,17 @@ impl Level {
         };
         let faults = scenario.faults.iter().map(|fault| &fault.kind);
         let mut missing: Vec<&str> = faults.filter(|kind| !is_played(kind)).map(FaultKind::name).collect();
-        if self == Self::Processes {
-            let knobs = [
-                ("bounds", scenario.bounds != Bounds::default()),
-                ("hasty", scenario.hasty),
-                ("core", !scenario.core.is_empty()),
-                ("clock_offset_s", scenario.nodes.iter().any(|node| node.clock_offset_s != 0)),
-            ];
-            missing.extend(knobs.into_iter().filter(|(_, used)| *used).map(|(name, _)| name));
-        }
-        if self != Self::Engines {
-            let of_engines = [
-                ("clock_drift_ppm", scenario.nodes.iter().any(|node| node.clock_drift_ppm != 0)),
-                ("later_version", scenario.nodes.iter().any(|node| node.later_version)),
-            ];
-            missing.extend(of_engines.into_iter().filter(|(_, used)| *used).map(|(name, _)| name));
-        }
+        let (not_simulated, not_engines) = (self == Self::Processes, self != Self::Engines);
+        let any = |is_so: fn(&NodeSpec) -> bool| scenario.nodes.iter().any(is_so);
+        let knobs = [
+            ("bounds", not_simulated && scenario.bounds != Bounds::default()),
+            ("hasty", not_simulated && scenario.hasty),
+            ("core", not_simulated && !scenario.core.is_empty()),
+            ("clock_offset_s", not_simulated && any(|node| node.clock_offset_s != 0)),
+            ("clock_drift_ppm", not_engines && any(|node| node.clock_drift_ppm != 0)),
+            ("later_version", not_engines && any(|node| node.later_version)),
+        ];
+        missing.extend(knobs.into_iter().filter(|(_, used)| *used).map(|(name, _)| name));
         missing.sort_unstable();
         missing.dedup();
         missing

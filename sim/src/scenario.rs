@@ -12,6 +12,7 @@ mod network;
 mod plots;
 pub(crate) mod words;
 
+use knot_engine::Instant;
 use knot_engine::documents::{DocumentId, Scope};
 use serde::{Deserialize, Serialize};
 
@@ -93,6 +94,13 @@ pub struct Scenario {
     /// What clients ask for, in time order.
     #[serde(default)]
     pub operations: Vec<Operation>,
+}
+
+impl Scenario {
+    /// From when on nothing goes wrong.
+    pub(crate) fn quiet_at(&self) -> Instant {
+        Instant::from_micros(self.quiet_at_ms * 1_000)
+    }
 }
 
 /// One server.

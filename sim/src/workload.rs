@@ -97,8 +97,6 @@ fn zone_mark(zone: &str) -> String {
 /// How many documents are written at one time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Bulk {
-    /// None.
-    None,
     /// Some hundreds at most.
     Small,
     /// In a few seeds as many as this, so that a child of the split holds more than is listed.
@@ -114,7 +112,7 @@ pub(crate) fn generate(
     document: DocumentKind,
     nodes: &[NodeSpec],
     time_ms: Range<u64>,
-    bulk: Bulk,
+    bulk: Option<Bulk>,
 ) -> Vec<Operation> {
     let draw = Draw::new(seed, "workload");
     let sparse = Draw::new(seed, "sparse").chance(SPARSE_PER_MILLE);
@@ -122,11 +120,8 @@ pub(crate) fn generate(
     let (begin_us, until_us) = (time_ms.start * 1_000, time_ms.end * 1_000);
     generator.steady(begin_us, until_us);
     let loads = generator.draw.chance(250);
-    match bulk {
-        Bulk::None => {}
-        Bulk::First(_) => generator.bulk(begin_us, until_us, bulk),
-        Bulk::Small | Bulk::Now(_) if loads => generator.bulk(begin_us, until_us, bulk),
-        Bulk::Small | Bulk::Now(_) => {}
+    if let Some(bulk) = bulk.filter(|bulk| loads || matches!(bulk, Bulk::First(_))) {
+        generator.bulk(begin_us, until_us, bulk);
     }
     let mut operations = generator.operations;
     operations.sort_by_key(|operation| operation.at_us);
@@ -183,7 +178,7 @@ impl Generator<'_> {
         let (node, mut at_us, count, gap_us) = match bulk {
             Bulk::First(many) => (0, begin_us, many, 400),
             Bulk::Now(many) if self.draw.chance(60) => (drawn, at_us, many, 400),
-            Bulk::Now(_) | Bulk::Small | Bulk::None => (drawn, at_us, few, 2_000),
+            Bulk::Now(_) | Bulk::Small => (drawn, at_us, few, 2_000),
         };
         for index in 0..count {
             let target = Target { zone: None, collection: "bulk".to_owned(), key: format!("b{index}") };

@@ -177,7 +177,7 @@ impl<D: Document> World<D> {
 
     /// Lets it all happen: until the first broken promise, or until all has settled and been audited.
     fn run(mut self) -> Report {
-        let quiet = Instant::from_micros(self.scenario.quiet_at_ms * 1_000);
+        let quiet = self.scenario.quiet_at();
         self.run_until(quiet);
         if !self.scenario.core.is_empty() {
             self.heal_core();

@@ -27,7 +27,7 @@ const READ_BYTES: usize = 64 << 10;
 /// Bytes sealed before they are written.
 const WRITE_BYTES: usize = 512 << 10;
 /// When a queue that had this many bytes is empty again, the engine is told, unless it waits for shorter ones.
-pub(crate) const DRAINED_FROM: usize = 64 << 10;
+const DRAINED_FROM: usize = 64 << 10;
 
 /// Bytes that may wait for one stream; one with more is cut. Above the engine's own bound for pushes.
 pub(super) const QUEUED_MAX: usize = 64 << 20;
@@ -43,10 +43,12 @@ pub(super) struct StreamHandle {
 }
 
 impl StreamHandle {
-    pub(super) fn new(drained_from: usize) -> (Self, Outbox) {
+    /// Both ends, for an engine that waits for a queue of so many bytes to be empty.
+    pub(super) fn new(peer_queue_bytes: usize) -> (Self, Outbox) {
         let (frames, waiting) = mpsc::channel(FRAMES_MAX);
         let (open, closed) = oneshot::channel();
         let queued = Arc::new(AtomicUsize::new(0));
+        let drained_from = DRAINED_FROM.min(peer_queue_bytes);
         let outbox = Outbox { frames: waiting, queued: queued.clone(), high: 0, drained_from, closed };
         (Self { frames, queued, _open: open }, outbox)
     }

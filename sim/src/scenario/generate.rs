@@ -109,12 +109,11 @@ impl Scenario {
         }
         // A load takes most of the time of a run that is to be one of very many.
         let loads = !hasty || Draw::new(seed, "loads").chance(LOADS_TINY_PER_MILLE);
-        let bulk = match bounds.bulk() {
-            _ if !loads => Bulk::None,
+        let bulk = loads.then(|| match bounds.bulk() {
             Some(count) if refills => Bulk::First(count),
             Some(count) => Bulk::Now(count),
             None => Bulk::Small,
-        };
+        });
         Self {
             format: FORMAT,
             seed,

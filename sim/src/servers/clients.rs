@@ -81,7 +81,7 @@ pub(crate) async fn clients<R: Reach>(reach: R, scenario: Arc<Scenario>, finding
     while let Some(asked) = asking.join_next().await {
         joined(asked);
     }
-    let quiet = Instant::from_micros(scenario.quiet_at_ms * 1_000);
+    let quiet = scenario.quiet_at();
     tokio::time::sleep((quiet + STARTS_WITHIN).since(reach.now())).await;
     let settled = settle(&reach, &scenario, quiet).await;
     let is_settled = settled.is_ok();

@@ -74,8 +74,7 @@ impl<D: Document> World<D> {
 
     /// Of two processes of one server that the others reach, one has stepped back.
     pub(super) fn look_at_doubles(&mut self) {
-        let is_calm =
-            self.pairs.active().all(|index| matches!(self.scenario.faults[index].kind, FaultKind::Clone { .. }));
+        let is_calm = self.nothing_but(|kind| matches!(kind, FaultKind::Clone { .. }));
         if !is_calm || self.scenario.network.loss_per_mille_most() > LOSS_ENVELOPE {
             return;
         }

@@ -175,7 +175,7 @@ impl<D: Document> World<D> {
 
     /// Whether only the core has been healed, and all else stays as it is.
     fn is_past_healing(&self) -> bool {
-        !self.scenario.core.is_empty() && self.now >= Instant::from_micros(self.scenario.quiet_at_ms * 1_000)
+        !self.scenario.core.is_empty() && self.now >= self.scenario.quiet_at()
     }
 
     /// Mends what is wrong with the core and within it; what is wrong with the others stays wrong.

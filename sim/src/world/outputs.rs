@@ -139,7 +139,7 @@ impl<D: Document> World<D> {
 
     /// Whether a server says what others have not heard of. In the end it has nothing to say, as all others.
     fn is_later(&self, node: usize) -> bool {
-        self.nodes[node].spec.later_version && self.now < Instant::from_micros(self.scenario.quiet_at_ms * 1_000)
+        self.nodes[node].spec.later_version && self.now < self.scenario.quiet_at()
     }
 
     fn persist(&mut self, process: Process, batch: Batch) {

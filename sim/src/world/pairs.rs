@@ -50,11 +50,6 @@ impl Pairs {
         self.changed_at = now;
     }
 
-    /// Faults under way that end, by their places.
-    pub(super) fn active(&self) -> impl Iterator<Item = usize> {
-        self.active.iter().copied()
-    }
-
     /// When one last began or ended.
     pub(super) fn changed_at(&self) -> Instant {
         self.changed_at
@@ -84,12 +79,16 @@ impl<D: Document> World<D> {
         self.now.since(one.since.max(other.since).max(self.pairs.changed_at))
     }
 
+    /// Whether nothing is wrong but what is of such a kind.
+    pub(super) fn nothing_but(&self, is_such: impl Fn(&FaultKind) -> bool) -> bool {
+        self.pairs.active.iter().all(|index| is_such(&self.scenario.faults[*index].kind))
+    }
+
     /// Whether nothing is wrong but with streams, and no packet is lost, late or held up by others.
     fn datagrams_pass(&self) -> bool {
         let usual = &self.scenario.network;
         let narrow = usual.links.iter().any(|link| link.bytes_per_s.is_some());
-        let faults = &self.scenario.faults;
-        self.pairs.active.iter().all(|index| matches!(faults[*index].kind, FaultKind::StreamsStall { .. }))
+        self.nothing_but(|kind| matches!(kind, FaultKind::StreamsStall { .. }))
             && self.scenario.core.is_empty()
             && usual.loss_per_mille_most() == 0
             && !narrow
@@ -225,11 +224,7 @@ impl<D: Document> World<D> {
 
     /// How long a third has reached both, where the way between two is cut and nothing else is wrong; none otherwise.
     pub(super) fn reached_for(&self, observer: usize, subject: usize) -> Option<Duration> {
-        let cuts_alone = self
-            .pairs
-            .active
-            .iter()
-            .all(|index| matches!(self.scenario.faults[*index].kind, FaultKind::Partition { one_way: false, .. }));
+        let cuts_alone = self.nothing_but(|kind| matches!(kind, FaultKind::Partition { one_way: false, .. }));
         let all_help = self.nodes.len() <= HELPERS + 2 && self.is_full_mesh() && self.scenario.core.is_empty();
         if !cuts_alone || !all_help {
             return None;

@@ -53,7 +53,7 @@ impl Level {
         let is_played = |kind: &FaultKind| match self {
             // Its disks hold keys, and no bytes.
             Self::Engines => !matches!(kind, FaultKind::BitRot { .. } | FaultKind::MisdirectedWrite { .. }),
-            // turmoil lets time pass for all hosts alike.
+            // turmoil lets time pass for all hosts alike, and a host has one folder.
             Self::Servers => {
                 !matches!(kind, FaultKind::Pause { .. } | FaultKind::SlowCpu { .. } | FaultKind::Clone { .. })
             }
@@ -178,9 +178,7 @@ impl NotRun {
                                                  level 1 or 2, or take these out of the file"
                 .to_owned(),
             Self::NotPlayed { .. } => {
-                "turmoil lets time pass for all servers alike: play it at level 1, or take these \
-                                       out of the file"
-                    .to_owned()
+                "only engines alone can do that: play it at level 1, or take these out of the file".to_owned()
             }
             #[cfg(all(feature = "l3", target_os = "linux"))]
             Self::Unready(unready) => unready.hint().to_owned(),

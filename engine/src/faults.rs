@@ -195,6 +195,14 @@ faults! {
         RefusedKept = "refused_kept",
         /// Evicts documents with changes that are not durable yet.
         EvictsPending = "evicts_pending",
+        /// Tries what breaks the rules of the gate like any other change.
+        GateOpen = "gate_open",
+        /// Of two changes with one number, lets that one stand which came first.
+        FirstComeStands = "first_come_stands",
+        /// Goes on showing what has been displaced.
+        DisplacedShown = "displaced_shown",
+        /// Takes documents of other zones when they are sent to it.
+        ForeignTaken = "foreign_taken",
         /// Keeps heads in the order in which they came.
         HeadsUnsorted = "heads_unsorted",
     }

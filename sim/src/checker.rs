@@ -13,6 +13,7 @@ mod durability;
 mod entitlement;
 mod feed;
 mod fenced;
+mod forged;
 mod held;
 mod honest;
 mod identity;
@@ -102,6 +103,8 @@ pub enum Invariant {
     FeedComplete,
     /// An honest change is not put in quarantine.
     HonestAccepted,
+    /// What counts of forged changes follows from the rules alone.
+    ForgedJudged,
     /// A process is not fenced while it is the only one of its server.
     NotFenced,
     /// Of two processes of one server one is fenced, in time, and never both.
@@ -189,6 +192,11 @@ impl Invariant {
             Self::HonestAccepted => {
                 "What an honest server wrote is applied. Here a change of one was put in quarantine."
             }
+            Self::ForgedJudged => {
+                "Which changes of a document count follows from rules that look at what changes there are, and not at the \
+                 order in which they came: so all servers agree, whatever a hostile member sends. This one counts what it \
+                 must not, or does not count what it must."
+            }
             Self::NotFenced => {
                 "Only a second live process of the same server makes one step back. This one stepped back while it was \
                  alone, and takes no writes any more."
@@ -262,6 +270,7 @@ impl fmt::Display for Invariant {
             Self::DurableBeforeShown => "shown before durable",
             Self::FeedComplete => "change feed incomplete",
             Self::HonestAccepted => "honest change in quarantine",
+            Self::ForgedJudged => "forged change misjudged",
             Self::NotFenced => "lone process fenced",
             Self::OneStepsBack => "not one of two fenced",
             Self::FencedTakesNone => "fenced process takes writes",

@@ -109,6 +109,9 @@ fn conditions(scenario: &Scenario) -> Vec<String> {
         if node.later_version {
             conditions.push(format!("{} runs a later version, and says things nobody else knows of.", node.name));
         }
+        if node.hostile {
+            conditions.push(format!("{} is hostile: it sends changes that no server makes.", node.name));
+        }
     }
     conditions
 }

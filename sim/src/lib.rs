@@ -17,6 +17,7 @@ mod disk;
 mod draw;
 pub mod explanation;
 pub mod histogram;
+mod hostile;
 mod jobs;
 #[cfg(feature = "l2")]
 pub mod l2;

@@ -32,6 +32,7 @@ library! {
     "gray-link",
     "half-upgraded",
     "hears-but-cannot-speak",
+    "hostile-member",
     "laptop-asleep",
     "machine-replaced",
     "mass-restart",

@@ -74,6 +74,8 @@ pub(crate) enum ReadFor {
     Application(usize),
     /// The value of a document at the end.
     AuditValue,
+    /// Somebody looks at what a hostile member has made.
+    Passing,
     /// The history of a document at the end.
     AuditHistory,
 }

@@ -126,6 +126,9 @@ pub struct NodeSpec {
     /// Whether it runs a later version, which says things besides that this one has never heard of.
     #[serde(default, skip_serializing_if = "is_default")]
     pub later_version: bool,
+    /// Whether it sends what no engine makes: changes that are forged, and what is no change at all.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub hostile: bool,
 }
 
 impl NodeSpec {
@@ -140,6 +143,7 @@ impl NodeSpec {
             clock_offset_s: 0,
             clock_drift_ppm: 0,
             later_version: false,
+            hostile: false,
         }
     }
 }

@@ -22,6 +22,8 @@ pub(crate) struct ChangeInfo {
     pub(crate) seq: u64,
     /// The write that its time names.
     pub(crate) write: Option<u32>,
+    /// Whether a hostile member made it, and not an engine.
+    pub(crate) is_forged: bool,
     pub(crate) is_delete: bool,
     pub(crate) bytes: Bytes,
 }
@@ -50,6 +52,7 @@ pub(crate) struct Tap {
     by_hash: BTreeMap<ChangeHash, ChangeNo>,
     by_write: BTreeMap<u32, ChangeNo>,
     changes: Vec<ChangeInfo>,
+    forged: BTreeSet<ChangeHash>,
     pub(crate) nodes: Vec<Held>,
 }
 
@@ -61,6 +64,7 @@ impl Tap {
             by_hash: BTreeMap::new(),
             by_write: BTreeMap::new(),
             changes: Vec::new(),
+            forged: BTreeSet::new(),
             nodes: (0..nodes).map(|_| Held::default()).collect(),
         }
     }
@@ -87,6 +91,24 @@ impl Tap {
         (0..).zip(&self.changes)
     }
 
+    /// A hostile member has made these changes.
+    pub(crate) fn on_forged(&mut self, hashes: impl IntoIterator<Item = ChangeHash>) {
+        self.forged.extend(hashes);
+    }
+
+    pub(crate) fn is_forged(&self, hash: &ChangeHash) -> bool {
+        self.forged.contains(hash)
+    }
+
+    pub(crate) fn has_forged(&self) -> bool {
+        !self.forged.is_empty()
+    }
+
+    /// Reads a change's header, as engines do.
+    pub(crate) fn header(&self, bytes: &Bytes) -> Option<ChangeHeader> {
+        (self.read)(bytes)
+    }
+
     /// The changes of a batch, numbered.
     pub(crate) fn read(&mut self, writes: &[Write]) -> Vec<ChangeNo> {
         let entries = writes.iter().filter(|write| write.table == Table::Changes);
@@ -102,7 +124,9 @@ impl Tap {
         let number = ChangeNo::try_from(self.changes.len()).ok()?;
         self.by_bytes.insert(bytes.clone(), number);
         self.by_hash.insert(header.hash, number);
-        if let Some(write) = workload::write_of(header.wall) {
+        let is_forged = self.forged.contains(&header.hash);
+        let write = workload::write_of(header.wall).filter(|_| !is_forged);
+        if let Some(write) = write {
             self.by_write.entry(write).or_insert(number);
         }
         self.changes.push(ChangeInfo {
@@ -111,7 +135,8 @@ impl Tap {
             author: header.actor.node(),
             actor: header.actor.0,
             seq: header.seq,
-            write: workload::write_of(header.wall),
+            write,
+            is_forged,
             is_delete: header.kind == ChangeKind::Delete,
             bytes,
         });

@@ -23,6 +23,7 @@ use self::queue::{Happening, Queue};
 use crate::application::Application;
 use crate::checker::{Checkers, Invariant, is_crowded};
 use crate::draw::Draw;
+use crate::hostile::Hostile;
 use crate::later::Later;
 use crate::ledger::Outcome;
 use crate::network::{Delivery, Links, Plan, Process, RETRANSMIT, Streams};
@@ -77,6 +78,7 @@ pub(crate) struct World<D: Document> {
     trial_max_us: u64,
     exits: Draw,
     later: Later,
+    hostile: Hostile,
     pairs: pairs::Pairs,
     checkers: Checkers,
     trace: Trace,
@@ -120,6 +122,7 @@ impl<D: Document> World<D> {
             trial_max_us: outputs::trial_max_us(&mut verdicts),
             exits: Draw::new(scenario.seed, "exits"),
             later: Later::new(scenario.seed),
+            hostile: Hostile::new(scenario.seed, scenario.document, |bytes| D::header(bytes).ok()),
             pairs: pairs::Pairs::default(),
             planted,
             now: Instant::ZERO,
@@ -281,6 +284,7 @@ impl<D: Document> World<D> {
                 self.tell(process, |engine, now| engine.handle_verdict(*verdict, now));
             }
             Happening::Operation(index) => self.on_operation(index),
+            Happening::Passing(node, target) => self.on_passing(node, &target),
             Happening::FaultBegins(index) => self.on_fault_begins(index),
             Happening::FaultEnds(index) => self.on_fault_ends(index),
             Happening::Start(node) => self.start(node),
@@ -532,7 +536,8 @@ impl<D: Document> World<D> {
             if let Some(running) = &self.nodes[index].running {
                 let queues = running.engine.queues();
                 self.checkers.check_queues(index, &queues, self.now);
-                self.checkers.check_honest(index, running.engine.stats(), self.now);
+                let all_honest = !self.scenario.nodes.iter().any(|node| node.hostile);
+                self.checkers.check_honest(index, running.engine.stats(), all_honest, self.now);
             }
         }
         self.look_at_pairs();

@@ -4,8 +4,8 @@ use knot_engine::Faults;
 use knot_sim::campaign::{self, Campaign};
 #[cfg(feature = "l2")]
 use knot_sim::level::Level;
-use knot_sim::library::LIBRARY;
-use knot_sim::scenario::{DocumentKind, Length, Shape};
+use knot_sim::library::{self, LIBRARY};
+use knot_sim::scenario::{DocumentKind, Length, Scenario, Shape};
 
 fn assert_well(campaign: &Campaign) {
     let summary = campaign::run(campaign, &()).expect("neither engines nor servers ask anything of the machine");
@@ -25,6 +25,14 @@ fn the_engine_keeps_its_promises() {
         let scenario = named.scenario().expect("what is in the library is a scenario");
         let report = campaign::run_scenario(scenario, Faults::default(), None);
         assert!(report.violations.is_empty(), "{}: {:#?}", named.name, report.violations);
+    }
+    let hostile = library::named("hostile-member").expect("it is in the library").scenario().expect("a scenario");
+    for (document, seeds) in [(DocumentKind::Model, 0..40), (DocumentKind::Automerge, 0..12)] {
+        for seed in seeds {
+            let scenario = Scenario { seed, document, ..hostile.clone() };
+            let report = campaign::run_scenario(scenario, Faults::default(), None);
+            assert!(report.violations.is_empty(), "{:#?}", report.violations);
+        }
     }
     // Sessions, seals and what HTTP shows are only in whole servers.
     #[cfg(feature = "l2")]

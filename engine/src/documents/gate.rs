@@ -75,6 +75,7 @@ struct Entry {
 #[derive(Clone, Debug)]
 struct Author {
     actor: Actor,
+    /// Of all its changes, in quarantine or not, so that a number which none of them has takes no look at each.
     greatest_seq: u64,
 }
 
@@ -122,7 +123,7 @@ impl Log {
 
         let position = position_of(self.entries.len());
         let author = self.author_index(&header.actor);
-        if contends && let Some(author) = self.authors.get_mut(author as usize) {
+        if let Some(author) = self.authors.get_mut(author as usize) {
             author.greatest_seq = author.greatest_seq.max(header.seq);
         }
         self.entries.push(Entry {
@@ -183,7 +184,7 @@ impl Log {
         self.sorted_hashes(&self.live_heads)
     }
 
-    /// Whether all live heads are deletes.
+    /// Whether all live heads are deletes, or nothing but the genesis is live: what is in quarantine makes no document.
     #[must_use]
     pub fn is_deleted(&self) -> bool {
         self.live_kinds().all(|kind| kind == ChangeKind::Delete)
@@ -219,7 +220,7 @@ impl Log {
         self.entries.get(index)?.quarantined
     }
 
-    /// The greatest sequence number of `actor` among changes that pass the inline rules; 0 when there is none.
+    /// The greatest sequence number of `actor`, whether or not its change counts; 0 when there is none.
     #[must_use]
     pub fn greatest_seq(&self, actor: &Actor) -> u64 {
         self.author(actor).map_or(0, |author| author.greatest_seq)
@@ -364,8 +365,9 @@ impl Log {
         Ancestors::Marked(marked)
     }
 
+    /// What the live heads do. The genesis does nothing.
     fn live_kinds(&self) -> impl Iterator<Item = ChangeKind> {
-        self.live_heads.iter().map(|head| self.entry(*head).map_or(ChangeKind::Edit, |entry| entry.kind))
+        self.live_heads.iter().filter_map(|head| self.entry(*head).map(|entry| entry.kind))
     }
 
     fn sorted_hashes(&self, positions: &[u32]) -> Vec<ChangeHash> {
@@ -436,7 +438,8 @@ impl Log {
             Ok(slot) => self.by_actor.get(slot).copied().unwrap_or_default(),
             Err(slot) => {
                 let author = position_of(self.authors.len()) - 1;
-                self.authors.push(Author { actor: Actor(bytes::Bytes::copy_from_slice(&actor.0)), greatest_seq: 0 });
+                let actor = Actor(bytes::Bytes::copy_from_slice(&actor.0));
+                self.authors.push(Author { actor, greatest_seq: 0 });
                 self.by_actor.insert(slot, author);
                 author
             }

@@ -226,6 +226,7 @@ impl<D: Document> Replica<D> {
         if condemned.is_empty() {
             return;
         }
+        sometimes!("refused by trial");
         open.unapplied.retain(|(order, _)| !condemned.contains(order));
         record.quarantined += u32::try_from(condemned.len()).unwrap_or(u32::MAX);
         record.deleted = log.is_deleted();
@@ -273,8 +274,19 @@ impl<D: Document> Replica<D> {
 
     fn history_of(&self, key: DocKey, entries: &[(Bytes, Bytes)]) -> Result<Vec<HistoryEntry>, ReadError> {
         let (stored, headers) = read_all::<D>(entries).ok_or(ReadError::Unreadable)?;
-        let durable = self.index.record(&key).map_or(0, |record| record.changes as usize);
-        Ok(stored.iter().zip(headers).take(durable).map(|(change, header)| entry(change, &header)).collect())
+        let record = self.index.record(&key).ok_or(ReadError::Unreadable)?;
+        let durable = (record.changes as usize).min(stored.len());
+        let genesis = D::genesis_hash(&self.genesis(&record.id));
+        let drop_unknown_deps = self.faults.has(Fault::GapAccepted);
+        let known = stored.get(..durable).unwrap_or_default();
+        // What is stored with a change says why that one was refused; what others fell with it follows from all of them.
+        let log = rebuild(&genesis, known, headers.iter().take(durable).cloned().collect(), drop_unknown_deps);
+        let log = log.ok_or(ReadError::Unreadable)?;
+        let why = |index| log.quarantined(index);
+        Ok((0..)
+            .zip(known.iter().zip(&headers))
+            .map(|(index, (change, header))| entry(change, header, why(index)))
+            .collect())
     }
 }
 
@@ -310,7 +322,7 @@ pub(super) fn rebuild(
     Some(log)
 }
 
-fn entry(change: &StoredChange, header: &ChangeHeader) -> HistoryEntry {
+fn entry(change: &StoredChange, header: &ChangeHeader, quarantine: Option<Quarantine>) -> HistoryEntry {
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     HistoryEntry {
         hash: header.hash.to_string(),
@@ -323,6 +335,6 @@ fn entry(change: &StoredChange, header: &ChangeHeader) -> HistoryEntry {
             ChangeKind::Delete => "delete",
         },
         bytes: change.chunk.len(),
-        quarantine: change.quarantine.map(|why| why.to_string()),
+        quarantine: quarantine.map(|why| why.to_string()),
     }
 }

@@ -176,7 +176,8 @@ impl<D: Document> Replica<D> {
                 + u32::from(quarantine.is_some()),
         };
         open.record = Some(record.clone());
-        if !demoted.is_empty() {
+        if !demoted.is_empty() && !self.faults.has(Fault::DisplacedShown) {
+            sometimes!("displaced");
             // The content holds what no longer counts; the next use makes it anew. One of our own actors may be among
             // what was put aside, so none of them is used again.
             open.content = Content::Absent;

@@ -339,7 +339,8 @@ impl<D: Document> Replica<D> {
             self.tickets.insert(ticket, Delivery { outstanding, complete: true });
         }
         for DocumentChanges { document, changes } in changes {
-            let entitled = document.check().is_ok() && document.scope().is_held_in(&self.author.zone);
+            let held = document.scope().is_held_in(&self.author.zone) || self.faults.has(Fault::ForeignTaken);
+            let entitled = document.check().is_ok() && held;
             let room = self.incoming_bytes < self.limits.incoming_bytes
                 && self.batches.bytes_waiting() < self.limits.persist_bytes
                 && !self.failed

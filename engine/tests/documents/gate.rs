@@ -128,7 +128,7 @@ fn descendants_of_quarantine_are_quarantined_and_its_heads_still_count() {
 fn deleted_and_revived_are_read_from_live_heads() {
     let delete = |header| ChangeHeader { kind: ChangeKind::Delete, ops: 0, ..header };
     let mut log = Log::new(&GENESIS);
-    assert!(!log.is_deleted() && !log.is_revived() && log.is_empty());
+    assert!(log.is_deleted() && !log.is_revived() && log.is_empty(), "there is nothing yet");
     log.push(&change(1, 1, 1, 1, &[0]), None);
     log.push(&delete(change(2, 1, 2, 2, &[1])), None);
     assert!(log.is_deleted());
@@ -168,6 +168,28 @@ fn of_two_changes_with_one_sequence_number_the_lower_hash_stands_whatever_came_f
     assert_eq!(first_low.live_heads(), first_high.live_heads());
     assert_eq!(first_low.live_heads(), [hash(4)]);
     refused(&first_low, &change(7, 1, 2, 4, &[1, 4]), Quarantine::SequenceGap);
+}
+
+/// 2 has its author's second number and breaks another rule, 3 builds on it and has that number again, and 4 has it
+/// beside them: 3 is no rival of 4, whichever of them comes first.
+#[test]
+fn a_number_used_again_does_not_contend() {
+    let (first, broken) = (change(1, 1, 1, 1, &[0]), change(2, 1, 2, 9, &[1]));
+    let (again, beside) = (change(3, 1, 2, 10, &[1, 2]), change(4, 1, 2, 2, &[1]));
+    let mut log = log_of(&[first]);
+    refused(&log, &broken, Quarantine::OperationCounter);
+    log.push(&broken, Some(Quarantine::OperationCounter));
+    refused(&log, &again, Quarantine::SequenceGap);
+    log.push(&again, Some(Quarantine::SequenceGap));
+    assert_eq!(judge(&log, &beside), Judgement::Admit);
+    assert!(!log.displaces(&beside));
+}
+
+#[test]
+fn what_is_in_quarantine_makes_no_document() {
+    let mut log = Log::new(&GENESIS);
+    log.push(&change(1, 1, 2, 1, &[0]), Some(Quarantine::SequenceGap));
+    assert!(log.is_deleted() && !log.is_revived());
 }
 
 #[test]

@@ -11,7 +11,8 @@ impl Checkers {
     /// The documents that exist by the changes on a server's disk alone, whatever the engine's index says.
     pub(super) fn existing(&self, node: usize) -> BTreeSet<Target> {
         let held = &self.tap.nodes[node].durable;
-        let changes = || held.iter().map(|&number| self.tap.change(number));
+        // What is forged never counts in a document that others write.
+        let changes = || held.iter().map(|&number| self.tap.change(number)).filter(|change| !change.is_forged);
         let deps: BTreeSet<ChangeHash> = changes().flat_map(|change| change.deps.iter().copied()).collect();
         changes()
             .filter(|change| !change.is_delete && !deps.contains(&change.hash))

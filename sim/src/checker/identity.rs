@@ -17,6 +17,9 @@ pub(super) struct Identity {
 impl Checkers {
     pub(super) fn check_identity(&mut self, node: usize, number: ChangeNo, now: Instant) {
         let change = self.tap.change(number);
+        if change.is_forged {
+            return;
+        }
         let key = (change.actor.clone(), change.seq);
         let first = *self.identity.named.entry(key).or_insert(number);
         if first != number {

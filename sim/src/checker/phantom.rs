@@ -11,7 +11,7 @@ impl Checkers {
     /// A change is about to be stored: somebody asked for it.
     pub(super) fn check_traces(&mut self, node: usize, number: ChangeNo, now: Instant) {
         let change = self.tap.change(number);
-        let known = change.write.is_some_and(|id| self.ledger.get(id).is_some());
+        let known = change.is_forged || change.write.is_some_and(|id| self.ledger.get(id).is_some());
         if !known {
             let hash = change.hash;
             self.report(Invariant::NoPhantom, now, node, || format!("nobody asked for {hash}"));

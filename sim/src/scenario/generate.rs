@@ -79,6 +79,8 @@ const UNIT_TINY_MS: u64 = 250;
 const LOADS_TINY_PER_MILLE: u64 = 120;
 /// Of a thousand seeds, those that are being upgraded.
 const UPGRADES_PER_MILLE: u64 = 100;
+/// Of a thousand seeds, those with a hostile member.
+const HOSTILE_PER_MILLE: u64 = 100;
 /// Of a thousand seeds, those that fail where that is asked for.
 const CANARIES_PER_MILLE: u64 = 10;
 
@@ -189,6 +191,11 @@ fn nodes(seed: u64, count: Option<usize>, quiet_at_ms: u64) -> Vec<NodeSpec> {
         for node in &mut nodes {
             node.later_version = versions.chance(500);
         }
+    }
+    let mut hostile = Draw::new(seed, "who is hostile");
+    if hostile.chance(HOSTILE_PER_MILLE) {
+        let index = hostile.index(nodes.len());
+        nodes[index].hostile = true;
     }
     // Some clusters grow: one server joins the others when they already hold something.
     if draw.chance(200)

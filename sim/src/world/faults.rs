@@ -350,6 +350,7 @@ impl<D: Document> World<D> {
             | Happening::Verdict(process, _)
             | Happening::Exit(process) => Some(process.node),
             Happening::Operation(index) => Some(self.scenario.operations[*index].node),
+            Happening::Passing(node, _) => Some(*node),
             Happening::FaultBegins(_)
             | Happening::FaultEnds(_)
             | Happening::Start(_)

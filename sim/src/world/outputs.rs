@@ -7,7 +7,7 @@ use knot_engine::documents::Document;
 use knot_engine::membership::Status;
 use knot_engine::{
     Address, DocumentView, EditError, EditId, EditRequest, Edited, Event, HistoryEntry, Instant, MemberChange, Output,
-    ReadError, ReadId, SessionId, Wall,
+    ReadError, ReadId, SessionId,
 };
 use serde_json::Value;
 
@@ -15,6 +15,7 @@ use super::{Happening, World};
 use crate::checker::{ACCURACY_GRACE, Invariant, Observation};
 use crate::disk::Batch;
 use crate::draw::Draw;
+use crate::hostile::Between;
 use crate::ledger::Outcome;
 use crate::network::{Plan, Process, named_by};
 use crate::node::ReadFor;
@@ -118,13 +119,45 @@ impl<D: Document> World<D> {
             }
             self.observe_frame((process, session), to, &frame);
         }
-        let end = (process, session);
+        let (end, sent) = ((process, session), frame.clone());
         self.streams.send(&mut self.links, end, frame, now, plan);
         if self.is_later(process.node)
             && let Some(unknown) = self.later.frame()
         {
             self.streams.send(&mut self.links, end, unknown, now, plan);
         }
+        self.send_forged(end, &sent, plan);
+    }
+
+    /// A hostile member has sent a frame that its engine made; now it sends what it makes itself.
+    fn send_forged(&mut self, end: (Process, SessionId), sent: &Bytes, plan: &mut Plan) {
+        let (process, session) = end;
+        let node = &self.nodes[process.node];
+        if !node.spec.hostile || self.now >= self.scenario.quiet_at() {
+            return;
+        }
+        let Some(to) = self.streams.peer_of(process, session) else { return };
+        let between =
+            Between { me: node.key.node_id(), my_zone: &node.spec.zone, their_zone: &self.nodes[to].spec.zone };
+        for frame in self.hostile.frames(between, sent) {
+            self.trace.log(self.now, process.node, || format!("sends n{to} what it has forged, {} bytes", frame.len()));
+            self.streams.send(&mut self.links, end, frame, self.now, plan);
+        }
+        self.checkers.on_forged(&self.hostile);
+        if let Some(target) = self.hostile.read_by_others() {
+            self.insert(self.now, Happening::Passing(to, target));
+        }
+    }
+
+    /// Somebody reads a document that a hostile member writes, which is when what came of it is tried.
+    pub(super) fn on_passing(&mut self, node: usize, target: &Target) {
+        let Some(process) = self.process_of(node) else { return };
+        let local = self.nodes[node].clock.read(self.now);
+        if let Some(running) = &mut self.nodes[node].running {
+            let read = running.engine.read(&target.id(), false, local);
+            running.reads.insert(read, ReadFor::Passing);
+        }
+        self.drain(process);
     }
 
     fn say_unknown(&mut self, node: usize, to: usize) {
@@ -188,6 +221,9 @@ impl<D: Document> World<D> {
                 self.trace.log(self.now, node, || format!("{event:?}"));
                 self.insert(self.now + EXIT_AFTER, Happening::Exit(process));
             }
+            Event::Quarantined { document, change, why } if self.hostile.forged(&change).is_some() => {
+                self.trace.log(self.now, node, || format!("{change} of {document} is in quarantine: {why}"));
+            }
             Event::Quarantined { document, why, .. } => {
                 let detail = || format!("a change of {document} is in quarantine: {why}");
                 self.checkers.report(Invariant::HonestAccepted, self.now, node, detail);
@@ -250,7 +286,7 @@ impl<D: Document> World<D> {
             Some(ReadFor::Client(target, asked)) => self.on_client_read(process.node, &target, &answer, asked),
             Some(ReadFor::Application(operation)) => self.on_application_read(process, operation, &answer),
             Some(ReadFor::AuditValue) => self.audit.on_value(process.node, answer),
-            Some(ReadFor::AuditHistory) | None => {}
+            Some(ReadFor::AuditHistory | ReadFor::Passing) | None => {}
         }
     }
 
@@ -312,8 +348,7 @@ impl<D: Document> World<D> {
             return;
         }
         let entries = answer.unwrap_or_default();
-        let writes = entries.iter().filter_map(|entry| workload::write_of(Wall(entry.time)));
-        self.audit.on_history(process.node, writes.collect());
+        self.audit.on_history(process.node, entries);
     }
 
     fn on_member(&mut self, observer: usize, change: &MemberChange) {

@@ -128,7 +128,7 @@ impl<D: Document> World<D> {
         let moved = |node: &usize| self.pairs.moved_at.get(node).copied().unwrap_or_default();
         let rests = |node: &usize| self.at_work(*node).is_some() && self.now.since(moved(node)) >= REST;
         let resting: Vec<usize> = (0..self.nodes.len()).filter(rests).collect();
-        if resting.is_empty() || root_gap(&self.replicas()).is_none() {
+        if resting.is_empty() || root_gap(&self.replicas(), !self.hostile.has_forged()).is_none() {
             return;
         }
         let running: Vec<usize> = (0..self.nodes.len()).filter(|node| self.at_work(*node).is_some()).collect();
@@ -149,8 +149,12 @@ impl<D: Document> World<D> {
         }
     }
 
-    /// A server that has started again holds a stream with another that ran before.
+    /// A server that has started again holds a stream with another that ran before. Who is hostile loses its streams over
+    /// what it says.
     fn look_at_stream(&mut self, node: usize, other: usize) {
+        if self.scenario.nodes[node].hostile || self.scenario.nodes[other].hostile {
+            return;
+        }
         let (Some(here), Some(there)) = (self.at_work(node), self.at_work(other)) else { return };
         let Some(met_at) = self.pairs.met_at.get(&self.id_of(other)) else { return };
         let again = here.start > 1 && there.since <= here.since && self.pairs.changed_at <= here.since;

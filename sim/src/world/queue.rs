@@ -7,6 +7,7 @@ use knot_engine::documents::Document;
 use knot_engine::{Instant, LoadId, Query, Verdict};
 
 use crate::network::{Delivery, Process};
+use crate::scenario::Target;
 
 /// What happens.
 #[derive(Debug)]
@@ -17,6 +18,8 @@ pub(super) enum Happening<D: Document> {
     Load(Process, LoadId, Query),
     Verdict(Process, Box<Verdict<D>>),
     Operation(usize),
+    /// Somebody looks at what a hostile member has made.
+    Passing(usize, Target),
     FaultBegins(usize),
     FaultEnds(usize),
     Start(usize),

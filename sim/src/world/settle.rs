@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use knot_engine::documents::{Document, DocumentId};
-use knot_engine::{DocumentView, Engine, Etag, Instant, ReadError};
+use knot_engine::{DocumentView, Engine, Etag, HistoryEntry, Instant, ReadError, Wall};
 use serde_json::Value;
 
 use super::World;
@@ -14,6 +14,7 @@ use crate::ledger::{Outcome, Write};
 use crate::network::{Process, RETRANSMIT};
 use crate::node::ReadFor;
 use crate::scenario::{Bounds, Target};
+use crate::workload;
 
 /// How often it is seen whether the cluster has settled.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -35,7 +36,7 @@ const DATAGRAM: &str = "datagram";
 #[derive(Debug, Default)]
 pub(super) struct Audit {
     values: BTreeMap<usize, Result<Value, ReadError>>,
-    histories: BTreeMap<usize, Vec<u32>>,
+    histories: BTreeMap<usize, Vec<HistoryEntry>>,
 }
 
 impl Audit {
@@ -43,8 +44,8 @@ impl Audit {
         self.values.insert(node, answer.map(|view| view.value));
     }
 
-    pub(super) fn on_history(&mut self, node: usize, writes: Vec<u32>) {
-        self.histories.insert(node, writes);
+    pub(super) fn on_history(&mut self, node: usize, entries: Vec<HistoryEntry>) {
+        self.histories.insert(node, entries);
     }
 }
 
@@ -92,7 +93,7 @@ impl<D: Document> World<D> {
         };
         self.promised()
             .find_map(gap)
-            .or_else(|| root_gap(&replicas))
+            .or_else(|| root_gap(&replicas, !self.hostile.has_forged()))
             .or_else(|| self.unanswered())
             .or_else(|| self.stream_gap())
     }
@@ -137,6 +138,7 @@ impl<D: Document> World<D> {
                 self.checkers.audit(&all, self.now);
                 self.audit_feeds();
                 self.check_application(&all);
+                self.audit_forged(&all);
                 self.replay_logs();
                 self.check_spending();
                 return;
@@ -158,6 +160,41 @@ impl<D: Document> World<D> {
             }
         }
         Some(all)
+    }
+
+    /// What a hostile member has forged: in the documents of others it counts nowhere, and its own are alike everywhere.
+    fn audit_forged(&mut self, all: &BTreeMap<Target, Vec<(usize, Seen)>>) {
+        if !self.hostile.has_forged() {
+            return;
+        }
+        let own: Vec<Target> = self.hostile.own().cloned().collect();
+        let spoiled = self.hostile.spoiled();
+        let spoiled: Vec<Target> = all.keys().filter(|target| spoiled.contains(&target.id())).cloned().collect();
+        for target in spoiled.iter().chain(&own) {
+            // A change is tried when its document is read first, and its history says so from then on.
+            self.look_at(target);
+            let seen = self.look_at(target);
+            self.checkers.check_forged(&self.hostile, target, &seen, self.now);
+            if self.is_over() {
+                return;
+            }
+        }
+        self.check_confined(&own);
+        if let Some((invariant, node, detail)) = root_gap(&self.replicas(), true) {
+            self.checkers.report(invariant, self.now, node, || detail);
+        }
+    }
+
+    /// A zone's document is nowhere else, although it was sent there.
+    fn check_confined(&mut self, own: &[Target]) {
+        for node in &self.nodes {
+            let Some(running) = &node.running else { continue };
+            let outside = own.iter().filter(|target| !target.is_held_in(&node.spec.zone));
+            if let Some(target) = outside.into_iter().find(|target| running.engine.summary(&target.id()).is_some()) {
+                let detail = || format!("it took {}, which a hostile member sent it", target.id());
+                self.checkers.report(Invariant::ScopeEntitlement, self.now, node.index, detail);
+            }
+        }
     }
 
     fn sequences(&self) -> Vec<Option<u64>> {
@@ -211,6 +248,9 @@ impl<D: Document> World<D> {
         let lossy = usual.loss_per_mille_most() > 0 || usual.links.iter().any(|link| link.bytes_per_s.is_some());
         // What is cut into many small windows costs an envelope for each.
         let small_windows = self.scenario.bounds.window_bytes < Bounds::default().window_bytes;
+        if self.hostile.has_forged() {
+            return;
+        }
         if self.counts.faults > 0 || lossy || small_windows || !self.scenario.bounds.takes_all() {
             return;
         }
@@ -246,10 +286,13 @@ impl<D: Document> World<D> {
         holders
             .into_iter()
             .map(|node| {
+                let entries = audit.histories.get(&node).map(Vec::as_slice).unwrap_or_default();
+                let honest = entries.iter().filter(|entry| !self.checkers.is_forged(&entry.hash));
                 let seen = Seen {
                     etag: etags.get(&node).copied().flatten(),
                     value: audit.values.get(&node).and_then(|value| value.clone().ok()),
-                    history: audit.histories.get(&node).cloned().unwrap_or_default(),
+                    history: honest.filter_map(|entry| workload::write_of(Wall(entry.time))).collect(),
+                    changes: entries.iter().map(|entry| (entry.hash.clone(), entry.quarantine.clone())).collect(),
                 };
                 (node, seen)
             })

@@ -34,7 +34,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::action::{Action, Closed, ForceLeaveError, TimerKind};
 pub use self::config::Config;
-pub use self::machine::{ACTIONS_MAX, Membership, Stats, StatusCounts};
+pub use self::machine::{ACTIONS_MAX, Membership, Stats};
 pub use self::message::{
     BUCKETS, DATAGRAM_BYTES_MAX, Message, SYNC_BYTES_MAX, SYNC_UPDATES_MAX, Standing, UPDATES_MAX, Update, Via,
 };

@@ -24,6 +24,7 @@ mod phantom;
 mod queues;
 mod reads;
 mod replay;
+mod views;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -101,6 +102,8 @@ pub enum Invariant {
     DurableBeforeShown,
     /// The change feed has every document once.
     FeedComplete,
+    /// What a server says of itself agrees with what it holds.
+    ViewsAgree,
     /// An honest change is not put in quarantine.
     HonestAccepted,
     /// What counts of forged changes follows from the rules alone.
@@ -234,6 +237,10 @@ impl Invariant {
             Self::FeedComplete => {
                 "The change feed has every document that a server holds, once, by its latest state. This one does not."
             }
+            Self::ViewsAgree => {
+                "Lists name the documents that there are, page by page; who agrees on all members has the same hash of them; \
+                 where all has been said, all is held elsewhere, and no queue holds anything. This view says otherwise."
+            }
             Self::Canary => "Nothing is wrong: this run was to fail, to prove that failures are noticed.",
             Self::NoPanic => "An engine never panics, whatever it is told. An assertion of this one failed.",
             Self::Progress => {
@@ -269,6 +276,7 @@ impl fmt::Display for Invariant {
             Self::RepairsNeeded => "repair without need",
             Self::DurableBeforeShown => "shown before durable",
             Self::FeedComplete => "change feed incomplete",
+            Self::ViewsAgree => "views disagree",
             Self::HonestAccepted => "honest change in quarantine",
             Self::ForgedJudged => "forged change misjudged",
             Self::NotFenced => "lone process fenced",

@@ -40,10 +40,6 @@ impl Queue {
         self.slots.is_empty()
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.slots.len()
-    }
-
     /// Takes what fits into `budget` bytes, counting it as told once. `update` renders a slot, or says that it is void.
     pub(super) fn take(
         &mut self,

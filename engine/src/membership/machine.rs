@@ -88,19 +88,6 @@ pub struct Stats {
     pub actions_dropped: u64,
 }
 
-/// Members by status, this node included.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct StatusCounts {
-    /// Alive.
-    pub alive: usize,
-    /// Suspect.
-    pub suspect: usize,
-    /// Failed.
-    pub failed: usize,
-    /// Left.
-    pub left: usize,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     Running,
@@ -411,21 +398,6 @@ impl Membership {
         self.table.len() + 1
     }
 
-    /// How many members are in each state.
-    #[must_use]
-    pub fn counts(&self) -> StatusCounts {
-        let mut counts = StatusCounts::default();
-        for member in self.members() {
-            match member.status {
-                Status::Alive => counts.alive += 1,
-                Status::Suspect => counts.suspect += 1,
-                Status::Failed => counts.failed += 1,
-                Status::Left => counts.left += 1,
-            }
-        }
-        counts
-    }
-
     /// Equal on nodes that believe the same of the same members; suspicion aside.
     #[must_use]
     pub fn view_hash(&self) -> u64 {
@@ -442,12 +414,6 @@ impl Membership {
     #[must_use]
     pub const fn stats(&self) -> Stats {
         self.stats
-    }
-
-    /// Members about whom there is still something to tell.
-    #[must_use]
-    pub fn gossip_pending(&self) -> usize {
-        self.gossip.len()
     }
 
     /// What to hand to [`Self::restore`] after a restart: the others, each with whether it is durable.

@@ -1,6 +1,6 @@
 //! The end of a run: faults have stopped, the cluster settles, and all that it shows is audited.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use knot_engine::documents::{Document, DocumentId};
@@ -137,6 +137,8 @@ impl<D: Document> World<D> {
             if self.sequences() == before {
                 self.checkers.audit(&all, self.now);
                 self.audit_feeds();
+                self.audit_lists(&all);
+                self.audit_members();
                 self.check_application(&all);
                 self.audit_forged(&all);
                 self.replay_logs();
@@ -209,6 +211,39 @@ impl<D: Document> World<D> {
             let feed = running.engine.changes_since(0, usize::MAX);
             self.checkers.check_feed(node.index, documents, &feed, self.now);
         }
+    }
+
+    /// Each server lists the documents that it shows, whole and in pages.
+    fn audit_lists(&mut self, all: &BTreeMap<Target, Vec<(usize, Seen)>>) {
+        let mut shown: BTreeMap<(usize, &Option<String>, &str), BTreeSet<&str>> = BTreeMap::new();
+        for (target, replicas) in all {
+            for (node, seen) in replicas {
+                let keys = shown.entry((*node, &target.zone, &target.collection)).or_default();
+                if seen.value.is_some() {
+                    keys.insert(&target.key);
+                }
+            }
+        }
+        for ((node, zone, collection), keys) in shown {
+            let Some(running) = &self.nodes[node].running else { continue };
+            let scope = Target { zone: zone.clone(), collection: collection.to_owned(), key: String::new() }.scope();
+            let list = |prefix: &str, after: Option<&str>, limit: usize| -> Vec<String> {
+                let page = running.engine.list(&scope, collection, prefix, after, limit);
+                page.into_iter().map(|summary| summary.id.key().to_owned()).collect()
+            };
+            self.checkers.check_list((node, collection), &keys, list, self.now);
+        }
+    }
+
+    /// Servers that believe the same of all members have the same hash of them.
+    fn audit_members(&mut self) {
+        let believes = |(node, engine): (usize, &Engine<D>)| {
+            let mut members: Vec<_> = engine.members().collect();
+            members.sort_unstable_by_key(|member| member.record.node);
+            (node, members, engine.view_hash())
+        };
+        let beliefs: Vec<_> = self.promised().map(believes).collect();
+        self.checkers.check_beliefs(&beliefs, self.now);
     }
 
     fn check_application(&mut self, all: &BTreeMap<Target, Vec<(usize, Seen)>>) {
@@ -334,9 +369,24 @@ impl<D: Document> World<D> {
             return;
         }
         let some_failed = self.checkers.has_replaced() || self.nodes.iter().any(|node| node.running.is_none());
+        self.audit_rest();
         for (node, sent) in self.sent() {
             let earlier = before.get(&node).copied().unwrap_or_default();
             self.checkers.check_idle(node, sent.since(earlier), some_failed, self.now);
+        }
+    }
+
+    /// Who has been left alone waits for nothing, and is known to hold no more than others do.
+    fn audit_rest(&mut self) {
+        for node in 0..self.nodes.len() {
+            let Some(running) = &self.nodes[node].running else { continue };
+            // What only this server may have nobody else holds.
+            let zone = &self.nodes[node].spec.zone;
+            let alone = !self.nodes.iter().any(|other| {
+                other.index != node && other.spec.zone == *zone && other.running.is_some()
+            });
+            let (queues, held) = (running.engine.queues(), alone || running.engine.is_held_elsewhere());
+            self.checkers.check_at_rest(node, &queues, held, self.now);
         }
     }
 

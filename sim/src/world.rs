@@ -370,7 +370,7 @@ impl<D: Document> World<D> {
         self.checkers.tap.on_refused(node, &commit.refused);
         self.observe_durable(node, &commit.durable);
         if commit.durable.iter().flat_map(|batch| &batch.writes).any(|write| write.table == Table::Changes) {
-            self.pairs.moves(node, self.now);
+            self.pairs.stores(node, self.now);
         }
         if self.burns(node) {
             return;

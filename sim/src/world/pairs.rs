@@ -28,6 +28,8 @@ pub(super) struct Pairs {
     changed_at: Instant,
     /// When each server last stored a change, or began a repair.
     moved_at: BTreeMap<usize, Instant>,
+    /// When each server last stored a change.
+    stored_at: BTreeMap<usize, Instant>,
     /// The stream of which a process is being told that it is open.
     opening: Option<(Process, SessionId)>,
     /// When each member was first seen to be known to another.
@@ -59,7 +61,9 @@ impl Pairs {
         self.opening = opening;
     }
 
-    pub(super) fn moves(&mut self, node: usize, now: Instant) {
+    /// A server stores a change.
+    pub(super) fn stores(&mut self, node: usize, now: Instant) {
+        self.stored_at.insert(node, now);
         self.moved_at.insert(node, now);
     }
 }
@@ -208,9 +212,13 @@ impl<D: Document> World<D> {
 
     /// A server begins a repair.
     pub(super) fn on_repair(&mut self, node: usize, peer: NodeId, scope: &str) {
-        self.pairs.moves(node, self.now);
+        self.pairs.moved_at.insert(node, self.now);
         let calm = self.disturbances == 0 && self.now.since(self.calm_since) >= NEEDLESS_AFTER;
         let Some(peer) = self.checkers.present(peer).filter(|_| calm) else { return };
+        let stored_at = self.pairs.stored_at.get(&peer).copied().unwrap_or_default();
+        if self.now.since(stored_at) < NEEDLESS_AFTER {
+            return;
+        }
         let root = |node: usize| {
             let scopes = self.nodes[node].running.as_ref()?.engine.scopes();
             scopes.into_iter().find(|known| known.scope == scope).map(|known| known.root)

@@ -453,6 +453,7 @@ impl<D: Document> World<D> {
                 if let Some(peer) = self.introductions.remove(&(stream, side))
                     && let Some((process, session)) = self.streams.on_opened(stream, side)
                 {
+                    self.on_opening(process, session);
                     self.on_session(process, session, SessionEvent::Opened(peer));
                 }
             }

@@ -7,7 +7,8 @@ use knot_engine::Instant;
 use super::{Checkers, Invariant};
 
 /// How long a server that starts again may take until it holds a stream with each that runs, where nothing is wrong: its
-/// start on disk, an attempt at each that it remembers, and a lost packet or two.
+/// start on disk, an attempt at each that it remembers, and a lost packet or two. The time begins anew when a stream of
+/// an earlier process opens late, in place of theirs.
 pub const RECONNECT_WITHIN: Duration = Duration::from_secs(3);
 
 impl Checkers {

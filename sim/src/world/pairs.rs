@@ -34,6 +34,8 @@ pub(super) struct Pairs {
     opening: Option<(Process, SessionId)>,
     /// When each member was first seen to be known to another.
     met_at: BTreeMap<NodeId, Instant>,
+    /// When a stream of an ended process last opened late, by the two servers.
+    late_at: BTreeMap<[usize; 2], Instant>,
     /// Since when a server accuses another that has denied it, and how many it has accused at once since.
     accused: BTreeMap<(usize, usize), (Instant, usize)>,
 }
@@ -159,8 +161,18 @@ impl<D: Document> World<D> {
         let Some(met_at) = self.pairs.met_at.get(&self.id_of(other)) else { return };
         let again = here.start > 1 && there.since <= here.since && self.pairs.changed_at <= here.since;
         if again && here.engine.stream_to(self.id_of(other)).is_none() {
-            let waited = self.now.since(here.since.max(*met_at));
+            let late_at = self.pairs.late_at.get(&pair(node, other)).copied().unwrap_or_default();
+            let waited = self.now.since(here.since.max(*met_at).max(late_at));
             self.checkers.check_reconnected(node, other, waited, self.now);
+        }
+    }
+
+    /// A process is about to be told that a stream is open. One of a process that has ended takes the place of a later
+    /// one, and the two servers have to connect again.
+    pub(super) fn on_opening(&mut self, to: Process, session: SessionId) {
+        let ended = self.streams.peer_process(to, session).filter(|peer| !self.runs(*peer));
+        if let Some(peer) = ended {
+            self.pairs.late_at.insert(pair(to.node, peer.node), self.now);
         }
     }
 
@@ -261,6 +273,10 @@ impl<D: Document> World<D> {
             Some((Invariant::Connected, node, format!("it has no stream with n{other}")))
         })
     }
+}
+
+fn pair(one: usize, other: usize) -> [usize; 2] {
+    [one.min(other), one.max(other)]
 }
 
 fn is_accused(status: Status) -> bool {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use knot_engine::documents::Document;
-use knot_engine::membership::Status;
+use knot_engine::membership::{Record, Status};
 use knot_engine::{Engine, Instant, NodeId, SessionId};
 
 use super::World;
@@ -32,7 +32,7 @@ pub(super) struct Pairs {
     stored_at: BTreeMap<usize, Instant>,
     /// The stream of which a process is being told that it is open.
     opening: Option<(Process, SessionId)>,
-    /// When each member was first seen to be known to another.
+    /// Since when somebody else has known where each member is.
     met_at: BTreeMap<NodeId, Instant>,
     /// When a stream of an ended process last opened late, by the two servers.
     late_at: BTreeMap<[usize; 2], Instant>,
@@ -143,14 +143,20 @@ impl<D: Document> World<D> {
         }
     }
 
-    /// Whoever has not met anybody can be told of by nobody.
+    /// Whoever has not met anybody can be told of by nobody. Nor can a process that has yet to say where it is, while
+    /// others know its server elsewhere: it has moved, or a copy of it ran on another machine and was the later one.
     fn look_who_is_met(&mut self) {
-        let ids = (0..self.nodes.len()).map(|node| self.id_of(node));
-        let unmet: Vec<NodeId> = ids.filter(|id| !self.pairs.met_at.contains_key(id)).collect();
-        for id in unmet {
-            let others = self.nodes.iter().filter(|node| node.key.node_id() != id);
-            if others.filter_map(|node| node.running.as_ref()).any(|other| other.engine.member(&id).is_some()) {
-                self.pairs.met_at.insert(id, self.now);
+        for node in 0..self.nodes.len() {
+            let Some(there) = self.at_work(node) else { continue };
+            let (id, theirs) = (self.id_of(node), &there.engine.me().record);
+            let others = self.nodes.iter().filter(|other| other.key.node_id() != id);
+            let others = others.filter_map(|other| other.running.as_ref()?.engine.member(&id));
+            let is_found = |known: &Record| known.boot == theirs.boot || known.addresses == theirs.addresses;
+            let known: Vec<bool> = others.map(|member| is_found(&member.record)).collect();
+            if known.contains(&true) {
+                self.pairs.met_at.entry(id).or_insert(self.now);
+            } else if !known.is_empty() {
+                self.pairs.met_at.remove(&id);
             }
         }
     }

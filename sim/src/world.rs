@@ -374,7 +374,7 @@ impl<D: Document> World<D> {
         self.checkers.tap.on_refused(node, &commit.refused);
         self.observe_durable(node, &commit.durable);
         if commit.durable.iter().flat_map(|batch| &batch.writes).any(|write| write.table == Table::Changes) {
-            self.pairs.moves(node, self.now);
+            self.pairs.stores(node, self.now);
         }
         if self.burns(node) {
             return;
@@ -457,6 +457,7 @@ impl<D: Document> World<D> {
                 if let Some(peer) = self.introductions.remove(&(stream, side))
                     && let Some((process, session)) = self.streams.on_opened(stream, side)
                 {
+                    self.on_opening(process, session);
                     self.on_session(process, session, SessionEvent::Opened(peer));
                 }
             }

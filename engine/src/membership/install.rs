@@ -73,6 +73,9 @@ impl Membership {
             self.look_at_mesh(now);
         }
         self.follow_status(node, from, fact.status, new_boot, &standing, now);
+        if moved.is_some() {
+            self.follow_move(node, now);
+        }
         let back_again = from.is_none_or(|from| from > Status::Suspect) || renamed;
         if fact.status == Status::Alive && back_again {
             self.check_name(&record.name);

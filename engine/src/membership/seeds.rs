@@ -240,6 +240,18 @@ impl Membership {
         self.timers.arm(Timer::Connect(node), now + guard);
     }
 
+    /// A member is elsewhere. A host that is gone leaves an attempt without an answer for as long as attempts may take,
+    /// so what is tried where the member was holds up nothing.
+    pub(super) fn follow_move(&mut self, node: NodeId, now: Instant) {
+        let Some(entry) = self.table.get(&node) else { return };
+        let Record { addresses, .. } = &**entry.record();
+        let tried = self.attempts.len();
+        self.attempts.retain(|address, (of, _)| *of != node || addresses.contains(address));
+        if self.attempts.len() < tried {
+            self.timers.arm(Timer::Connect(node), now);
+        }
+    }
+
     pub(super) fn is_connecting(&self, node: &NodeId) -> bool {
         self.attempts.values().any(|(other, _)| other == node)
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use knot_engine::documents::Document;
-use knot_engine::membership::Status;
+use knot_engine::membership::{Record, Status};
 use knot_engine::{Engine, Instant, NodeId, SessionId};
 
 use super::World;
@@ -28,10 +28,14 @@ pub(super) struct Pairs {
     changed_at: Instant,
     /// When each server last stored a change, or began a repair.
     moved_at: BTreeMap<usize, Instant>,
+    /// When each server last stored a change.
+    stored_at: BTreeMap<usize, Instant>,
     /// The stream of which a process is being told that it is open.
     opening: Option<(Process, SessionId)>,
-    /// When each member was first seen to be known to another.
+    /// Since when somebody else has known where each member is.
     met_at: BTreeMap<NodeId, Instant>,
+    /// When a stream of an ended process last opened late, by the two servers.
+    late_at: BTreeMap<[usize; 2], Instant>,
     /// Since when a server accuses another that has denied it, and how many it has accused at once since.
     accused: BTreeMap<(usize, usize), (Instant, usize)>,
 }
@@ -59,7 +63,9 @@ impl Pairs {
         self.opening = opening;
     }
 
-    pub(super) fn moves(&mut self, node: usize, now: Instant) {
+    /// A server stores a change.
+    pub(super) fn stores(&mut self, node: usize, now: Instant) {
+        self.stored_at.insert(node, now);
         self.moved_at.insert(node, now);
     }
 }
@@ -137,14 +143,20 @@ impl<D: Document> World<D> {
         }
     }
 
-    /// Whoever has not met anybody can be told of by nobody.
+    /// Whoever has not met anybody can be told of by nobody. Nor can a process that has yet to say where it is, while
+    /// others know its server elsewhere: it has moved, or a copy of it ran on another machine and was the later one.
     fn look_who_is_met(&mut self) {
-        let ids = (0..self.nodes.len()).map(|node| self.id_of(node));
-        let unmet: Vec<NodeId> = ids.filter(|id| !self.pairs.met_at.contains_key(id)).collect();
-        for id in unmet {
-            let others = self.nodes.iter().filter(|node| node.key.node_id() != id);
-            if others.filter_map(|node| node.running.as_ref()).any(|other| other.engine.member(&id).is_some()) {
-                self.pairs.met_at.insert(id, self.now);
+        for node in 0..self.nodes.len() {
+            let Some(there) = self.at_work(node) else { continue };
+            let (id, theirs) = (self.id_of(node), &there.engine.me().record);
+            let others = self.nodes.iter().filter(|other| other.key.node_id() != id);
+            let others = others.filter_map(|other| other.running.as_ref()?.engine.member(&id));
+            let is_found = |known: &Record| known.boot == theirs.boot || known.addresses == theirs.addresses;
+            let known: Vec<bool> = others.map(|member| is_found(&member.record)).collect();
+            if known.contains(&true) {
+                self.pairs.met_at.entry(id).or_insert(self.now);
+            } else if !known.is_empty() {
+                self.pairs.met_at.remove(&id);
             }
         }
     }
@@ -159,8 +171,18 @@ impl<D: Document> World<D> {
         let Some(met_at) = self.pairs.met_at.get(&self.id_of(other)) else { return };
         let again = here.start > 1 && there.since <= here.since && self.pairs.changed_at <= here.since;
         if again && here.engine.stream_to(self.id_of(other)).is_none() {
-            let waited = self.now.since(here.since.max(*met_at));
+            let late_at = self.pairs.late_at.get(&pair(node, other)).copied().unwrap_or_default();
+            let waited = self.now.since(here.since.max(*met_at).max(late_at));
             self.checkers.check_reconnected(node, other, waited, self.now);
+        }
+    }
+
+    /// A process is about to be told that a stream is open. One of a process that has ended takes the place of a later
+    /// one, and the two servers have to connect again.
+    pub(super) fn on_opening(&mut self, to: Process, session: SessionId) {
+        let ended = self.streams.peer_process(to, session).filter(|peer| !self.runs(*peer));
+        if let Some(peer) = ended {
+            self.pairs.late_at.insert(pair(to.node, peer.node), self.now);
         }
     }
 
@@ -212,9 +234,13 @@ impl<D: Document> World<D> {
 
     /// A server begins a repair.
     pub(super) fn on_repair(&mut self, node: usize, peer: NodeId, scope: &str) {
-        self.pairs.moves(node, self.now);
+        self.pairs.moved_at.insert(node, self.now);
         let calm = self.disturbances == 0 && self.now.since(self.calm_since) >= NEEDLESS_AFTER;
         let Some(peer) = self.checkers.present(peer).filter(|_| calm) else { return };
+        let stored_at = self.pairs.stored_at.get(&peer).copied().unwrap_or_default();
+        if self.now.since(stored_at) < NEEDLESS_AFTER {
+            return;
+        }
         let root = |node: usize| {
             let scopes = self.nodes[node].running.as_ref()?.engine.scopes();
             scopes.into_iter().find(|known| known.scope == scope).map(|known| known.root)
@@ -257,6 +283,10 @@ impl<D: Document> World<D> {
             Some((Invariant::Connected, node, format!("it has no stream with n{other}")))
         })
     }
+}
+
+fn pair(one: usize, other: usize) -> [usize; 2] {
+    [one.min(other), one.max(other)]
 }
 
 fn is_accused(status: Status) -> bool {

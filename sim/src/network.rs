@@ -322,6 +322,7 @@ impl Links {
     }
 
     /// When a segment of a stream arrives that a kernel sends itself, and again where it is lost; none where it is.
+    #[cfg(feature = "l3")]
     pub(crate) fn carry_segment(&mut self, (from, to): (usize, usize), bytes: usize, now: Instant) -> Option<Instant> {
         let stalled = |node: usize| self.access[node].streams_stalled > 0;
         let swallowed = self.is_blocked(from, to) || stalled(from) || stalled(to);

@@ -7,7 +7,7 @@ use knot_engine::{Faults, marks};
 #[cfg(all(feature = "l3", target_os = "linux"))]
 use crate::l3::Unready;
 use crate::report::Report;
-use crate::scenario::{Bounds, FaultKind, NodeSpec, Scenario, Shape};
+use crate::scenario::{Action, Bounds, FaultKind, NodeSpec, Scenario, Shape};
 use crate::watch::Watch;
 use crate::world::play;
 
@@ -69,6 +69,7 @@ impl Level {
             ("core", not_simulated && !scenario.core.is_empty()),
             ("clock_offset_s", not_simulated && any(|node| node.clock_offset_s != 0)),
             ("clock_drift_ppm", not_engines && any(|node| node.clock_drift_ppm != 0)),
+            ("patch", not_engines && scenario.asks(Action::Patch)),
             ("later_version", not_engines && any(|node| node.later_version)),
         ];
         missing.extend(knobs.into_iter().filter(|(_, used)| *used).map(|(name, _)| name));
@@ -104,6 +105,9 @@ impl Level {
         }
         let missing = self.cannot_play(&scenario);
         scenario.faults.retain(|fault| !missing.contains(&fault.kind.name()));
+        if self != Self::Engines {
+            scenario.operations.retain(|operation| operation.action != Action::Patch);
+        }
         scenario.nodes.iter_mut().for_each(|node| (node.clock_drift_ppm, node.later_version) = (0, false));
         scenario
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use knot_engine::documents::Conflict;
 use knot_engine::membership::{Member, Status};
 use knot_engine::{Etag, Instant, ScopeStatus};
 use serde_json::Value;
@@ -48,6 +49,10 @@ pub(crate) struct Seen {
     pub(crate) value: Option<Value>,
     /// The writes in its history.
     pub(crate) history: Vec<u32>,
+    /// Its places that hold more than one value.
+    pub(crate) conflicts: Vec<Conflict>,
+    /// Whether an edit that a delete had not seen brought it back.
+    pub(crate) revived: bool,
 }
 
 impl Checkers {
@@ -121,6 +126,12 @@ impl Checkers {
         (node, other): (usize, &Seen),
         now: Instant,
     ) {
+        if one.conflicts != other.conflicts || one.revived != other.revived {
+            self.report(Invariant::Convergence, now, node, || {
+                let shown = |seen: &Seen| format!("{:?}, came back: {}", seen.conflicts, seen.revived);
+                format!("conflicts of {} are {} here and {} on n{first}", target.id(), shown(other), shown(one))
+            });
+        }
         if one.etag != other.etag || one.value != other.value {
             self.report(Invariant::Convergence, now, node, || {
                 format!(

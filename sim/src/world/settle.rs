@@ -34,13 +34,13 @@ const DATAGRAM: &str = "datagram";
 /// The answers of the audit that is under way.
 #[derive(Debug, Default)]
 pub(super) struct Audit {
-    values: BTreeMap<usize, Result<Value, ReadError>>,
+    values: BTreeMap<usize, Result<DocumentView, ReadError>>,
     histories: BTreeMap<usize, Vec<u32>>,
 }
 
 impl Audit {
     pub(super) fn on_value(&mut self, node: usize, answer: Result<DocumentView, ReadError>) {
-        self.values.insert(node, answer.map(|view| view.value));
+        self.values.insert(node, answer);
     }
 
     pub(super) fn on_history(&mut self, node: usize, writes: Vec<u32>) {
@@ -234,7 +234,7 @@ impl<D: Document> World<D> {
                 continue;
             };
             etags.insert(node, running.engine.summary(&id).map(|summary| summary.etag));
-            let value = running.engine.read(&id, false, local);
+            let value = running.engine.read(&id, true, local);
             running.reads.insert(value, ReadFor::AuditValue);
             let history = running.engine.history(&id, local);
             running.reads.insert(history, ReadFor::AuditHistory);
@@ -246,10 +246,13 @@ impl<D: Document> World<D> {
         holders
             .into_iter()
             .map(|node| {
+                let view = audit.values.get(&node).and_then(|answer| answer.clone().ok());
                 let seen = Seen {
                     etag: etags.get(&node).copied().flatten(),
-                    value: audit.values.get(&node).and_then(|value| value.clone().ok()),
                     history: audit.histories.get(&node).cloned().unwrap_or_default(),
+                    revived: view.as_ref().is_some_and(|view| view.summary.revived),
+                    conflicts: view.as_ref().map(|view| view.conflicts.clone()).unwrap_or_default(),
+                    value: view.map(|view| view.value),
                 };
                 (node, seen)
             })

@@ -21,6 +21,8 @@ use crate::scenario::DocumentKind;
 /// The collection in which seeds edit so. Others show each write in a field of its own; here an edit may take out what
 /// another wrote.
 pub(crate) const LISTS: &str = "lists";
+/// How the keys of documents begin that are edited next to the limits.
+pub(crate) const LARGE: &str = "large";
 /// A document of more members and elements than this is rather made smaller.
 const NODES_MANY: usize = 120;
 
@@ -88,14 +90,15 @@ impl Refusal {
     }
 }
 
-/// Draws an edit of what a client has read. `roomy` says that servers and links have room for the largest.
-pub(crate) fn draw(draw: &mut Draw, base: &Base, document: DocumentKind, roomy: bool) -> Drawn {
+/// Draws an edit of what a client has read; one next to a limit where the document is to be `large`.
+pub(crate) fn draw(draw: &mut Draw, base: &Base, document: DocumentKind, large: bool) -> Drawn {
     let (etag, value) = match base {
         Base::Present(etag, value) => (Some(*etag), Some(value)),
         Base::Nothing | Base::Deleted(_) => (None, None),
     };
     let (edit, expected) = match value {
-        Some(value) => of_present(draw, value, document, roomy),
+        _ if large => limits::large(draw, base),
+        Some(value) => of_present(draw, value, document),
         None => of_absent(draw, matches!(base, Base::Deleted(_)), document),
     };
     if draw.chance(30) {
@@ -143,11 +146,7 @@ fn of_absent(draw: &mut Draw, was_deleted: bool, document: DocumentKind) -> (Edi
     }
 }
 
-fn of_present(draw: &mut Draw, base: &Value, document: DocumentKind, roomy: bool) -> (Edit, Expected) {
-    if base.get(limits::BIG).is_some() {
-        let patch = json!({ limits::BIG: null });
-        return (Edit::MergePatch(patch.clone()), oracle::merged(base, &patch));
-    }
+fn of_present(draw: &mut Draw, base: &Value, document: DocumentKind) -> (Edit, Expected) {
     if oracle::nodes(base) > NODES_MANY {
         return put(Value::Object(values::object(draw, 2)));
     }
@@ -176,8 +175,8 @@ fn of_present(draw: &mut Draw, base: &Value, document: DocumentKind, roomy: bool
             (Edit::Increment { pointer, by }, expected)
         }
         800..835 => (Edit::Delete, Expected::Deleted),
-        835..985 => refusals::of(draw, base, document),
-        _ => limits::of(draw, base, roomy),
+        835..990 => refusals::of(draw, base, document),
+        _ => limits::of(draw, base),
     }
 }
 
@@ -202,7 +201,7 @@ mod tests {
         let mut outcomes = [0; 4];
         for round in 0..2_000 {
             let base = Base::Present(Etag([7; 16]), value.clone());
-            let drawn = super::draw(&mut draw, &base, DocumentKind::Model, true);
+            let drawn = super::draw(&mut draw, &base, DocumentKind::Model, false);
             let outcome = match drawn.expected {
                 Expected::Value(next) => {
                     value = next;

@@ -33,6 +33,7 @@ library! {
     "half-upgraded",
     "hears-but-cannot-speak",
     "laptop-asleep",
+    "lists-edited-everywhere",
     "machine-replaced",
     "mass-restart",
     "no-udp",

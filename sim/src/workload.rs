@@ -11,7 +11,7 @@ use knot_engine::{EditRequest, EtagMatch, Precondition, Wall};
 use serde_json::{Value, json};
 
 use crate::draw::Draw;
-use crate::edits::LISTS;
+use crate::edits::{LARGE, LISTS};
 use crate::scenario::{Action, DocumentKind, GROWING, NodeSpec, Operation, Target, ZONE_MARK, zones};
 
 /// The wall-clock time of write number zero, in milliseconds since the Unix epoch.
@@ -32,6 +32,8 @@ const SPARSE_US: u64 = 1_500_000;
 const PATCH_EVERY_US: u64 = 500_000;
 /// How long one document of that kind comes up, besides one that always does.
 const PATCHED_AGE_US: u64 = 1_500_000;
+/// Of a thousand documents that come up so, those that are as large as they may be.
+const PATCHED_LARGE_PER_MILLE: u64 = 8;
 
 /// What a clock that is off is off by a multiple of, in milliseconds: as many as a scenario has operations at most, so
 /// that a write's number fits below it.
@@ -217,7 +219,11 @@ impl Generator<'_> {
     fn patched(&mut self, at_us: u64) -> Target {
         let zone = self.draw.chance(250).then(|| *self.draw.pick(&self.zones));
         let age = at_us / PATCHED_AGE_US;
-        let key = if self.draw.chance(500) { format!("l{age}") } else { "l".to_owned() };
+        let key = match self.draw.between(0, 1_000) {
+            0..PATCHED_LARGE_PER_MILLE => format!("{LARGE}{age}"),
+            PATCHED_LARGE_PER_MILLE..500 => format!("l{age}"),
+            _ => "l".to_owned(),
+        };
         let collection = zone.map_or_else(|| LISTS.to_owned(), |zone| format!("{}{LISTS}", zone_mark(zone)));
         Target { zone: zone.map(str::to_owned), collection, key }
     }

@@ -3,19 +3,19 @@
 use knot_engine::documents::{CHANGE_BYTES_MAX, Edit, JSON_NODES_MAX};
 use serde_json::{Value, json};
 
-use super::{Expected, Refusal, oracle};
+use super::{Base, Expected, Refusal};
 use crate::draw::Draw;
 
-/// The member that is large. The next edit takes it out again.
-pub(super) const BIG: &str = "big";
+/// The member that is large.
+const BIG: &str = "big";
 /// What a change takes besides one text, at most.
 const ENVELOPE_BYTES_MAX: usize = 4_096;
 /// What a patch copies again and again.
 const COPIED_BYTES: usize = 100_000;
 const COPIED_NODES: usize = 6_000;
 
-/// One of a document that is `base`; such as servers have to hold and send only where that is `roomy`.
-pub(super) fn of(draw: &mut Draw, base: &Value, roomy: bool) -> (Edit, Expected) {
+/// One of a document that is `base`, which stays small.
+pub(super) fn of(draw: &mut Draw, base: &Value) -> (Edit, Expected) {
     let refused = |refusal| Expected::Refused(refusal);
     match draw.between(0, 10) {
         0 | 1 => (copies(json!(text(COPIED_BYTES)), 9), Expected::Value(base.clone())),
@@ -23,17 +23,18 @@ pub(super) fn of(draw: &mut Draw, base: &Value, roomy: bool) -> (Edit, Expected)
         4 => (copies(json!(vec![0; COPIED_NODES]), 8), Expected::Value(base.clone())),
         5 => (copies(json!(vec![0; COPIED_NODES]), 9), refused(Refusal::TooManyNodes)),
         6 => too_large_at_once(draw),
-        7 if roomy => {
-            let patch = json!({ BIG: text(CHANGE_BYTES_MAX - ENVELOPE_BYTES_MAX) });
-            let expected = oracle::merged(base, &patch);
-            (Edit::MergePatch(patch), expected)
-        }
-        8 if roomy => {
-            let value = json!({ BIG: vec![0; JSON_NODES_MAX - 1] });
-            (Edit::Put(value.clone()), Expected::Value(value))
-        }
         _ => (Edit::MergePatch(json!({ BIG: text(CHANGE_BYTES_MAX) })), refused(Refusal::TooLarge)),
     }
+}
+
+/// One that makes a document as large as it may be, or small again.
+pub(super) fn large(draw: &mut Draw, base: &Base) -> (Edit, Expected) {
+    let value = match base {
+        Base::Present(..) => json!({ "small": true }),
+        Base::Nothing | Base::Deleted(_) if draw.chance(600) => json!({ BIG: text(CHANGE_BYTES_MAX - ENVELOPE_BYTES_MAX) }),
+        Base::Nothing | Base::Deleted(_) => json!({ BIG: vec![0; JSON_NODES_MAX - 1] }),
+    };
+    (Edit::Put(value.clone()), Expected::Value(value))
 }
 
 /// A whole document that is over a limit.

@@ -39,7 +39,8 @@ impl<D: Document> World<D> {
         self.check_shown(process, &operation.target, answer, true);
         let mut draw = Draw::new(self.scenario.seed, &format!("patch {}", operation.id));
         let document = self.scenario.document;
-        let drawn = edits::draw(&mut draw, &base, document, is_roomy(&self.scenario));
+        let large = operation.target.key.starts_with(edits::LARGE) && is_roomy(&self.scenario);
+        let drawn = edits::draw(&mut draw, &base, document, large);
         self.trace.log(self.now, process.node, || {
             let edit: String = format!("{:?}", drawn.edit).chars().take(1_000).collect();
             format!("asked w{}: {edit}", operation.id)

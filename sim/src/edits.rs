@@ -85,7 +85,7 @@ impl Refusal {
             EditRefused::Patch(_) => self == Self::Patch,
             EditRefused::PatchTest(operation) => self == Self::PatchTest(*operation),
             EditRefused::Increment(_) => self == Self::Increment,
-            _ => false,
+            EditRefused::Number(_) | _ => false,
         }
     }
 }

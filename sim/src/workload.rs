@@ -28,8 +28,8 @@ const BULK_MAX: u64 = 500;
 const SPARSE_PER_MILLE: u64 = 120;
 const SPARSE_US: u64 = 1_500_000;
 
-/// Between two edits of what was read, on average.
-const PATCH_EVERY_US: u64 = 500_000;
+/// Other requests for one edit of what was read, or a few at once.
+const PATCH_ONE_IN: u64 = 24;
 /// How long one document of that kind comes up, besides one that always does.
 const PATCHED_AGE_US: u64 = 1_500_000;
 /// Of a thousand documents that come up so, those that are as large as they may be.
@@ -126,13 +126,13 @@ pub(crate) fn generate(
     let sparse = Draw::new(seed, "sparse").chance(SPARSE_PER_MILLE);
     let mut generator = Generator { draw, document, nodes, zones: zones(nodes), sparse, operations: Vec::new() };
     let (begin_us, until_us) = (time_ms.start * 1_000, time_ms.end * 1_000);
-    generator.steady(begin_us, until_us);
+    let gap_us = generator.steady(begin_us, until_us);
     let loads = generator.draw.chance(250);
     if let Some(bulk) = bulk.filter(|bulk| loads || matches!(bulk, Bulk::First(_))) {
         generator.bulk(begin_us, until_us, bulk);
     }
     if !sparse {
-        generator.patches(Draw::new(seed, "patches"), begin_us, until_us);
+        generator.patches(Draw::new(seed, "patches"), begin_us, until_us, PATCH_ONE_IN * gap_us);
     }
     let mut operations = generator.operations;
     operations.sort_by_key(|operation| operation.at_us);
@@ -150,7 +150,8 @@ struct Generator<'a> {
 }
 
 impl Generator<'_> {
-    fn steady(&mut self, begin_us: u64, until_us: u64) {
+    /// Clients that ask all the time; says at what intervals, on average.
+    fn steady(&mut self, begin_us: u64, until_us: u64) -> u64 {
         let busy_us = *self.draw.pick(&[20_000, 60_000, 150_000]);
         let gap_us = if self.sparse { SPARSE_US } else { busy_us };
         let keys = 2 + self.draw.index(5);
@@ -164,6 +165,7 @@ impl Generator<'_> {
             }
             at_us += self.draw.between(1_000, 2 * gap_us);
         }
+        gap_us
     }
 
     fn one(&mut self, at_us: u64, target: Target) {
@@ -199,9 +201,9 @@ impl Generator<'_> {
     }
 
     /// Clients that edit what they read, mostly two at once: what becomes of two edits together is known.
-    fn patches(&mut self, mut draw: Draw, begin_us: u64, until_us: u64) {
+    fn patches(&mut self, mut draw: Draw, begin_us: u64, until_us: u64, every_us: u64) {
         std::mem::swap(&mut self.draw, &mut draw);
-        let mut at_us = begin_us;
+        let mut at_us = begin_us + self.draw.between(0, every_us);
         while at_us < until_us {
             let target = self.patched(at_us);
             let count = *self.draw.pick(&[1, 1, 1, 2, 2, 3]);
@@ -210,7 +212,7 @@ impl Generator<'_> {
                 let at_us = at_us + self.draw.between(0, 3_000);
                 self.push(at_us, node, target.clone(), Action::Patch);
             }
-            at_us += self.draw.between(1_000, 2 * PATCH_EVERY_US);
+            at_us += self.draw.between(1_000, 2 * every_us);
         }
         std::mem::swap(&mut self.draw, &mut draw);
     }

@@ -34,7 +34,8 @@ impl Checkers {
 
     fn check_seen(&mut self, node: usize, target: &Target, seen: &Seen, now: Instant) {
         let Some(etag) = seen.etag else { return };
-        let shown = Shown { etag, value: seen.value.as_ref(), revived: Some(seen.revived), conflicts: Some(&seen.conflicts) };
+        let shown =
+            Shown { etag, value: seen.value.as_ref(), revived: Some(seen.revived), conflicts: Some(&seen.conflicts) };
         self.check_state(node, target, if seen.value.is_some() { shown } else { Shown::deleted(etag) }, now);
     }
 

@@ -120,7 +120,8 @@ impl Checkers {
         let hash = change.hash;
         let heads = self.heads_of(&change.deps);
         let parent = etag_of(&heads);
-        let existed = heads.iter().any(|head| self.tap.number_of(head).is_some_and(|no| !self.tap.change(no).is_delete));
+        let existed =
+            heads.iter().any(|head| self.tap.number_of(head).is_some_and(|no| !self.tap.change(no).is_delete));
         let precondition = &asked.drawn.precondition;
         let held = match (&precondition.if_match, &precondition.if_none_match) {
             (Some(EtagMatch::OneOf(etags)), _) => existed && etags.contains(&parent),
@@ -273,25 +274,28 @@ impl Asked {
         {
             return Err((Invariant::PreconditionHeld, format!("nothing is to change at {}", edited.etag)));
         }
-        match &self.drawn.expected {
-            Expected::Value(value) if *value == present => Ok(()),
-            _ if etag.is_some_and(|etag| etag != edited.etag) => Ok(()),
-            expected => Err((Invariant::EditedAsAsked, format!("nothing is to change; expected was {}", short(expected)))),
+        let as_expected = self.drawn.expected == Expected::Value(present);
+        if as_expected || etag.is_some_and(|etag| etag != edited.etag) {
+            return Ok(());
         }
+        let expected = short(&self.drawn.expected);
+        Err((Invariant::EditedAsAsked, format!("nothing is to change; expected was {expected}")))
     }
 
     fn check_refused(&self, error: &EditError) -> Result<(), (Invariant, String)> {
-        match error {
-            EditError::Precondition { current } => self.check_stale(*current),
-            EditError::Refused(_) | EditError::NotFound | EditError::Gone => match &self.drawn.expected {
-                Expected::Refused(refusal) if refusal.is_said_by(error) => Ok(()),
-                expected => {
-                    Err((Invariant::EditedAsAsked, format!("it is refused, {error}; expected was {}", short(expected))))
-                }
-            },
-            // Nothing of the edit itself.
-            _ => Ok(()),
+        if let EditError::Precondition { current } = error {
+            return self.check_stale(*current);
         }
+        // Other answers say nothing of the edit itself.
+        let is_about_edit = matches!(error, EditError::Refused(_) | EditError::NotFound | EditError::Gone);
+        let said = matches!(&self.drawn.expected, Expected::Refused(refusal) if refusal.is_said_by(error));
+        // It may have come and gone meanwhile.
+        let has_gone = self.base == Base::Nothing && *error == EditError::Gone;
+        if said || has_gone || !is_about_edit {
+            return Ok(());
+        }
+        let expected = short(&self.drawn.expected);
+        Err((Invariant::EditedAsAsked, format!("it is refused, {error}; expected was {expected}")))
     }
 
     /// Says a server that the precondition does not hold, then by the state that it names it does not.

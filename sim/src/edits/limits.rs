@@ -31,7 +31,9 @@ pub(super) fn of(draw: &mut Draw, base: &Value) -> (Edit, Expected) {
 pub(super) fn large(draw: &mut Draw, base: &Base) -> (Edit, Expected) {
     let value = match base {
         Base::Present(..) => json!({ "small": true }),
-        Base::Nothing | Base::Deleted(_) if draw.chance(600) => json!({ BIG: text(CHANGE_BYTES_MAX - ENVELOPE_BYTES_MAX) }),
+        Base::Nothing | Base::Deleted(_) if draw.chance(600) => {
+            json!({ BIG: text(CHANGE_BYTES_MAX - ENVELOPE_BYTES_MAX) })
+        }
         Base::Nothing | Base::Deleted(_) => json!({ BIG: vec![0; JSON_NODES_MAX - 1] }),
     };
     (Edit::Put(value.clone()), Expected::Value(value))

@@ -53,7 +53,13 @@ impl Merging<'_> {
 
     fn place(&self, pointer: &str, [base, one, other, shown]: [Option<&Value>; 4]) -> Result<(), String> {
         if !self.deep {
-            let may = if base == one { vec![other] } else if base == other { vec![one] } else { vec![one, other] };
+            let may = if base == one {
+                vec![other]
+            } else if base == other {
+                vec![one]
+            } else {
+                vec![one, other]
+            };
             return if may.contains(&shown) { Ok(()) } else { Err(wrong(pointer, shown, &may)) };
         }
         let is = |may: Option<&Value>| if shown == may { Ok(()) } else { Err(wrong(pointer, shown, &[may])) };
@@ -122,7 +128,8 @@ mod tests {
 
     #[test]
     fn each_edit_shows_where_the_other_wrote_nothing() {
-        let pair = pair(json!({ "a": { "b": 1, "c": 2 } }), json!({ "a": { "b": 1 } }), json!({ "a": { "b": 5, "c": 2 } }));
+        let pair =
+            pair(json!({ "a": { "b": 1, "c": 2 } }), json!({ "a": { "b": 1 } }), json!({ "a": { "b": 5, "c": 2 } }));
         assert_eq!(pair.check(&json!({ "a": { "b": 5 } }), &[]), Ok(()));
         for wrong in [json!({ "a": { "b": 1 } }), json!({ "a": { "b": 5, "c": 2 } }), json!({})] {
             assert!(pair.check(&wrong, &[]).is_err(), "{wrong}");
@@ -133,7 +140,8 @@ mod tests {
     fn two_values_of_one_place_are_a_conflict() {
         let pair = pair(json!({}), json!({ "a": 1 }), json!({ "a": [2] }));
         let held = |value: Value| ConflictValue { value, node: String::new() };
-        let conflict = |values: Vec<Value>| Conflict { pointer: "/a".to_owned(), values: values.into_iter().map(held).collect() };
+        let conflict =
+            |values: Vec<Value>| Conflict { pointer: "/a".to_owned(), values: values.into_iter().map(held).collect() };
         assert_eq!(pair.check(&json!({ "a": [2] }), &[conflict(vec![json!([2]), json!(1)])]), Ok(()));
         assert!(pair.check(&json!({ "a": [2] }), &[]).is_err());
         assert!(pair.check(&json!({ "a": [2] }), &[conflict(vec![json!(1), json!([2])])]).is_err());

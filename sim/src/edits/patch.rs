@@ -57,7 +57,9 @@ fn operation(draw: &mut Draw, value: &Value) -> Value {
 fn respelt(draw: &mut Draw, value: &Value) -> Value {
     const EXACT: i64 = 1 << 20;
     match value.as_i64().filter(|number| (-EXACT..EXACT).contains(number)) {
-        Some(number) if draw.chance(500) => i32::try_from(number).map_or_else(|_| value.clone(), |n| f64::from(n).into()),
+        Some(number) if draw.chance(500) => {
+            i32::try_from(number).map_or_else(|_| value.clone(), |n| f64::from(n).into())
+        }
         Some(_) | None => value.clone(),
     }
 }
@@ -83,7 +85,8 @@ pub(super) fn merge(draw: &mut Draw, base: &Value) -> Value {
 pub(super) fn increment(draw: &mut Draw, base: &Value) -> (String, i64) {
     let integers: Vec<String> =
         places(base).into_iter().filter(|place| base.pointer(place).is_some_and(Value::is_i64)).collect();
-    let place = if integers.is_empty() || draw.chance(300) { free_place(draw, base) } else { draw.pick(&integers).clone() };
+    let place =
+        if integers.is_empty() || draw.chance(300) { free_place(draw, base) } else { draw.pick(&integers).clone() };
     (place, values::step(draw))
 }
 
@@ -96,7 +99,9 @@ fn free_place(draw: &mut Draw, value: &Value) -> String {
             index if index <= elements.len() => index.to_string(),
             _ => "-".to_owned(),
         },
-        _ => escaped(&values::key(draw)),
+        Value::Object(_) | Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+            escaped(&values::key(draw))
+        }
     };
     format!("{pointer}/{token}")
 }

@@ -6,16 +6,32 @@ use crate::draw::Draw;
 
 /// Some that are escaped in pointers, look like indexes, or are not ASCII. None names a write.
 const KEYS: [&str; 20] = [
-    "a", "b", "c", "list", "item", "A", "0", "1", "-", "01", "", " ", "/", "~", "a/b", "m~n", "~1", "\u{fc}",
-    "\u{540d}\u{524d}", "\u{1f600}",
+    "a",
+    "b",
+    "c",
+    "list",
+    "item",
+    "A",
+    "0",
+    "1",
+    "-",
+    "01",
+    "",
+    " ",
+    "/",
+    "~",
+    "a/b",
+    "m~n",
+    "~1",
+    "\u{fc}",
+    "\u{540d}\u{524d}",
+    "\u{1f600}",
 ];
-const TEXTS: [&str; 8] = [
-    "", "a", "b", "text", "\"\\\n\t\u{0}", "\u{17e}lu\u{165}ou\u{10d}k\u{fd}", "\u{1f40e}\u{1f3fd}", "e\u{301}",
-];
+const TEXTS: [&str; 8] =
+    ["", "a", "b", "text", "\"\\\n\t\u{0}", "\u{17e}lu\u{165}ou\u{10d}k\u{fd}", "\u{1f40e}\u{1f3fd}", "e\u{301}"];
 /// Around where an encoding takes another byte or another type.
-const INTEGERS: [i64; 18] = [
-    0, 1, -1, 2, 63, 64, -64, -65, 127, 128, 255, 8_191, 8_192, -8_193, 1 << 31, 1 << 53, i64::MAX, i64::MIN,
-];
+const INTEGERS: [i64; 18] =
+    [0, 1, -1, 2, 63, 64, -64, -65, 127, 128, 255, 8_191, 8_192, -8_193, 1 << 31, 1 << 53, i64::MAX, i64::MIN];
 const UNSIGNED: [u64; 2] = [1 << 63, u64::MAX];
 /// Those that any reader of their text takes for the same.
 const FRACTIONS: [f64; 7] = [0.5, -1.25, 1.0, -3.0, 1e21, 2.5e-7, 123_456.75];
@@ -56,7 +72,8 @@ fn run(draw: &mut Draw) -> Value {
 
 /// An object with this many levels, arrays among them.
 pub(super) fn nested(draw: &mut Draw, levels: usize) -> Value {
-    let inner = (2..levels).fold(json!({}), |inner, _| if draw.chance(500) { json!([inner]) } else { json!({ "a": inner }) });
+    let inner =
+        (2..levels).fold(json!({}), |inner, _| if draw.chance(500) { json!([inner]) } else { json!({ "a": inner }) });
     if levels > 1 { json!({ "deep": inner }) } else { inner }
 }
 

@@ -20,8 +20,8 @@ fn the_engine_keeps_its_promises() {
         assert_well(&Campaign::new(seeds, Shape { length: Some(Length::Tiny), ..Shape::default() }));
     }
     let automerge = Shape { document: DocumentKind::Automerge, ..Shape::default() };
-    assert_well(&Campaign::new(0..24, Shape { length: Some(Length::Tiny), ..automerge }));
-    assert_well(&Campaign::new(0..4, automerge));
+    assert_well(&Campaign::new(0..40, Shape { length: Some(Length::Tiny), ..automerge }));
+    assert_well(&Campaign::new(3..7, automerge));
     assert_well(&Campaign::new(0..24, Shape::default()));
     for named in LIBRARY {
         let scenario = named.scenario().expect("what is in the library is a scenario");

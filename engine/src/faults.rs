@@ -205,6 +205,10 @@ faults! {
         ForeignTaken = "foreign_taken",
         /// Keeps heads in the order in which they came.
         HeadsUnsorted = "heads_unsorted",
+        /// Edits a document in whatever state it is, whichever an edit is meant for.
+        IfMatchIgnored = "if_match_ignored",
+        /// Leaves out the last operation of a JSON Patch.
+        PatchCutShort = "patch_cut_short",
     }
     Persistence {
         /// Acknowledges an edit before its batch is durable.
@@ -245,6 +249,8 @@ faults! {
         DeletedNotRepaired = "deleted_not_repaired",
         /// Shows a deleted document that is still in memory.
         DeletedStillShown = "deleted_still_shown",
+        /// Says for ever of a document that it came back after a delete.
+        RevivedKept = "revived_kept",
     }
     Identity {
         /// Derives actors from the node alone, so that a restored backup uses (actor, seq) again.

@@ -10,6 +10,7 @@ mod convergence;
 mod deleted;
 mod denial;
 mod durability;
+mod edited;
 mod entitlement;
 mod feed;
 mod fenced;
@@ -40,6 +41,7 @@ pub use self::connected::RECONNECT_WITHIN;
 pub(crate) use self::content::leak_in;
 pub use self::convergence::settle_bound;
 pub(crate) use self::convergence::{REST, Replica, Seen, root_gap};
+pub(crate) use self::edited::Shown;
 pub use self::fenced::FENCED_WITHIN;
 pub(crate) use self::idle::Sent;
 pub use self::idle::{IDLE_AFTER, IDLE_DATAGRAM_BYTES_MAX, IDLE_FOR, IDLE_FRAME_BYTES_MAX, KNOCKS_BYTES_MAX};
@@ -108,6 +110,10 @@ pub enum Invariant {
     HonestAccepted,
     /// What counts of forged changes follows from the rules alone.
     ForgedJudged,
+    /// An edit makes of a document what it says, and no other, and whoever shows that state shows that.
+    EditedAsAsked,
+    /// An edit is made of the state that it names, or refused.
+    PreconditionHeld,
     /// A process is not fenced while it is the only one of its server.
     NotFenced,
     /// Of two processes of one server one is fenced, in time, and never both.
@@ -200,6 +206,14 @@ impl Invariant {
                  order in which they came: so all servers agree, whatever a hostile member sends. This one counts what it \
                  must not, or does not count what it must."
             }
+            Self::EditedAsAsked => {
+                "An edit makes of a document what RFC 6902 and RFC 7396 say, or is refused for the reason that they and the \
+                 limits give; and an etag names one state, which is the same wherever it shows. Here it is not so."
+            }
+            Self::PreconditionHeld => {
+                "An edit that names the state it is meant for is made of that state, and refused only in another. Not this \
+                 one."
+            }
             Self::NotFenced => {
                 "Only a second live process of the same server makes one step back. This one stepped back while it was \
                  alone, and takes no writes any more."
@@ -279,6 +293,8 @@ impl fmt::Display for Invariant {
             Self::ViewsAgree => "views disagree",
             Self::HonestAccepted => "honest change in quarantine",
             Self::ForgedJudged => "forged change misjudged",
+            Self::EditedAsAsked => "edit not as asked",
+            Self::PreconditionHeld => "precondition not held",
             Self::NotFenced => "lone process fenced",
             Self::OneStepsBack => "not one of two fenced",
             Self::FencedTakesNone => "fenced process takes writes",
@@ -322,6 +338,7 @@ pub(crate) struct Checkers {
     reads: account::Reads,
     needless: needless::Needless,
     asked: held::Asked,
+    edits: edited::Edits,
     genesis: BTreeSet<ChangeHash>,
     node_ids: Vec<knot_engine::NodeId>,
     /// Servers whose machines were lost.
@@ -357,6 +374,7 @@ impl Checkers {
             reads: account::Reads::default(),
             needless: needless::Needless::default(),
             asked: held::Asked::default(),
+            edits: edited::Edits::default(),
             genesis,
             by_id: node_ids.iter().copied().zip(0..).collect(),
             node_ids,

@@ -8,7 +8,7 @@ use knot_engine::{Faults, marks};
 #[cfg(all(feature = "l3", target_os = "linux"))]
 use crate::l3::Unready;
 use crate::report::Report;
-use crate::scenario::{Bounds, FaultKind, NodeSpec, Scenario, Shape};
+use crate::scenario::{Action, Bounds, FaultKind, NodeSpec, Scenario, Shape};
 use crate::watch::Watch;
 use crate::world::play;
 
@@ -70,6 +70,7 @@ impl Level {
             ("core", not_simulated && !scenario.core.is_empty()),
             ("clock_offset_s", not_simulated && any(|node| node.clock_offset_s != 0)),
             ("clock_drift_ppm", not_engines && any(|node| node.clock_drift_ppm != 0)),
+            ("patch", not_engines && scenario.asks(Action::Patch)),
             ("later_version", not_engines && any(|node| node.later_version)),
             ("hostile", not_engines && any(|node| node.hostile)),
         ];
@@ -106,6 +107,9 @@ impl Level {
         }
         let missing = self.cannot_play(&scenario);
         scenario.faults.retain(|fault| !missing.contains(&fault.kind.name()));
+        if self != Self::Engines {
+            scenario.operations.retain(|operation| operation.action != Action::Patch);
+        }
         for node in &mut scenario.nodes {
             (node.clock_drift_ppm, node.later_version, node.hostile) = (0, false, false);
         }

@@ -15,6 +15,7 @@ pub mod checker;
 pub mod cli;
 mod disk;
 mod draw;
+mod edits;
 pub mod explanation;
 pub mod histogram;
 mod hostile;

@@ -34,6 +34,7 @@ library! {
     "hears-but-cannot-speak",
     "hostile-member",
     "laptop-asleep",
+    "lists-edited-everywhere",
     "machine-replaced",
     "mass-restart",
     "no-udp",

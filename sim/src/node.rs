@@ -72,6 +72,10 @@ pub(crate) enum ReadFor {
     Client(Target, Instant),
     /// The application's, before it edits: the operation's place.
     Application(usize),
+    /// A client's, before it edits what it reads: the operation's place.
+    Patch(usize),
+    /// The same client's, once it has.
+    Edited(Target),
     /// The value of a document at the end.
     AuditValue,
     /// Somebody looks at what a hostile member has made.

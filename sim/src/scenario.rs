@@ -97,6 +97,12 @@ pub struct Scenario {
 }
 
 impl Scenario {
+    /// Whether some client asks so.
+    pub(crate) fn asks(&self, action: Action) -> bool {
+        self.operations.iter().any(|operation| operation.action == action)
+            || self.clients.iter().any(|client| client.actions.contains(&action))
+    }
+
     /// From when on nothing goes wrong.
     pub(crate) fn quiet_at(&self) -> Instant {
         Instant::from_micros(self.quiet_at_ms * 1_000)
@@ -263,6 +269,8 @@ pub enum Action {
     Increment,
     /// Delete it.
     Delete,
+    /// Read it, and make an edit of some depth of what was read, if it is still that. Only engines alone are asked so.
+    Patch,
     /// Read it.
     Read,
     /// What the application under test makes of it. Not in files: a file holds no application.

@@ -11,6 +11,7 @@ use knot_engine::{EditRequest, EtagMatch, Precondition, Wall};
 use serde_json::{Value, json};
 
 use crate::draw::Draw;
+use crate::edits::{LARGE, LISTS};
 use crate::scenario::{Action, DocumentKind, GROWING, NodeSpec, Operation, Target, ZONE_MARK, zones};
 
 /// The wall-clock time of write number zero, in milliseconds since the Unix epoch.
@@ -26,6 +27,13 @@ const BULK_MAX: u64 = 500;
 /// Of a thousand seeds, those whose clients ask seldom, and how long they wait at the least on average.
 const SPARSE_PER_MILLE: u64 = 120;
 const SPARSE_US: u64 = 1_500_000;
+
+/// Other requests for one edit of what was read, or a few at once.
+const PATCH_ONE_IN: u64 = 24;
+/// How long one document of that kind comes up, besides one that always does.
+const PATCHED_AGE_US: u64 = 1_500_000;
+/// Of a thousand documents that come up so, those that are as large as they may be.
+const PATCHED_LARGE_PER_MILLE: u64 = 8;
 
 /// What a clock that is off is off by a multiple of, in milliseconds: as many as a scenario has operations at most, so
 /// that a write's number fits below it.
@@ -70,7 +78,7 @@ pub(crate) fn request(operation: &Operation) -> Option<EditRequest> {
         Action::Nest => Edit::MergePatch(nested),
         Action::Increment => Edit::Increment { pointer: "/count".to_owned(), by: increment_of(operation.id) },
         Action::Delete => Edit::Delete,
-        Action::Read | Action::Own => return None,
+        Action::Patch | Action::Read | Action::Own => return None,
     };
     let mut request = EditRequest::new(operation.target.id(), edit);
     if matches!(operation.action, Action::Create | Action::CreateNested) {
@@ -118,10 +126,13 @@ pub(crate) fn generate(
     let sparse = Draw::new(seed, "sparse").chance(SPARSE_PER_MILLE);
     let mut generator = Generator { draw, document, nodes, zones: zones(nodes), sparse, operations: Vec::new() };
     let (begin_us, until_us) = (time_ms.start * 1_000, time_ms.end * 1_000);
-    generator.steady(begin_us, until_us);
+    let gap_us = generator.steady(begin_us, until_us);
     let loads = generator.draw.chance(250);
     if let Some(bulk) = bulk.filter(|bulk| loads || matches!(bulk, Bulk::First(_))) {
         generator.bulk(begin_us, until_us, bulk);
+    }
+    if !sparse {
+        generator.patches(Draw::new(seed, "patches"), begin_us, until_us, PATCH_ONE_IN * gap_us);
     }
     let mut operations = generator.operations;
     operations.sort_by_key(|operation| operation.at_us);
@@ -139,7 +150,8 @@ struct Generator<'a> {
 }
 
 impl Generator<'_> {
-    fn steady(&mut self, begin_us: u64, until_us: u64) {
+    /// Clients that ask all the time; says at what intervals, on average.
+    fn steady(&mut self, begin_us: u64, until_us: u64) -> u64 {
         let busy_us = *self.draw.pick(&[20_000, 60_000, 150_000]);
         let gap_us = if self.sparse { SPARSE_US } else { busy_us };
         let keys = 2 + self.draw.index(5);
@@ -153,6 +165,7 @@ impl Generator<'_> {
             }
             at_us += self.draw.between(1_000, 2 * gap_us);
         }
+        gap_us
     }
 
     fn one(&mut self, at_us: u64, target: Target) {
@@ -185,6 +198,36 @@ impl Generator<'_> {
             self.push(at_us, node, target, Action::Put);
             at_us += self.draw.between(10, gap_us);
         }
+    }
+
+    /// Clients that edit what they read, mostly two at once: what becomes of two edits together is known.
+    fn patches(&mut self, mut draw: Draw, begin_us: u64, until_us: u64, every_us: u64) {
+        std::mem::swap(&mut self.draw, &mut draw);
+        let mut at_us = begin_us + self.draw.between(0, every_us);
+        while at_us < until_us {
+            let target = self.patched(at_us);
+            let count = *self.draw.pick(&[1, 1, 1, 2, 2, 3]);
+            for _ in 0..count {
+                let node = self.server_of(&target);
+                let at_us = at_us + self.draw.between(0, 3_000);
+                self.push(at_us, node, target.clone(), Action::Patch);
+            }
+            at_us += self.draw.between(1_000, 2 * every_us);
+        }
+        std::mem::swap(&mut self.draw, &mut draw);
+    }
+
+    /// One of few documents, so that edits meet, or one that is new.
+    fn patched(&mut self, at_us: u64) -> Target {
+        let zone = self.draw.chance(250).then(|| *self.draw.pick(&self.zones));
+        let age = at_us / PATCHED_AGE_US;
+        let key = match self.draw.between(0, 1_000) {
+            0..PATCHED_LARGE_PER_MILLE => format!("{LARGE}{age}"),
+            PATCHED_LARGE_PER_MILLE..500 => format!("l{age}"),
+            _ => "l".to_owned(),
+        };
+        let collection = zone.map_or_else(|| LISTS.to_owned(), |zone| format!("{}{LISTS}", zone_mark(zone)));
+        Target { zone: zone.map(str::to_owned), collection, key }
     }
 
     fn push(&mut self, at_us: u64, node: usize, target: Target, action: Action) {

@@ -7,6 +7,7 @@ mod doubles;
 mod faults;
 mod outputs;
 mod pairs;
+mod patches;
 mod queue;
 mod scale;
 mod settle;
@@ -29,7 +30,7 @@ use crate::ledger::Outcome;
 use crate::network::{Delivery, Links, Plan, Process, RETRANSMIT, Streams};
 use crate::node::{Node, ReadFor};
 use crate::report::{Counts, Report};
-use crate::scenario::{DocumentKind, Scenario};
+use crate::scenario::{Action, DocumentKind, Scenario};
 use crate::tap::Tap;
 use crate::trace::Trace;
 use crate::watch::{Observed, Watch};
@@ -424,6 +425,10 @@ impl<D: Document> World<D> {
                 running.edits.insert(edit, operation.id);
                 running.crowded.extend(crowded.then_some(edit));
             }
+            None if operation.action == Action::Patch => {
+                let read = running.engine.read(&operation.target.id(), true, local);
+                running.reads.insert(read, ReadFor::Patch(index));
+            }
             None => {
                 let read = running.engine.read(&operation.target.id(), false, local);
                 running.reads.insert(read, ReadFor::Client(operation.target.clone(), now));
@@ -539,6 +544,7 @@ impl<D: Document> World<D> {
                 self.checkers.check_queues(index, &queues, self.now);
                 let all_honest = !self.scenario.nodes.iter().any(|node| node.hostile);
                 self.checkers.check_honest(index, running.engine.stats(), all_honest, self.now);
+                self.checkers.check_panics(index, running.engine.stats(), self.now);
             }
         }
         self.look_at_pairs();

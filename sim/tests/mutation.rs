@@ -19,7 +19,9 @@ fn the_engine_keeps_its_promises() {
     for seeds in [0..8, 8..32, 32..128, 128..512] {
         assert_well(&Campaign::new(seeds, Shape { length: Some(Length::Tiny), ..Shape::default() }));
     }
-    assert_well(&Campaign::new(0..4, Shape { document: DocumentKind::Automerge, ..Shape::default() }));
+    let automerge = Shape { document: DocumentKind::Automerge, ..Shape::default() };
+    assert_well(&Campaign::new(0..40, Shape { length: Some(Length::Tiny), ..automerge }));
+    assert_well(&Campaign::new(3..7, automerge));
     assert_well(&Campaign::new(0..24, Shape::default()));
     for named in LIBRARY {
         let scenario = named.scenario().expect("what is in the library is a scenario");

@@ -31,7 +31,15 @@ impl<D: Document> Replica<D> {
         wall: Wall,
         stats: &mut Stats,
     ) {
-        let EditRequest { document: name, edit, precondition, replicas, timeout } = request;
+        let EditRequest { document: name, mut edit, mut precondition, replicas, timeout } = request;
+        if self.faults.has(Fault::IfMatchIgnored) {
+            precondition.if_match = None;
+        }
+        if let Edit::JsonPatch(serde_json::Value::Array(operations)) = &mut edit
+            && self.faults.has(Fault::PatchCutShort)
+        {
+            operations.pop();
+        }
         let before = self.open.get(&key).and_then(|open| open.state().cloned());
         let stale = self.faults.has(Fault::PreconditionOnIndex).then(|| self.index.record(&key));
         if let Err(error) = may_edit(stale.as_ref().unwrap_or(&before).as_ref(), &edit, &precondition) {
@@ -165,7 +173,8 @@ impl<D: Document> Replica<D> {
             id: open.id.clone(),
             heads,
             deleted,
-            revived: log.is_revived(),
+            revived: log.is_revived()
+                || self.faults.has(Fault::RevivedKept) && before.is_some_and(|record| record.revived),
             sequence: self.sequence,
             modified: header.wall.0,
             changes: number(order + 1),

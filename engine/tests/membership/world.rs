@@ -161,6 +161,11 @@ impl World {
         self.nodes[index].machine.as_ref().unwrap()
     }
 
+    /// How many members the machine sees so.
+    pub(crate) fn count(&self, observer: usize, status: Status) -> usize {
+        self.machine(observer).members().filter(|member| member.status == status).count()
+    }
+
     pub(crate) fn status(&self, observer: usize, node: usize) -> Option<Status> {
         self.machine(observer).member(&self.nodes[node].id).map(|member| member.status)
     }

@@ -6,7 +6,7 @@ use knot_engine::Instant;
 use serde_json::Value;
 
 use super::phantom::written_fields;
-use super::{Checkers, Invariant, Seen};
+use super::{Checkers, Invariant, Seen, Shown};
 use crate::ledger::{Outcome, Write};
 use crate::scenario::{Action, Target};
 use crate::tap::ChangeNo;
@@ -26,9 +26,17 @@ impl Checkers {
                 self.check_deleted(*node, target, other, exists, now);
                 self.check_phantoms(*node, target, other, now);
                 self.check_kept(*node, target, other, now);
+                self.check_seen(*node, target, other, now);
                 self.check_equal(target, (*first, one), (*node, other), now);
             }
         }
+    }
+
+    fn check_seen(&mut self, node: usize, target: &Target, seen: &Seen, now: Instant) {
+        let Some(etag) = seen.etag else { return };
+        let shown =
+            Shown { etag, value: seen.value.as_ref(), revived: Some(seen.revived), conflicts: Some(&seen.conflicts) };
+        self.check_state(node, target, if seen.value.is_some() { shown } else { Shown::deleted(etag) }, now);
     }
 
     /// At the end, from outside: each server shows the acknowledged writes of documents that are only added to, and all

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use knot_engine::documents::Conflict;
 use knot_engine::membership::{Member, Status};
 use knot_engine::{Etag, Instant, ScopeStatus};
 use serde_json::Value;
@@ -50,6 +51,10 @@ pub(crate) struct Seen {
     pub(crate) history: Vec<u32>,
     /// All changes in its history, by their hashes, and why those that do not count are in quarantine.
     pub(crate) changes: BTreeMap<String, Option<String>>,
+    /// Its places that hold more than one value.
+    pub(crate) conflicts: Vec<Conflict>,
+    /// Whether an edit that a delete had not seen brought it back.
+    pub(crate) revived: bool,
 }
 
 impl Checkers {
@@ -123,6 +128,12 @@ impl Checkers {
         (node, other): (usize, &Seen),
         now: Instant,
     ) {
+        if one.conflicts != other.conflicts || one.revived != other.revived {
+            self.report(Invariant::Convergence, now, node, || {
+                let shown = |seen: &Seen| format!("{:?}, came back: {}", seen.conflicts, seen.revived);
+                format!("conflicts of {} are {} here and {} on n{first}", target.id(), shown(other), shown(one))
+            });
+        }
         if one.etag != other.etag || one.value != other.value {
             self.report(Invariant::Convergence, now, node, || {
                 format!(

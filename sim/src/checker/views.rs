@@ -50,10 +50,13 @@ impl Checkers {
     pub(crate) fn check_beliefs(&mut self, beliefs: &[(usize, Vec<Member>, u64)], now: Instant) {
         let Some(((first, members, hash), others)) = beliefs.split_first() else { return };
         for (node, other, other_hash) in others {
-            let same = members.len() == other.len() && members.iter().zip(other).all(|(one, other)| is_same(one, other));
+            let same =
+                members.len() == other.len() && members.iter().zip(other).all(|(one, other)| is_same(one, other));
             if same && hash != other_hash {
                 self.report(Invariant::ViewsAgree, now, *node, || {
-                    format!("it believes the same of all members as n{first}; their hashes are {other_hash:x} and {hash:x}")
+                    format!(
+                        "it believes the same of all members as n{first}; their hashes are {other_hash:x} and {hash:x}"
+                    )
                 });
             }
         }
@@ -67,7 +70,9 @@ impl Checkers {
             });
         }
         if !held_elsewhere {
-            self.report(Invariant::ViewsAgree, now, node, || "it does not know that others hold all it does".to_owned());
+            self.report(Invariant::ViewsAgree, now, node, || {
+                "it does not know that others hold all it does".to_owned()
+            });
         }
     }
 }

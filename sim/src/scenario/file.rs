@@ -204,7 +204,7 @@ impl Scenario {
 
 fn check_target(target: &Target, actions: &[Action]) -> Result<(), String> {
     if target.only_grows() {
-        let shrinks = |action: &&Action| matches!(action, Action::Put | Action::Delete);
+        let shrinks = |action: &&Action| matches!(action, Action::Put | Action::Delete | Action::Patch);
         if let Some(action) = actions.iter().find(shrinks) {
             return Err(format!(
                 "documents of a collection whose name ends with {:?} are only added to, and {action:?} is not that",

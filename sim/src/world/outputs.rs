@@ -251,6 +251,10 @@ impl<D: Document> World<D> {
         }
         self.trace.log(now, process.node, || format!("answers w{id}: {answer:?}"));
         self.trace.add(now, process.node, "answer", &[u8::from(answer.is_ok())]);
+        if let Some(target) = self.checkers.edits(id) {
+            self.checkers.check_edit(process.node, id, &answer, now);
+            self.read_edited(process, target);
+        }
         let outcome = match answer {
             Ok(edited) => {
                 self.checkers.check_acknowledged(process.node, id, &edited, now);
@@ -283,8 +287,13 @@ impl<D: Document> World<D> {
             return;
         };
         match running.reads.remove(&read) {
-            Some(ReadFor::Client(target, asked)) => self.on_client_read(process.node, &target, &answer, asked),
+            Some(ReadFor::Client(target, asked)) => {
+                self.check_shown(process, &target, &answer, false);
+                self.on_client_read(process.node, &target, &answer, asked);
+            }
             Some(ReadFor::Application(operation)) => self.on_application_read(process, operation, &answer),
+            Some(ReadFor::Patch(operation)) => self.on_patch_read(process, operation, &answer),
+            Some(ReadFor::Edited(target)) => self.check_shown(process, &target, &answer, true),
             Some(ReadFor::AuditValue) => self.audit.on_value(process.node, answer),
             Some(ReadFor::AuditHistory | ReadFor::Passing) | None => {}
         }

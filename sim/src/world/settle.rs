@@ -35,13 +35,13 @@ const DATAGRAM: &str = "datagram";
 /// The answers of the audit that is under way.
 #[derive(Debug, Default)]
 pub(super) struct Audit {
-    values: BTreeMap<usize, Result<Value, ReadError>>,
+    values: BTreeMap<usize, Result<DocumentView, ReadError>>,
     histories: BTreeMap<usize, Vec<HistoryEntry>>,
 }
 
 impl Audit {
     pub(super) fn on_value(&mut self, node: usize, answer: Result<DocumentView, ReadError>) {
-        self.values.insert(node, answer.map(|view| view.value));
+        self.values.insert(node, answer);
     }
 
     pub(super) fn on_history(&mut self, node: usize, entries: Vec<HistoryEntry>) {
@@ -309,7 +309,7 @@ impl<D: Document> World<D> {
                 continue;
             };
             etags.insert(node, running.engine.summary(&id).map(|summary| summary.etag));
-            let value = running.engine.read(&id, false, local);
+            let value = running.engine.read(&id, true, local);
             running.reads.insert(value, ReadFor::AuditValue);
             let history = running.engine.history(&id, local);
             running.reads.insert(history, ReadFor::AuditHistory);
@@ -323,11 +323,14 @@ impl<D: Document> World<D> {
             .map(|node| {
                 let entries = audit.histories.get(&node).map(Vec::as_slice).unwrap_or_default();
                 let honest = entries.iter().filter(|entry| !self.checkers.is_forged(&entry.hash));
+                let view = audit.values.get(&node).and_then(|answer| answer.clone().ok());
                 let seen = Seen {
                     etag: etags.get(&node).copied().flatten(),
-                    value: audit.values.get(&node).and_then(|value| value.clone().ok()),
                     history: honest.filter_map(|entry| workload::write_of(Wall(entry.time))).collect(),
                     changes: entries.iter().map(|entry| (entry.hash.clone(), entry.quarantine.clone())).collect(),
+                    revived: view.as_ref().is_some_and(|view| view.summary.revived),
+                    conflicts: view.as_ref().map(|view| view.conflicts.clone()).unwrap_or_default(),
+                    value: view.map(|view| view.value),
                 };
                 (node, seen)
             })
@@ -382,9 +385,10 @@ impl<D: Document> World<D> {
             let Some(running) = &self.nodes[node].running else { continue };
             // What only this server may have nobody else holds.
             let zone = &self.nodes[node].spec.zone;
-            let alone = !self.nodes.iter().any(|other| {
-                other.index != node && other.spec.zone == *zone && other.running.is_some()
-            });
+            let alone = !self
+                .nodes
+                .iter()
+                .any(|other| other.index != node && other.spec.zone == *zone && other.running.is_some());
             let (queues, held) = (running.engine.queues(), alone || running.engine.is_held_elsewhere());
             self.checkers.check_at_rest(node, &queues, held, self.now);
         }

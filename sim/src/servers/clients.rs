@@ -231,7 +231,7 @@ fn shown(answer: Answer) -> Result<Seen, String> {
     let Answer { status, etag: tag, body } = answer;
     let known = tag.as_deref().and_then(etag);
     match status {
-        200 if known.is_some() && body.is_object() => Ok(Seen { etag: known, value: Some(body), history: Vec::new() }),
+        200 if known.is_some() && body.is_object() => Ok(Seen { etag: known, value: Some(body), ..Seen::default() }),
         410 if known.is_some() => Ok(Seen { etag: known, ..Seen::default() }),
         404 => Ok(Seen::default()),
         _ => Err(format!("{status} {body}, its ETag {tag:?}")),

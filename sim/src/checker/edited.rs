@@ -1,8 +1,8 @@
 //! An edit makes of a document what the RFCs say, of the state that it names and of no other.
 //!
-//! An edit says `If-Match`, and its change says in its dependencies which state it was made of: the two are the same, or
-//! the edit was refused. What the document is then follows from what its client has read, by [`crate::edits`]. An etag
-//! names a state, so whoever shows that etag has to show that value, at any time and on any server.
+//! An edit says `If-Match`, and its change says in its dependencies which state it was made of: the two are the same,
+//! or the edit was refused. What the document is then follows from what its client has read, by [`crate::edits`]. An
+//! etag names a state, so whoever shows that etag has to show that value, at any time and on any server.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -127,16 +127,16 @@ fn of_absent(draw: &mut Draw, was_deleted: bool, document: DocumentKind) -> (Edi
     let nothing = Value::Object(Map::new());
     let absent = Expected::Refused(Refusal::Absent);
     match draw.between(0, 100) {
-        0..70 => put(Value::Object(values::object(draw, 3))),
-        70..72 => limits::too_large_at_once(draw),
-        72..76 => put(values::nested(draw, oracle::levels_max())),
-        76..80 => refusals::put(draw),
-        80..88 => {
+        0..62 => put(Value::Object(values::object(draw, 3))),
+        62..64 => limits::too_large_at_once(draw),
+        64..68 => put(values::nested(draw, oracle::levels_max())),
+        68..72 => refusals::put(draw),
+        72..80 => {
             let patch = Value::Object(values::object(draw, 2));
             let expected = if was_deleted { absent } else { oracle::merged(&nothing, &patch) };
             (Edit::MergePatch(patch), expected)
         }
-        88..92 => {
+        80..92 => {
             let (pointer, by) = (format!("/{}", oracle::escaped(&values::key(draw))), values::step(draw));
             let expected = if was_deleted { absent } else { oracle::increased(&nothing, &pointer, by, document) };
             (Edit::Increment { pointer, by }, expected)

@@ -48,8 +48,8 @@ pub(super) fn too_large_at_once(draw: &mut Draw) -> (Edit, Expected) {
     }
 }
 
-/// A patch that adds a value, copies it so often without keeping the copies, and takes it out again: the document stays as
-/// it was. What copies make is limited though nothing of it remains.
+/// A patch that adds a value, copies it so often without keeping the copies, and takes it out again: the document stays
+/// as it was. What copies make is limited though nothing of it remains.
 fn copies(value: Value, times: usize) -> Edit {
     let (from, to) = (format!("/{BIG}"), "/copy");
     let copied = [json!({ "op": "copy", "from": from, "path": to }), json!({ "op": "remove", "path": to })];

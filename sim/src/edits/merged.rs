@@ -1,9 +1,9 @@
 //! What two edits of one state come to together.
 //!
-//! What one of them left alone is as the other made it. Where both wrote, Automerge joins objects member by member, keeps
-//! a write beside a removal, and shows one of two values, the other as a conflict; what was written within a container is
-//! gone with it where the other put something else in its place. How two edits of one array mix is left open. The model
-//! takes members whole, and one of the two.
+//! What one of them left alone is as the other made it. Where both wrote, Automerge joins objects member by member,
+//! keeps a write beside a removal, and shows one of two values, the other as a conflict; what was written within a
+//! container is gone with it where the other put something else in its place. How two edits of one array mix is left
+//! open. The model takes members whole, and one of the two.
 
 use knot_engine::documents::Conflict;
 use serde_json::{Map, Value};

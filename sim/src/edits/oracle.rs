@@ -1,5 +1,5 @@
-//! What an edit makes of a document, by RFC 6902 and RFC 7396 as the crate `json-patch` reads them, and by the limits that
-//! the engine promises to keep.
+//! What an edit makes of a document, by RFC 6902 and RFC 7396 as the crate `json-patch` reads them, and by the limits
+//! that the engine promises to keep.
 
 use knot_engine::documents::{JSON_DEPTH_MAX, JSON_NODES_MAX};
 use serde_json::{Map, Value};

@@ -29,7 +29,8 @@ pub(super) fn of(draw: &mut Draw, base: &Value, document: DocumentKind) -> (Edit
         }
         5..8 => {
             let wrong = wrong_place(draw, base);
-            let pointer = draw.pick(&["", "a", "/none/a", wrong.as_str(), wrong.as_str()]).to_string();
+            let end = beyond(draw, base, 0);
+            let pointer = draw.pick(&["", "a", "/none/a", wrong.as_str(), end.as_str()]).to_string();
             let by = values::step(draw);
             let expected = oracle::increased(base, &pointer, by, document);
             (Edit::Increment { pointer, by }, expected)
@@ -66,7 +67,7 @@ fn operation(draw: &mut Draw, value: &Value) -> Value {
         3 => json!({ "op": "remove", "path": wrong }),
         4 => json!({ "op": "replace", "path": wrong, "value": 1 }),
         5 => json!({ "op": "add", "path": format!("{wrong}/a"), "value": 1 }),
-        6 => json!({ "op": "add", "path": beyond(draw, value), "value": 1 }),
+        6 => json!({ "op": "add", "path": beyond(draw, value, 1), "value": 1 }),
         7 => json!({ "op": "move", "from": place, "path": format!("{place}/a") }),
         8 => json!({ "op": "move", "from": wrong, "path": "/a" }),
         9 => json!({ "op": "copy", "from": wrong, "path": "/a" }),
@@ -103,8 +104,8 @@ fn wrong_place(draw: &mut Draw, value: &Value) -> String {
     format!("{below}/{token}")
 }
 
-/// A place in an array where nothing can be added, if there is an array.
-fn beyond(draw: &mut Draw, value: &Value) -> String {
+/// A place so far beyond the end of an array, or at no index of it, if there is an array.
+fn beyond(draw: &mut Draw, value: &Value, by: usize) -> String {
     let places = patch::places(value);
     let arrays = places.into_iter().filter_map(|place| Some((value.pointer(&place)?.as_array()?.len(), place)));
     let arrays: Vec<(usize, String)> = arrays.collect();
@@ -112,12 +113,12 @@ fn beyond(draw: &mut Draw, value: &Value) -> String {
         return format!("/{NONE}/{NONE}");
     }
     let (length, place) = draw.pick(&arrays);
-    format!("{place}/{}", index_beside(draw, *length, length + 1).replace('-', "+0"))
+    format!("{place}/{}", index_beside(draw, *length, length + by).replace('-', "+0"))
 }
 
 /// What is no index of an array with so many elements, from `first` on.
 fn index_beside(draw: &mut Draw, length: usize, first: usize) -> String {
-    match draw.index(6) {
+    match draw.index(9) {
         0 => "-".to_owned(),
         1 => format!("0{}", length.saturating_sub(1)),
         2 => "+0".to_owned(),

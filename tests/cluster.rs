@@ -167,7 +167,7 @@ fn an_empty_server_joins_by_one_seed_and_catches_up() {
 #[test]
 fn a_server_with_another_key_is_never_listed_and_the_reason_is_logged_once() {
     let mut setups = Setup::cluster(&ZONES);
-    setups[2].cluster.as_mut().unwrap().key = "vutsrqponmlkjihgfedcba9876543210".to_owned();
+    setups[2].cluster.as_mut().unwrap().keys = vec!["vutsrqponmlkjihgfedcba9876543210".to_owned()];
     let mut stranger = Server::prepare(setups.pop().unwrap());
     let servers = cluster::start(setups);
     let started = Instant::now();

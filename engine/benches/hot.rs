@@ -177,7 +177,7 @@ fn change_log() {
 }
 
 fn datagrams() {
-    let key = || Some(ClusterKey::new(KEY).expect("a valid key"));
+    let key = || Some(ClusterKey::new(KEY).expect("a valid key").into());
     let ends = [(NodeId([1; 16]), Boot([1; 16])), (NodeId([2; 16]), Boot([2; 16]))];
     let mut sender = Datagrams::new(key(), ends[0].0, ends[0].1);
     let mut receiver = Datagrams::new(key(), ends[1].0, ends[1].1);
@@ -237,8 +237,9 @@ fn end(role: Role, secret: u8) -> Session {
         empty: false,
         wire: 1,
     };
-    let key = ClusterKey::new(KEY).expect("a valid key");
-    Session::new(role, session::Config { key, identity, node_key, compression: false }, [secret; 32])
+    let keys = ClusterKey::new(KEY).expect("a valid key").into();
+    let config = session::Config { keys, cluster: "bench".to_owned(), identity, node_key, compression: false };
+    Session::new(role, config, [secret; 32])
 }
 
 /// A write from the request to its answer, through an engine whose storage takes no time: judging, index, batch.
@@ -263,7 +264,7 @@ fn writes<D: Document>() -> f64 {
         version: String::new(),
         url: String::new(),
         cluster_name: "bench".to_owned(),
-        cluster_key: None,
+        cluster_keys: None,
         membership: membership::Config::default(),
         limits: Limits::default(),
     };

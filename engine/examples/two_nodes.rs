@@ -157,7 +157,7 @@ impl Node {
             version: "0".to_owned(),
             url: String::new(),
             cluster_name: "example".to_owned(),
-            cluster_key: None,
+            cluster_keys: None,
             membership: membership::Config::default(),
             limits: Limits::default(),
         };

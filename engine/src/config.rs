@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::identity::{Address, NodeKey};
 use crate::membership;
-use crate::seal::ClusterKey;
+use crate::seal::KeyRing;
 
 /// A node's configuration.
 #[derive(Clone, Debug)]
@@ -23,8 +23,8 @@ pub struct Config {
     pub url: String,
     /// The cluster's label, from which with the key its id is derived at the first start.
     pub cluster_name: String,
-    /// The cluster's key; none turns sealing off, which is for simulators and for a server that has no peers.
-    pub cluster_key: Option<ClusterKey>,
+    /// The cluster's keys; none turns sealing off, which is for simulators and for a server that has no peers.
+    pub cluster_keys: Option<KeyRing>,
     /// Membership's intervals.
     pub membership: membership::Config,
     /// Bounds on memory and messages.

@@ -25,7 +25,7 @@ use crate::random::{Random, Seed};
 use crate::replication::batch::Flush;
 use crate::replication::records::NodeRecord;
 use crate::replication::{Author, Effect, Recovered, Replica, Verdict};
-use crate::seal::{DatagramDrop, Datagrams};
+use crate::seal::{DatagramDrop, Datagrams, KeyRing};
 use crate::sometimes;
 use crate::stats::Stats;
 use crate::time::{Instant, Wall};
@@ -115,7 +115,7 @@ impl<D: Document> Engine<D> {
         let mut replica = Replica::new(author, record.secret, recovered.documents, config.limits.clone(), faults);
         replica.save_node(&record);
         Self {
-            datagrams: Datagrams::new(config.cluster_key.clone(), node, boot),
+            datagrams: Datagrams::new(config.cluster_keys.clone(), node, boot),
             node,
             boot,
             record,
@@ -479,6 +479,13 @@ impl<D: Document> Engine<D> {
         self.outputs.push_back(Output::SendFrame { session, frame: bytes });
     }
 
+    /// Holds these cluster keys from now on, and none that is not among them. Whoever drives the streams closes those that
+    /// were opened under another.
+    pub fn set_keys(&mut self, keys: KeyRing) {
+        self.datagrams.set_keys(keys.clone());
+        self.config.cluster_keys = Some(keys);
+    }
+
     fn emit(&mut self, event: Event) {
         self.outputs.push_back(Output::Event(event));
     }
@@ -486,7 +493,7 @@ impl<D: Document> Engine<D> {
 
 /// A node's record before its first start: servers of one key and name agree on the cluster without asking.
 fn first_record(config: &Config) -> NodeRecord {
-    let (cluster, secret) = match &config.cluster_key {
+    let (cluster, secret) = match config.cluster_keys.as_ref().map(KeyRing::first) {
         Some(key) => (key.cluster_id(&config.cluster_name), key.replication_secret(&config.cluster_name)),
         None => {
             let secret = blake3::derive_key("knot 2026 cluster without a key", config.cluster_name.as_bytes());

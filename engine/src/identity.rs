@@ -97,6 +97,11 @@ impl NodeKey {
         NodeId::of_public(&self.public())
     }
 
+    /// The secret half.
+    pub(crate) fn secret(&self) -> [u8; 32] {
+        self.secret.to_bytes()
+    }
+
     /// What only this key and the holder of the secret half of `public` can compute. None when `public` is one of the few
     /// points for which everybody can.
     pub(crate) fn agree(&self, public: &[u8; 32]) -> Option<[u8; 32]> {

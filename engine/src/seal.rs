@@ -10,6 +10,10 @@
 //! counter. A counter is never used twice under one key, which is what makes that nonce sound: it rises with each
 //! datagram, stops at its maximum, and a peer whose state was dropped starts again above all that were dropped.
 //!
+//! A node that holds several keys opens what comes under any of them, and seals for a peer with the one under which that
+//! peer last spoke; until it has, with the first. Counters and replay windows belong to the pair of boots and not to a
+//! key, so a change of keys gives nobody a second chance.
+//!
 //! Nothing here answers. What does not open is a [`DatagramDrop`] for the caller to count. State about a peer exists only
 //! once we sealed for it or it sealed for us; unverified bytes never make any.
 
@@ -24,7 +28,7 @@ use std::collections::BTreeMap;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use chacha20poly1305::{AeadInOut, KeyInit, XChaCha20Poly1305};
 
-pub use self::key::{BadClusterKey, CLUSTER_KEY_CHARACTERS, ClusterKey, KeyId};
+pub use self::key::{BadClusterKey, CLUSTER_KEY_CHARACTERS, ClusterKey, KeyId, KeyRing};
 pub use self::window::{REPLAY_WINDOW, ReplayWindow};
 use crate::{Boot, NodeId};
 
@@ -39,6 +43,8 @@ pub const PEERS_MAX: usize = 16_384;
 
 const HEADER_BYTES: usize = 1 + 4 + 16 + 8;
 const TAG_BYTES: usize = 16;
+/// What a datagram names where there is no key.
+const NO_KEY: KeyId = KeyId([0; 4]);
 const KEY_CONTEXT: &str = "knot 2026-11-21 datagram key v1";
 
 /// Why a datagram was dropped. No reason is ever told to its sender.
@@ -73,8 +79,7 @@ pub enum DatagramDrop {
 /// Seals and opens the datagrams of one boot of one node.
 #[derive(Debug)]
 pub struct Datagrams {
-    key: Option<ClusterKey>,
-    key_id: KeyId,
+    keys: Option<KeyRing>,
     me: End,
     peers: BTreeMap<End, Peer>,
     /// Peers in the order in which they were forgotten: they make room first, and until then a peer that returns with
@@ -92,17 +97,21 @@ type End = (NodeId, Boot);
 struct Peer {
     sending: Option<Sending>,
     receiving: Option<Box<Receiving>>,
+    /// The key under which it last spoke, as long as it is held here.
+    heard_under: Option<KeyId>,
     retired: Option<u64>,
 }
 
 #[derive(Debug)]
 struct Sending {
+    key: KeyId,
     cipher: Cipher,
     next: u64,
 }
 
 #[derive(Debug)]
 struct Receiving {
+    key: KeyId,
     cipher: Cipher,
     window: ReplayWindow,
 }
@@ -111,10 +120,9 @@ impl Datagrams {
     /// The datagrams of `boot` of node `me`. Without a key nothing is secret or proven, but layout, sizes, replay windows
     /// and the binding to both boots stay as they are: that is for the simulator.
     #[must_use]
-    pub fn new(key: Option<ClusterKey>, me: NodeId, boot: Boot) -> Self {
+    pub fn new(keys: Option<KeyRing>, me: NodeId, boot: Boot) -> Self {
         Self {
-            key_id: key.as_ref().map_or(KeyId([0; 4]), ClusterKey::id),
-            key,
+            keys,
             me: (me, boot),
             peers: BTreeMap::new(),
             retired: BTreeMap::new(),
@@ -123,23 +131,33 @@ impl Datagrams {
         }
     }
 
+    /// Holds these keys from now on, and none that is not among them.
+    pub fn set_keys(&mut self, keys: KeyRing) {
+        self.keys = Some(keys);
+    }
+
     /// A datagram that carries `body` to boot `to_boot` of `to`. None when `body` is longer than
     /// [`DATAGRAM_BODY_BYTES_MAX`], when there are [`PEERS_MAX`] other peers, or when the counter has reached its maximum.
     pub fn seal(&mut self, to: NodeId, to_boot: Boot, body: &[u8]) -> Option<Bytes> {
         if body.len() > DATAGRAM_BODY_BYTES_MAX {
             return None;
         }
-        let (me, them, key_id) = (self.me, (to, to_boot), self.key_id);
-        self.activate(them)?;
-        let (key, next) = (self.key.as_ref(), self.first_counter);
-        let sending = self.peers.get_mut(&them)?.sending.get_or_insert_with(|| {
-            let cipher = Cipher::new(key, me, them);
-            Sending { cipher, next }
-        });
+        let (me, them) = (self.me, (to, to_boot));
+        let heard_under = self.activate(them)?.heard_under;
+        let cluster_key = key_for(self.keys.as_ref(), heard_under);
+        let key = cluster_key.map_or(NO_KEY, ClusterKey::id);
+        let first_counter = self.first_counter;
+        let peer = self.peers.get_mut(&them)?;
+        if peer.sending.as_ref().is_none_or(|sending| sending.key != key) {
+            let cipher = Cipher::new(cluster_key, me, them);
+            let next = peer.sending.as_ref().map_or(first_counter, |sending| sending.next);
+            peer.sending = Some(Sending { key, cipher, next });
+        }
+        let sending = peer.sending.as_mut()?;
         let counter = sending.next;
         sending.next = counter.checked_add(1)?;
 
-        let header = Header { version: DATAGRAM_VERSION, key_id, sender: me.0, counter };
+        let header = Header { version: DATAGRAM_VERSION, key_id: key, sender: me.0, counter };
         let mut datagram = BytesMut::with_capacity(HEADER_BYTES + body.len() + TAG_BYTES);
         header.put(&mut datagram);
         datagram.put_slice(body);
@@ -167,30 +185,32 @@ impl Datagrams {
         if header.version != DATAGRAM_VERSION {
             return Err(DatagramDrop::Version);
         }
-        if header.key_id != self.key_id {
-            return Err(DatagramDrop::UnknownKey);
-        }
+        let key = header.key_id;
+        let cluster_key = match &self.keys {
+            Some(keys) => Some(keys.by_id(key).ok_or(DatagramDrop::UnknownKey)?),
+            None if key == NO_KEY => None,
+            None => return Err(DatagramDrop::UnknownKey),
+        };
         let boot = boot_of(header.sender).ok_or(DatagramDrop::UnknownSender)?;
         let them = (header.sender, boot);
 
         let counter = header.counter;
         let mut body = BytesMut::from(body);
-        match self.peers.get_mut(&them).and_then(|peer| peer.receiving.as_mut()) {
-            Some(receiving) => {
-                if !receiving.window.is_fresh(counter) {
-                    return Err(DatagramDrop::Replayed);
-                }
-                receiving.cipher.open(counter, head, &mut body, tag)?;
-                receiving.window.accept(counter);
-            }
-            None => {
-                let cipher = Cipher::new(self.key.as_ref(), them, self.me);
-                cipher.open(counter, head, &mut body, tag)?;
-                let mut window = ReplayWindow::new();
-                window.accept(counter);
-                let peer = self.activate(them).ok_or(DatagramDrop::Crowded)?;
-                peer.receiving = Some(Box::new(Receiving { cipher, window }));
-            }
+        let known = self.peers.get_mut(&them).and_then(|peer| peer.receiving.as_mut());
+        if known.as_ref().is_some_and(|receiving| !receiving.window.is_fresh(counter)) {
+            return Err(DatagramDrop::Replayed);
+        }
+        if let Some(receiving) = known.filter(|receiving| receiving.key == key) {
+            receiving.cipher.open(counter, head, &mut body, tag)?;
+            receiving.window.accept(counter);
+        } else {
+            let cipher = Cipher::new(cluster_key, them, self.me);
+            cipher.open(counter, head, &mut body, tag)?;
+            let peer = self.activate(them).ok_or(DatagramDrop::Crowded)?;
+            let mut window = peer.receiving.take().map_or_else(ReplayWindow::new, |receiving| receiving.window);
+            window.accept(counter);
+            peer.receiving = Some(Box::new(Receiving { key, cipher, window }));
+            peer.heard_under = Some(key);
         }
         Ok((header.sender, body.freeze()))
     }
@@ -239,6 +259,12 @@ impl Datagrams {
         }
         Some(())
     }
+}
+
+/// The key to seal with for a peer that was last heard under this one.
+fn key_for(keys: Option<&KeyRing>, heard_under: Option<KeyId>) -> Option<&ClusterKey> {
+    let keys = keys?;
+    Some(heard_under.and_then(|id| keys.by_id(id)).unwrap_or_else(|| keys.first()))
 }
 
 #[derive(Clone, Copy, Debug)]

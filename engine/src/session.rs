@@ -1,11 +1,12 @@
 //! One authenticated, sealed stream of frames between two nodes, over any pipe that carries bytes in order.
 //!
-//! A [`Handshake`] agrees with the peer on two keys and learns who it is; [`KeyedHandshake`] is the one there is, from the
-//! cluster key and the keys of both nodes. After it the stream is a run of segments, each sealed with ChaCha20-Poly1305
-//! under its direction's key and a counter as nonce, so that one altered, left out, repeated or moved ends the session:
+//! A [`Handshake`] agrees with the peer on two keys and learns who it is; [`NoiseHandshake`] is the one there is, from
+//! the cluster key and the keys of both nodes. After it the stream is a run of segments, each sealed with
+//! ChaCha20-Poly1305 under its direction's key and a counter as nonce, so that one altered, left out, repeated or moved
+//! ends the session:
 //!
 //! ```text
-//! segment:  length u16 (of what follows) | sealed | tag 16         the length is additional data
+//! segment:  length u16 (of what follows) | sealed | tag 16         the length is additional data; an empty one changes keys
 //! frame:    length u32 (of what follows) | codec u8 | content      inside the segments, with no regard to their bounds
 //! ```
 //!
@@ -16,6 +17,7 @@
 mod error;
 mod frame;
 mod handshake;
+mod noise;
 mod segment;
 
 #[cfg(test)]
@@ -29,13 +31,13 @@ use bytes::{Bytes, BytesMut};
 pub use self::error::{PeerMisbehaved, SendError, SessionError};
 use self::frame::FrameEncoder;
 pub use self::frame::{FRAME_BYTES_MAX, FrameDecoder};
-pub use self::handshake::KeyedHandshake;
+pub use self::handshake::NoiseHandshake;
 use self::segment::{Opener, Sealer};
-use crate::seal::ClusterKey;
+use crate::seal::{KeyId, KeyRing};
 use crate::{NodeKey, PeerIdentity};
 
 /// The version of the session protocol, the first byte that its initiator sends.
-pub const SESSION_VERSION: u8 = 1;
+pub const SESSION_VERSION: u8 = 2;
 /// Bytes that may wait for [`Session::poll_transmit`].
 pub const TRANSMIT_BYTES_MAX: usize = 8 << 20;
 /// Bytes of frames that may wait for [`Session::poll_event`] when more bytes are handed in.
@@ -53,8 +55,10 @@ pub enum Role {
 /// Who we are to the peer.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The key that both sides must hold.
-    pub key: ClusterKey,
+    /// The keys, of which both sides must hold one.
+    pub keys: KeyRing,
+    /// The cluster's name, which both sides must be given.
+    pub cluster: String,
     /// What we say of ourselves.
     pub identity: PeerIdentity,
     /// The secret half of the identity's public key.
@@ -87,6 +91,8 @@ pub trait Handshake: fmt::Debug + Send {
 pub struct Agreed {
     /// Who the peer has proved to be.
     pub peer: PeerIdentity,
+    /// The cluster key that both hold.
+    pub key: KeyId,
     /// Seals what we send; used for nothing else.
     pub sending_key: [u8; 32],
     /// Opens what the peer sends; used for nothing else.
@@ -119,6 +125,7 @@ enum State {
 #[derive(Debug)]
 struct Traffic {
     peer: PeerIdentity,
+    key: KeyId,
     sealer: Sealer,
     opener: Opener,
     encoder: FrameEncoder,
@@ -133,10 +140,10 @@ impl Session {
     #[must_use]
     pub fn new(role: Role, config: Config, random: [u8; 32]) -> Self {
         let compression = config.compression;
-        Self::with_handshake(Box::new(KeyedHandshake::new(role, config, random)), compression)
+        Self::with_handshake(Box::new(NoiseHandshake::new(role, config, random)), compression)
     }
 
-    /// A session that begins with another handshake than [`KeyedHandshake`].
+    /// A session that begins with another handshake than [`NoiseHandshake`].
     #[must_use]
     pub fn with_handshake(handshake: Box<dyn Handshake>, compression: bool) -> Self {
         let mut session = Self {
@@ -201,6 +208,19 @@ impl Session {
         pushed.inspect_err(|_| self.fail())
     }
 
+    /// Seals what is sent from now on under the next key; the peer follows. To be called now and then, so that a key that
+    /// leaks opens little. A key that has sealed a gibibyte is replaced without it.
+    ///
+    /// # Errors
+    /// When there is no session, or it is exhausted.
+    pub fn renew_key(&mut self) -> Result<(), SendError> {
+        let State::Established(traffic) = &mut self.state else {
+            return Err(SendError::NotEstablished);
+        };
+        let renewed = traffic.sealer.rekey();
+        renewed.inspect_err(|_| self.fail())
+    }
+
     /// All bytes that are to be written to the stream now, or None.
     pub fn poll_transmit(&mut self) -> Option<Bytes> {
         let bytes = match &mut self.state {
@@ -236,6 +256,15 @@ impl Session {
         }
     }
 
+    /// The cluster key that both sides hold, while the session is established.
+    #[must_use]
+    pub fn key(&self) -> Option<KeyId> {
+        match &self.state {
+            State::Established(traffic) => Some(traffic.key),
+            State::Handshaking { .. } | State::Failed => None,
+        }
+    }
+
     fn advance(&mut self) -> Result<(), SessionError> {
         if let State::Handshaking { handshake, transmit } = &mut self.state {
             let Some(agreed) = handshake.advance(&mut self.received, transmit)? else {
@@ -247,6 +276,7 @@ impl Session {
                 opener: Opener::new(&agreed.receiving_key),
                 encoder: FrameEncoder::new(self.compression),
                 decoder: FrameDecoder::default(),
+                key: agreed.key,
                 peer: agreed.peer,
             }));
         }

@@ -22,7 +22,7 @@ fn node(number: u8) -> Node {
         version: "0".to_owned(),
         url: String::new(),
         cluster_name: "test".to_owned(),
-        cluster_key: None,
+        cluster_keys: None,
         membership: membership::Config::default(),
         limits: Limits::default(),
     };

@@ -94,7 +94,8 @@ pub fn session(role: Role) -> Session {
         Role::Responder => 2,
     };
     let node_key = NodeKey::from_bytes([secret; 32]);
-    let config = Config { key: key(), identity: identity(&node_key), node_key, compression: true };
+    let (keys, cluster) = (key().into(), "fuzzed".to_owned());
+    let config = Config { keys, cluster, identity: identity(&node_key), node_key, compression: true };
     Session::new(role, config, [secret + 2; 32])
 }
 
@@ -108,7 +109,8 @@ struct Immediate;
 
 impl Handshake for Immediate {
     fn advance(&mut self, _received: &mut BytesMut, _transmit: &mut BytesMut) -> Result<Option<Agreed>, SessionError> {
-        Ok(Some(Agreed { peer: identity(&NodeKey::from_bytes([1; 32])), sending_key: [9; 32], receiving_key: [9; 32] }))
+        let peer = identity(&NodeKey::from_bytes([1; 32]));
+        Ok(Some(Agreed { peer, key: key().id(), sending_key: [9; 32], receiving_key: [9; 32] }))
     }
 }
 
@@ -117,7 +119,7 @@ fn identity(node_key: &NodeKey) -> PeerIdentity {
 }
 
 fn open(key: Option<ClusterKey>, bytes: &[u8]) -> usize {
-    let mut ours = Datagrams::new(key, node(2), boot(2));
+    let mut ours = Datagrams::new(key.map(Into::into), node(2), boot(2));
     let opened = ours.open(bytes, |sender| (sender == node(1)).then(|| boot(1)));
     let Ok((sender, body)) = opened else {
         return 0;

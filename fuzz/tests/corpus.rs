@@ -67,7 +67,7 @@ fn seeds() -> Vec<Seed> {
 }
 
 fn datagram(key: Option<ClusterKey>) -> Vec<u8> {
-    let mut theirs = Datagrams::new(key, node(1), boot(1));
+    let mut theirs = Datagrams::new(key.map(Into::into), node(1), boot(1));
     theirs.seal(node(2), boot(2), b"a body").unwrap().to_vec()
 }
 

@@ -20,7 +20,7 @@ pub use self::address::{CLUSTER_PORT, HTTP_PORT, HostPort, first_address};
 pub use self::error::ConfigError;
 pub use self::settings::{SETTINGS, Setting};
 pub use self::value::parse_duration;
-pub use knot_engine::seal::ClusterKey;
+pub use knot_engine::seal::{ClusterKey, KeyRing};
 
 use self::settings::{Raw, Settings, is_set};
 
@@ -31,6 +31,8 @@ pub const FAILED_RETENTION: Duration = Duration::from_secs(72 * 3600);
 /// Largest configuration file, in bytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 const NAME_BYTES_MAX: usize = 128;
+/// Keys that a server may hold at once.
+const KEYS_MAX: usize = 8;
 
 /// A checked configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,8 +88,8 @@ pub struct ClusterConfig {
     pub advertise_addr: Option<HostPort>,
     /// Where TCP and UDP are bound.
     pub bind_addr: HostPort,
-    /// The shared key.
-    pub key: ClusterKey,
+    /// The shared keys: the first is the one to begin with, any is taken from others.
+    pub keys: KeyRing,
     /// Servers to ask at start and while alone.
     pub peers: Vec<HostPort>,
     /// Whether frames are compressed where that helps.
@@ -264,7 +266,7 @@ fn tls(
 }
 
 fn cluster(settings: &Settings<'_>) -> Result<Option<ClusterConfig>, ConfigError> {
-    let Some(key) = settings.get("server.cluster.key") else {
+    let Some(keys) = cluster_keys(settings)? else {
         for asked in ["server.cluster.peers", "server.cluster.bind_addr", "server.cluster.advertise_addr"] {
             if is_set(settings.get(asked)) {
                 return Err(settings.incomplete(
@@ -289,7 +291,7 @@ fn cluster(settings: &Settings<'_>) -> Result<Option<ClusterConfig>, ConfigError
             Some(raw) => raw.check(|text| HostPort::parse_local(text, CLUSTER_PORT))?,
             None => HostPort::new("0.0.0.0", CLUSTER_PORT),
         },
-        key: key.check(|text| ClusterKey::new(text).map_err(|error| error.to_string()))?,
+        keys,
         peers: match settings.get("server.cluster.peers") {
             Some(raw) => raw.check_each(|text| HostPort::parse(text, CLUSTER_PORT))?,
             None => Vec::new(),
@@ -301,6 +303,29 @@ fn cluster(settings: &Settings<'_>) -> Result<Option<ClusterConfig>, ConfigError
         },
         allow_leaf_nodes: flag("server.cluster.allow_leaf_nodes")?.unwrap_or(true),
     }))
+}
+
+/// The cluster's `key`, or its `keys` while one takes the other's place.
+fn cluster_keys(settings: &Settings<'_>) -> Result<Option<KeyRing>, ConfigError> {
+    let parse = |text: &str| ClusterKey::new(text).map_err(|error| error.to_string());
+    let one = settings.get("server.cluster.key");
+    let Some(several) = settings.get("server.cluster.keys") else {
+        return one.map(|raw| raw.check(parse).map(KeyRing::from)).transpose();
+    };
+    if is_set(one) {
+        return Err(settings.incomplete(
+            "server.cluster.keys",
+            "stands beside `key`, and one of them has to go: `keys = [new, old]` starts with the first and takes both",
+        ));
+    }
+    let mut keys = several.check_each(parse)?.into_iter();
+    let Some(first) = keys.next() else {
+        return Err(settings.incomplete("server.cluster.keys", "is empty; `knot genkey` prints a key"));
+    };
+    if keys.len() >= KEYS_MAX {
+        return Err(settings.incomplete("server.cluster.keys", &format!("holds more than {KEYS_MAX} keys")));
+    }
+    Ok(Some(KeyRing::new(first, keys)))
 }
 
 fn file_path(text: &str, home: Option<&Path>) -> Result<PathBuf, String> {

@@ -16,6 +16,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use knot_engine::DocumentView;
 use knot_engine::documents::AutomergeDocument;
+use knot_engine::seal::{KeyId, KeyRing};
 use knot_engine::session::{self, Role, Session, SessionError};
 use knot_engine::{
     Address, EditError, EditId, Edited, Event, HistoryEntry, Instant, Output, PeerIdentity, Random, ReadError, ReadId,
@@ -62,6 +63,8 @@ pub(in crate::driver) enum Input {
     Ended(SessionId, Option<SocketAddr>, Role, StreamError),
     /// A stream was accepted and has a number now.
     Accepted(StreamHandle, SessionId),
+    /// A stream's two ends have agreed under this cluster key.
+    Agreed(SessionId, KeyId),
     Storage(StorageEvent),
     Verdict(Box<Verdict<AutomergeDocument>>),
     Resolved(Address, Option<SocketAddr>),
@@ -93,7 +96,10 @@ pub(crate) struct Parts<N> {
 /// What all sessions share.
 #[derive(Clone, Debug)]
 pub(crate) struct SessionConfig {
-    pub(crate) key: knot_engine::seal::ClusterKey,
+    /// Those that are held now.
+    pub(crate) keys: watch::Sender<KeyRing>,
+    /// The cluster's name.
+    pub(crate) cluster: String,
     pub(crate) node_key: knot_engine::NodeKey,
     pub(crate) compression: bool,
     /// Bytes that wait for a peer from which on the engine sends it no more before it is told that they are gone.
@@ -287,6 +293,11 @@ impl<N: Network> Driver<N> {
             Input::Accepted(handle, session) => {
                 self.streams.insert(session, handle);
             }
+            Input::Agreed(session, key) => {
+                if let Some(stream) = self.streams.get_mut(&session) {
+                    stream.key = Some(key);
+                }
+            }
             Input::Ended(session, address, role, error) => self.on_ended(session, address, role, &error, now),
             Input::Storage(event) => self.engine.handle_storage(event, now),
             Input::Verdict(verdict) => self.engine.handle_verdict(*verdict, now),
@@ -307,6 +318,9 @@ impl<N: Network> Driver<N> {
         match error {
             StreamError::Session(SessionError::WrongKey { theirs, ours }) => self.wrong_keys.report(|suppressed| {
                 tracing::warn!(%peer, %theirs, %ours, suppressed, "refused a server that holds another cluster key; give both the same `key` in [server.cluster]");
+            }),
+            StreamError::Session(error @ SessionError::OtherCluster) => self.wrong_keys.report(|suppressed| {
+                tracing::warn!(%peer, suppressed, "{error}; give both the same `name` in [server.cluster]");
             }),
             StreamError::HandshakeEof | StreamError::HandshakeTimeout if role == Role::Initiator => {
                 self.failed_handshakes.report(|suppressed| {
@@ -339,6 +353,7 @@ impl<N: Network> Driver<N> {
                 self.histories.insert(id, answer);
             }
             Command::Look(look) => look(&mut self.engine, now),
+            Command::SetKeys(keys) => self.set_keys(keys),
             Command::Leave(retire) => self.leave(retire),
         }
     }
@@ -454,6 +469,15 @@ impl<N: Network> Driver<N> {
         }
     }
 
+    /// Holds these cluster keys, and ends what was agreed, or may be about to be, under another.
+    fn set_keys(&mut self, keys: KeyRing) {
+        self.engine.set_keys(keys.clone());
+        self.streams.retain(|_, stream| stream.key.is_some_and(|key| keys.by_id(key).is_some()));
+        if let Some(session) = &self.parts.session {
+            session.keys.send_replace(keys);
+        }
+    }
+
     fn open(&mut self, session: SessionId, address: Address) {
         let Some(config) = self.parts.session.clone() else { return };
         let (handle, outbox) = StreamHandle::new(config.peer_queue_bytes);
@@ -516,7 +540,8 @@ impl<N: Network> Driver<N> {
 
 impl SessionConfig {
     fn with(self, identity: PeerIdentity) -> session::Config {
-        session::Config { key: self.key, identity, node_key: self.node_key, compression: self.compression }
+        let Self { keys, cluster, node_key, compression, peer_queue_bytes: _ } = self;
+        session::Config { keys: keys.borrow().clone(), cluster, identity, node_key, compression }
     }
 }
 

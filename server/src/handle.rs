@@ -3,6 +3,7 @@
 use std::fmt;
 
 use knot_engine::documents::{AutomergeDocument, DocumentId};
+use knot_engine::seal::KeyRing;
 use knot_engine::{DocumentView, EditError, EditRequest, Edited, Engine, HistoryEntry, ReadError, Summary};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
@@ -27,6 +28,8 @@ pub(crate) enum Command {
     History(DocumentId, oneshot::Sender<Result<Vec<HistoryEntry>, ReadError>>),
     /// Look at the engine.
     Look(Look),
+    /// Hold these cluster keys, and no others.
+    SetKeys(KeyRing),
     /// Leave the cluster and stop; true retires the server from the durable set.
     Leave(bool),
 }
@@ -38,6 +41,7 @@ impl fmt::Debug for Command {
             Self::Read(..) => "Read",
             Self::History(..) => "History",
             Self::Look(_) => "Look",
+            Self::SetKeys(_) => "SetKeys",
             Self::Leave(_) => "Leave",
         })
     }
@@ -102,6 +106,14 @@ impl Handle {
             }))
         })
         .await
+    }
+
+    /// Holds these cluster keys from now on. Streams that were opened under one that is not among them are closed.
+    ///
+    /// # Errors
+    /// When the driver has stopped.
+    pub async fn set_keys(&self, keys: KeyRing) -> Result<(), Stopped> {
+        self.commands.send(Command::SetKeys(keys)).await.map_err(|_| Stopped)
     }
 
     /// Leaves the cluster and stops the server; `retire` also takes it out of the durable set.

@@ -297,7 +297,7 @@ fn engine_config<N>(
         version: env!("CARGO_PKG_VERSION").to_owned(),
         url: url.to_owned(),
         cluster_name: cluster.map_or_else(|| "knot".to_owned(), |cluster| cluster.name.clone()),
-        cluster_key: cluster.map(|cluster| cluster.key.clone()),
+        cluster_keys: cluster.map(|cluster| cluster.keys.clone()),
         membership: membership::Config {
             failed_retention: cluster.map_or(defaults.failed_retention, |cluster| cluster.failed_retention),
             ..defaults
@@ -312,9 +312,11 @@ fn engine_config<N>(
 
 fn session_config<N>(config: &Config, platform: &Platform<N>, limits: &Limits) -> Option<SessionConfig> {
     let cluster = config.cluster.as_ref()?;
-    let (key, node_key) = (cluster.key.clone(), platform.node_key.clone());
+    let (keys, cluster_name) = (watch::Sender::new(cluster.keys.clone()), cluster.name.clone());
+    let node_key = platform.node_key.clone();
     let peer_queue_bytes = limits.peer_queue_bytes;
-    Some(SessionConfig { key, node_key, compression: cluster.compression, peer_queue_bytes })
+    let compression = cluster.compression;
+    Some(SessionConfig { keys, cluster: cluster_name, node_key, compression, peer_queue_bytes })
 }
 
 fn serving<N>(config: &Config, platform: &Platform<N>, handle: &Handle, stopping: watch::Receiver<bool>) -> Serving {

@@ -8,7 +8,8 @@ use knot_engine::{Seed, Wall};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
-use crate::config::{Config, HostPort};
+use crate::config::{Config, ConfigError, HostPort};
+use crate::handle::Handle;
 use crate::net::OsNetwork;
 use crate::run::{Platform, RunError, Running, run};
 use crate::storage::{self, JournaledStorage, SecretError, StorageError};
@@ -39,11 +40,15 @@ pub enum StartError {
     Run(#[from] RunError),
 }
 
-/// Runs a server until SIGTERM or Ctrl-C, which it survives by at most 5 s; a second signal ends it at once.
+/// Runs a server until SIGTERM or Ctrl-C, which it survives by at most 5 s; a second signal ends it at once. At SIGHUP it
+/// calls `reload` and takes over the cluster's keys, which is all that can change without a restart.
 ///
 /// # Errors
 /// When it cannot start, or its storage fails.
-pub fn start(config: Config) -> Result<Stop, StartError> {
+pub fn start(
+    config: Config,
+    reload: impl Fn() -> Result<Config, ConfigError> + Send + 'static,
+) -> Result<Stop, StartError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let storage = Arc::new(JournaledStorage::open(&config.data_dir)?);
     let platform = Platform {
@@ -56,13 +61,18 @@ pub fn start(config: Config) -> Result<Stop, StartError> {
         wall: Arc::new(wall),
         simulated: None,
     };
-    let stop = runtime.block_on(until_told(config, platform))?;
+    let stop = runtime.block_on(until_told(config, reload, platform))?;
     Ok(stop)
 }
 
-async fn until_told(config: Config, platform: Platform<OsNetwork>) -> Result<Stop, StartError> {
+async fn until_told(
+    config: Config,
+    reload: impl Fn() -> Result<Config, ConfigError> + Send + 'static,
+    platform: Platform<OsNetwork>,
+) -> Result<Stop, StartError> {
     let (told, shutdown) = watch::channel(false);
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut hang_up = signal(SignalKind::hangup())?;
     let signals = tokio::spawn(async move {
         loop {
             tokio::select! {
@@ -79,17 +89,43 @@ async fn until_told(config: Config, platform: Platform<OsNetwork>) -> Result<Sto
     let (ready, is_ready) = oneshot::channel();
     let token_file = config.data_dir.join(storage::ADMIN_TOKEN_FILE);
     let zone = config.zone.clone();
+    let mut present = config.clone();
     let announcing = tokio::spawn(async move {
-        if let Ok(Running { url, advertised, .. }) = is_ready.await {
-            let cluster = advertised.map(|address| address.to_string());
-            let token = token_file.display().to_string();
-            tracing::info!(url, zone, cluster, token, "serving");
+        let Ok(Running { handle, url, advertised, .. }) = is_ready.await else { return };
+        let cluster = advertised.map(|address| address.to_string());
+        let token = token_file.display().to_string();
+        tracing::info!(url, zone, cluster, token, "serving");
+        while hang_up.recv().await.is_some() {
+            match reload() {
+                Ok(wanted) => take_over(&handle, &mut present, wanted).await,
+                Err(error) => tracing::error!("the configuration stays as it was: {error}"),
+            }
         }
     });
     let outcome = run(config, platform, ready, shutdown).await;
     signals.abort();
     announcing.abort();
     Ok(outcome?)
+}
+
+/// Takes over what of a configuration can change while the server runs, and says what cannot.
+async fn take_over(handle: &Handle, present: &mut Config, wanted: Config) {
+    let keys = |config: &Config| config.cluster.as_ref().map(|cluster| cluster.keys.clone());
+    if let (Some(old), Some(new)) = (keys(present), keys(&wanted))
+        && let Some(cluster) = &mut present.cluster
+        && old != new
+    {
+        let ids: Vec<_> = new.iter().map(|key| key.id().to_string()).collect();
+        cluster.keys = new.clone();
+        if handle.set_keys(new).await.is_ok() {
+            tracing::info!(keys = ids.join(", "), "holds these cluster keys now, and starts with the first");
+        }
+    }
+    if *present == wanted {
+        tracing::info!("the configuration is as the file says");
+    } else {
+        tracing::warn!("other settings than the cluster's keys have changed as well; they need a restart");
+    }
 }
 
 fn tls(config: &Config) -> Result<Option<Arc<rustls::ServerConfig>>, TlsError> {

@@ -282,7 +282,7 @@ impl<D: Document> Node<D> {
             version: "sim".to_owned(),
             url: format!("http://{}", self.spec.name),
             cluster_name: "sim".to_owned(),
-            cluster_key: self.sealed.then(|| ClusterKey::new(CLUSTER_KEY).expect("a key of its length")),
+            cluster_keys: self.sealed.then(|| ClusterKey::new(CLUSTER_KEY).expect("a key of its length").into()),
             membership: membership::Config {
                 records: self.records.clone(),
                 full_mesh: self.bounds.full_mesh,

@@ -94,8 +94,8 @@ pub struct Setup {
 /// The cluster part of a [`Setup`].
 #[derive(Clone, Debug)]
 pub struct Cluster {
-    /// 32 characters.
-    pub key: String,
+    /// Each 32 characters; one is written as `key`, several as `keys`.
+    pub keys: Vec<String>,
     /// `host:port` that this server listens on for its peers.
     pub address: String,
     /// `host:port` of some others.
@@ -125,8 +125,11 @@ impl Setup {
         let setup = |(index, zone): (usize, &&str)| {
             let mut setup = Self::new(&format!("n{index}"), zone);
             setup.token = Some("a-token-that-all-of-them-share".to_owned());
-            setup.cluster =
-                Some(Cluster { key: KEY.to_owned(), address: addresses[index].clone(), peers: addresses.clone() });
+            setup.cluster = Some(Cluster {
+                keys: vec![KEY.to_owned()],
+                address: addresses[index].clone(),
+                peers: addresses.clone(),
+            });
             setup
         };
         zones.iter().enumerate().map(setup).collect()
@@ -148,10 +151,14 @@ impl Setup {
         if let Some(tls) = &self.tls {
             let _ = write!(text, "\n[server.tls]\n{tls}\n");
         }
-        if let Some(Cluster { key, address, peers }) = &self.cluster {
+        if let Some(Cluster { keys, address, peers }) = &self.cluster {
+            let keys = match keys.as_slice() {
+                [key] => format!("key = {key:?}"),
+                keys => format!("keys = {keys:?}"),
+            };
             let _ = write!(
                 text,
-                "\n[server.cluster]\nkey = \"{key}\"\nadvertise_addr = \"{address}\"\nbind_addr = \"{address}\"\npeers = {peers:?}\n"
+                "\n[server.cluster]\n{keys}\nadvertise_addr = \"{address}\"\nbind_addr = \"{address}\"\npeers = {peers:?}\n"
             );
         }
         text + &self.extra

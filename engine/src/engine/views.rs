@@ -5,6 +5,7 @@ use crate::documents::{Document, DocumentId, Scope};
 use crate::engine::Engine;
 use crate::identity::{ClusterId, NodeId, PeerIdentity, SessionId};
 use crate::membership::Member;
+use crate::seal::{ClusterKey, KeyId, KeyRing};
 use crate::stats::{Queue, Stats};
 use crate::wire::WIRE_VERSION;
 
@@ -66,6 +67,12 @@ impl<D: Document> Engine<D> {
     #[must_use]
     pub fn cluster(&self) -> ClusterId {
         self.record.cluster
+    }
+
+    /// The ids of the cluster keys that it holds, the one it begins with first.
+    #[must_use]
+    pub fn key_ids(&self) -> Vec<KeyId> {
+        self.config.cluster_keys.iter().flat_map(KeyRing::iter).map(ClusterKey::id).collect()
     }
 
     /// The index's entry for a document, deleted or not.

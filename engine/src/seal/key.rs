@@ -93,6 +93,50 @@ impl fmt::Debug for ClusterKey {
     }
 }
 
+/// The cluster keys that a server holds. It opens streams and seals with the first, and takes what comes under any.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyRing {
+    first: ClusterKey,
+    others: Vec<ClusterKey>,
+}
+
+impl KeyRing {
+    /// These keys; one that is there twice counts once.
+    #[must_use]
+    pub fn new(first: ClusterKey, others: impl IntoIterator<Item = ClusterKey>) -> Self {
+        let mut ring = Self { first, others: Vec::new() };
+        for key in others {
+            if ring.by_id(key.id()).is_none() {
+                ring.others.push(key);
+            }
+        }
+        ring
+    }
+
+    /// The one to begin with.
+    #[must_use]
+    pub fn first(&self) -> &ClusterKey {
+        &self.first
+    }
+
+    /// All of them, the first at the front.
+    pub fn iter(&self) -> impl Iterator<Item = &ClusterKey> {
+        std::iter::once(&self.first).chain(&self.others)
+    }
+
+    /// The one of this id.
+    #[must_use]
+    pub fn by_id(&self, id: KeyId) -> Option<&ClusterKey> {
+        self.iter().find(|key| key.id() == id)
+    }
+}
+
+impl From<ClusterKey> for KeyRing {
+    fn from(only: ClusterKey) -> Self {
+        Self { first: only, others: Vec::new() }
+    }
+}
+
 /// A hash of a cluster key, short enough to send in the clear: a hint at which key to try, proof of nothing.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct KeyId(pub [u8; 4]);

@@ -19,7 +19,7 @@ fn key() -> ClusterKey {
 }
 
 fn datagrams(me: NodeId, boot: Boot) -> Datagrams {
-    Datagrams::new(Some(key()), me, boot)
+    Datagrams::new(Some(key().into()), me, boot)
 }
 
 fn first_boot(_: NodeId) -> Option<Boot> {
@@ -114,13 +114,13 @@ fn a_datagram_opens_once_in_any_order() {
 #[test]
 fn a_restart_of_either_side_voids_every_recording() {
     for key in [Some(key()), None] {
-        let mut alice = Datagrams::new(key.clone(), ALICE, FIRST);
+        let mut alice = Datagrams::new(key.clone().map(Into::into), ALICE, FIRST);
         let recorded = alice.seal(BOB, FIRST, b"a body").unwrap();
 
-        let mut restarted = Datagrams::new(key.clone(), BOB, SECOND);
+        let mut restarted = Datagrams::new(key.clone().map(Into::into), BOB, SECOND);
         assert_eq!(restarted.open(&recorded, first_boot), Err(DatagramDrop::Forged));
 
-        let mut bob = Datagrams::new(key, BOB, FIRST);
+        let mut bob = Datagrams::new(key.map(Into::into), BOB, FIRST);
         assert!(bob.open(&recorded, first_boot).is_ok());
         assert_eq!(bob.open(&recorded, |_| Some(SECOND)), Err(DatagramDrop::Forged));
         assert_eq!(bob.open(&recorded, first_boot), Err(DatagramDrop::Replayed));
@@ -142,7 +142,7 @@ fn strangers_are_told_apart() {
     assert_eq!(bob.open(&sealed, |_| None), Err(DatagramDrop::UnknownSender));
 
     let other = ClusterKey::new(OTHER_KEY).unwrap();
-    let sealed = Datagrams::new(Some(other), ALICE, FIRST).seal(BOB, FIRST, b"a body");
+    let sealed = Datagrams::new(Some(other.into()), ALICE, FIRST).seal(BOB, FIRST, b"a body");
     let mut sealed = sealed.unwrap().to_vec();
     assert_eq!(bob.open(&sealed, first_boot), Err(DatagramDrop::UnknownKey));
     sealed[1..5].copy_from_slice(&key().id().0);
@@ -282,4 +282,30 @@ quickcheck! {
         let sealed = alice.seal(BOB, FIRST, &body).unwrap();
         bob.open(&sealed, first_boot) == Ok((ALICE, body.into()))
     }
+}
+
+#[test]
+fn keys_change_while_datagrams_go_on() {
+    let other = || ClusterKey::new(OTHER_KEY).unwrap();
+    let both = || KeyRing::new(other(), [key()]);
+    let mut alice = datagrams(ALICE, FIRST);
+    let mut bob = Datagrams::new(Some(both()), BOB, FIRST);
+    let opens = |from: &mut Datagrams, to: &mut Datagrams| {
+        let (them, name) = (to.me, from.me.0);
+        let datagram = from.seal(them.0, them.1, b"a body").unwrap();
+        to.open(&datagram, |_| Some(FIRST)).map(|(sender, _)| assert_eq!(sender, name))
+    };
+    assert_eq!(opens(&mut bob, &mut alice), Err(DatagramDrop::UnknownKey), "he starts with his first");
+    let recorded = alice.seal(BOB, FIRST, b"recorded").unwrap();
+    assert!(bob.open(&recorded, |_| Some(FIRST)).is_ok());
+    assert_eq!(opens(&mut bob, &mut alice), Ok(()), "and goes on with hers");
+    alice.set_keys(both());
+    assert_eq!(opens(&mut alice, &mut bob), Ok(()));
+    alice.set_keys(other().into());
+    assert_eq!(opens(&mut alice, &mut bob), Ok(()));
+    assert_eq!(opens(&mut bob, &mut alice), Ok(()));
+    assert_eq!(bob.open(&recorded, |_| Some(FIRST)), Err(DatagramDrop::Replayed));
+    bob.set_keys(other().into());
+    assert_eq!(bob.open(&recorded, |_| Some(FIRST)), Err(DatagramDrop::UnknownKey));
+    assert_eq!(opens(&mut alice, &mut bob), Ok(()));
 }

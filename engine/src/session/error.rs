@@ -20,6 +20,12 @@ pub enum SessionError {
         /// The id of our key.
         ours: KeyId,
     },
+    /// The peer names one of our keys, and its first message does not verify under it.
+    #[error(
+        "the peer's first message does not verify, although it names our key: its cluster has another name, or somebody \
+         altered or made up the message"
+    )]
+    OtherCluster,
     /// The peer, or something on the way to it, broke the protocol.
     #[error("peer misbehaved: {0}")]
     PeerMisbehaved(#[from] PeerMisbehaved),
@@ -44,19 +50,19 @@ pub enum PeerMisbehaved {
         /// How many.
         bytes: usize,
     },
-    /// It announced an identity longer than any.
-    #[error("an identity of {bytes} bytes is longer than any")]
+    /// It announced a handshake message longer than any.
+    #[error("a handshake message of {bytes} bytes is longer than any")]
     IdentityTooLong {
         /// The length announced.
         bytes: usize,
     },
-    /// Its identity verified but does not decode.
-    #[error("its identity does not decode")]
+    /// What it says of itself verified but does not decode.
+    #[error("what it says of itself does not decode")]
     IdentityGarbage,
     /// It chose a public key with which anybody can agree on the secret.
     #[error("its public key is degenerate")]
     DegenerateKey,
-    /// A segment is too short to hold a byte and a tag.
+    /// A segment is too short to hold a tag.
     #[error("a segment of {bytes} bytes is too short")]
     SegmentTooShort {
         /// The length announced.

@@ -1,21 +1,28 @@
 //! Sealed segments: the order and the truth of a byte stream.
+//!
+//! A segment that holds nothing says that what follows is sealed under the next key, which both sides derive from the one
+//! before as Noise does (REKEY), so that a key that leaks later opens nothing that was sealed under an earlier one.
 
 use std::mem::take;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use chacha20poly1305::{AeadInOut, ChaCha20Poly1305, KeyInit};
 
+use super::noise::nonce;
 use super::{PeerMisbehaved, SendError};
 
 /// The most that one segment seals: with its tag it is the longest message that Noise allows.
 pub(super) const SEGMENT_PLAIN_BYTES_MAX: usize = u16::MAX as usize - TAG_BYTES;
+
+/// Bytes that one key seals before the next takes its place.
+pub(super) const KEY_BYTES_MAX: u64 = 1 << 30;
 
 /// A buffer that a burst left longer than this is not used again.
 const BUFFER_BYTES_KEPT: usize = 128 << 10;
 const TAG_BYTES: usize = 16;
 const LENGTH_BYTES: usize = 2;
 
-/// One direction's cipher. A counter seals one segment, then the next.
+/// One direction's cipher. A counter seals one segment, then the next, and goes on from key to key.
 struct Direction {
     cipher: ChaCha20Poly1305,
     counter: u64,
@@ -26,11 +33,19 @@ impl Direction {
         Self { cipher: ChaCha20Poly1305::new(key.into()), counter: 0 }
     }
 
-    /// None when every counter but the last, which stays unused, has had its segment.
+    /// None when every counter but the last, which makes the next key, has had its segment.
     fn next_nonce(&mut self) -> Option<chacha20poly1305::Nonce> {
-        let [a, b, c, d, e, f, g, h] = self.counter.to_le_bytes();
-        self.counter = self.counter.checked_add(1)?;
-        Some([0, 0, 0, 0, a, b, c, d, e, f, g, h].into())
+        let counter = self.counter;
+        self.counter = counter.checked_add(1)?;
+        Some(nonce(counter))
+    }
+
+    /// Goes on with the next key.
+    fn rekey(&mut self) -> Option<()> {
+        let mut key = [0; 32];
+        let _tag = self.cipher.encrypt_inout_detached(&nonce(u64::MAX), &[], key.as_mut_slice().into()).ok()?;
+        self.cipher = ChaCha20Poly1305::new(&key.into());
+        Some(())
     }
 }
 
@@ -40,12 +55,14 @@ pub(super) struct Sealer {
     buffer: BytesMut,
     /// Where the open segment's length begins.
     open_at: Option<usize>,
+    /// What the present key has sealed.
+    key_bytes: u64,
 }
 
 impl Sealer {
     /// `first` are bytes that go ahead of the first segment as they are.
     pub(super) fn new(key: &[u8; 32], first: BytesMut) -> Self {
-        Self { direction: Direction::new(key), buffer: first, open_at: None }
+        Self { direction: Direction::new(key), buffer: first, open_at: None, key_bytes: 0 }
     }
 
     pub(super) fn pending_bytes(&self) -> usize {
@@ -69,10 +86,22 @@ impl Sealer {
             self.buffer.put_slice(now);
             if now.len() == room {
                 self.close_segment().ok_or(SendError::Exhausted)?;
+                if self.key_bytes >= KEY_BYTES_MAX {
+                    self.rekey()?;
+                }
             }
             bytes = later;
         }
         Ok(())
+    }
+
+    /// Seals what follows under the next key.
+    pub(super) fn rekey(&mut self) -> Result<(), SendError> {
+        self.close_segment().ok_or(SendError::Exhausted)?;
+        self.open_segment();
+        self.close_segment().ok_or(SendError::Exhausted)?;
+        self.key_bytes = 0;
+        self.direction.rekey().ok_or(SendError::Exhausted)
     }
 
     /// All that is pending, sealed; empty when nothing is, or when the key is used up.
@@ -98,6 +127,7 @@ impl Sealer {
         let segment = self.buffer.get_mut(start..)?;
         let (length, plain) = segment.split_first_chunk_mut::<LENGTH_BYTES>()?;
         *length = u16::try_from(plain.len() + TAG_BYTES).ok()?.to_le_bytes();
+        self.key_bytes += plain.len() as u64;
         let nonce = self.direction.next_nonce()?;
         let tag = self.direction.cipher.encrypt_inout_detached(&nonce, length, plain.into()).ok()?;
         self.buffer.put_slice(&tag);
@@ -125,14 +155,15 @@ impl Opener {
         Self { direction: Direction::new(key) }
     }
 
-    /// Removes the next whole segment from `received` and returns what it held; None until all of it has arrived.
+    /// Removes the next whole segment from `received` and returns what it held, nothing where the key changes; None until
+    /// all of it has arrived.
     pub(super) fn open_next(&mut self, received: &mut BytesMut) -> Result<Option<Bytes>, PeerMisbehaved> {
         let Some((length, rest)) = received.split_first_chunk::<LENGTH_BYTES>() else {
             return Ok(None);
         };
         let length = *length;
         let sealed_bytes = usize::from(u16::from_le_bytes(length));
-        if sealed_bytes <= TAG_BYTES {
+        if sealed_bytes < TAG_BYTES {
             return Err(PeerMisbehaved::SegmentTooShort { bytes: sealed_bytes });
         }
         if rest.len() < sealed_bytes {
@@ -147,6 +178,9 @@ impl Opener {
             .cipher
             .decrypt_inout_detached(&nonce, &length, plain.into(), (&*tag).into())
             .map_err(|_| PeerMisbehaved::SegmentForged)?;
+        if plain_bytes == 0 {
+            self.direction.rekey().ok_or(PeerMisbehaved::SegmentForged)?;
+        }
         segment.truncate(plain_bytes);
         Ok(Some(segment.freeze()))
     }

@@ -1,7 +1,8 @@
 use quickcheck::quickcheck;
 
 use super::*;
-use crate::{Boot, ClusterId, NodeId};
+use crate::seal::ClusterKey;
+use crate::{Boot, ClusterId, NodeId, NodeKey};
 
 const KEY: &str = "NDJuIFxrRbWLp6tKhVzyqNs5H5fCK1Cl";
 const OTHER_KEY: &str = "0123456789abcdefghijklmnopqrstuv";
@@ -10,13 +11,14 @@ const OTHER_KEY: &str = "0123456789abcdefghijklmnopqrstuv";
 #[derive(Clone, Copy)]
 struct Side {
     key: &'static str,
+    cluster: &'static str,
     secret: u8,
     random: u8,
     compression: bool,
 }
 
-const ALICE: Side = Side { key: KEY, secret: 1, random: 11, compression: false };
-const BOB: Side = Side { key: KEY, secret: 2, random: 12, compression: false };
+const ALICE: Side = Side { key: KEY, cluster: "knot", secret: 1, random: 11, compression: false };
+const BOB: Side = Side { key: KEY, cluster: "knot", secret: 2, random: 12, compression: false };
 
 impl Side {
     fn identity(self) -> PeerIdentity {
@@ -31,13 +33,18 @@ impl Side {
 
     fn session(self, role: Role) -> Session {
         let config = Config {
-            key: ClusterKey::new(self.key).unwrap(),
+            keys: key(self.key).into(),
+            cluster: self.cluster.to_owned(),
             identity: self.identity(),
             node_key: NodeKey::from_bytes([self.secret; 32]),
             compression: self.compression,
         };
         Session::new(role, config, [self.random; 32])
     }
+}
+
+fn key(text: &str) -> ClusterKey {
+    ClusterKey::new(text).unwrap()
 }
 
 /// Alice opens a stream to Bob.
@@ -149,19 +156,21 @@ fn a_wrong_key_meets_silence_and_is_named() {
     let mut initiator = mallory.session(Role::Initiator);
     let mut bob = BOB.session(Role::Responder);
     let mut hello = initiator.poll_transmit().unwrap().to_vec();
-    let expected = SessionError::WrongKey {
-        theirs: ClusterKey::new(OTHER_KEY).unwrap().id(),
-        ours: ClusterKey::new(KEY).unwrap().id(),
-    };
+    let expected = SessionError::WrongKey { theirs: key(OTHER_KEY).id(), ours: key(KEY).id() };
     assert_eq!(bob.handle_bytes(&hello), Err(expected));
     assert_silent(&mut bob);
     assert_silent(&mut initiator);
     assert_eq!(bob.handle_bytes(&hello), Err(SessionError::Failed));
 
     let mut bob = BOB.session(Role::Responder);
-    hello[1..5].copy_from_slice(&ClusterKey::new(KEY).unwrap().id().0);
-    let expected = PeerMisbehaved::HandshakeForged.into();
-    assert_eq!(bob.handle_bytes(&hello), Err(expected));
+    hello[1..5].copy_from_slice(&key(KEY).id().0);
+    assert_eq!(bob.handle_bytes(&hello), Err(SessionError::OtherCluster));
+    assert_silent(&mut bob);
+
+    let mut elsewhere = Side { cluster: "other", ..ALICE }.session(Role::Initiator);
+    let mut bob = BOB.session(Role::Responder);
+    let hello = elsewhere.poll_transmit().unwrap();
+    assert_eq!(bob.handle_bytes(&hello), Err(SessionError::OtherCluster));
     assert_silent(&mut bob);
 }
 
@@ -178,6 +187,84 @@ fn a_responder_with_a_wrong_key_learns_nothing() {
     let expected = PeerMisbehaved::HandshakeForged.into();
     assert_eq!(alice.handle_bytes(&answer), Err(expected));
     assert_silent(&mut alice);
+}
+
+#[test]
+fn who_holds_several_keys_starts_with_the_first_and_takes_any() {
+    let config = |keys: KeyRing, secret: u8| Config {
+        keys,
+        cluster: "knot".to_owned(),
+        identity: Side { secret, ..ALICE }.identity(),
+        node_key: NodeKey::from_bytes([secret; 32]),
+        compression: false,
+    };
+    let both = || KeyRing::new(key(OTHER_KEY), [key(KEY), key(KEY)]);
+    assert_eq!(both().iter().count(), 2);
+    let session = |keys, role, secret| Session::new(role, config(keys, secret), [secret; 32]);
+    let old = || KeyRing::from(key(KEY));
+    shake_hands(&mut session(old(), Role::Initiator, 1), &mut session(both(), Role::Responder, 2));
+    shake_hands(&mut session(both(), Role::Initiator, 1), &mut session(both(), Role::Responder, 2));
+    let hello = session(both(), Role::Initiator, 1).poll_transmit().unwrap();
+    let refused = session(old(), Role::Responder, 2).handle_bytes(&hello);
+    assert!(matches!(refused, Err(SessionError::WrongKey { .. })));
+}
+
+#[test]
+fn keys_are_renewed_on_either_side_at_any_time() {
+    let (mut alice, mut bob) = established(false);
+    for turn in 0..20_u8 {
+        let (from, to) = if turn % 3 == 0 { (&mut bob, &mut alice) } else { (&mut alice, &mut bob) };
+        from.send_frame(&[turn; 100]).unwrap();
+        from.renew_key().unwrap();
+        from.send_frame(&[turn; 70_000]).unwrap();
+        from.renew_key().unwrap();
+        pass(from, to);
+        assert_eq!(frames(to), [&[turn; 100][..], &[turn; 70_000]]);
+    }
+}
+
+#[test]
+fn a_recorded_change_of_keys_ends_the_session() {
+    let (mut alice, mut bob) = established(false);
+    alice.renew_key().unwrap();
+    let change = pass(&mut alice, &mut bob);
+    assert_eq!(change.len(), 18);
+    assert_eq!(bob.handle_bytes(&change), Err(PeerMisbehaved::SegmentForged.into()));
+}
+
+/// The other side is plain snow with its own curve, cipher and randomness, so the pattern, the prologue and the messages
+/// are what the documentation says.
+#[test]
+fn the_handshake_is_the_noise_protocol() {
+    let alice_key = NodeKey::from_bytes([1; 32]);
+    let (psk, id) = (key(KEY).derive("knot 2026-11-22 session psk v2", &[b"knot"]), key(KEY).id().0);
+    let prologue = [&[SESSION_VERSION], &id[..], b"knot"].concat();
+    let mut plain = snow::Builder::new("Noise_XXpsk0_25519_ChaChaPoly_BLAKE2s".parse().unwrap())
+        .local_private_key(&alice_key.secret())
+        .unwrap()
+        .psk(0, &psk)
+        .unwrap()
+        .prologue(&prologue)
+        .unwrap()
+        .build_initiator()
+        .unwrap();
+    let mut bob = BOB.session(Role::Responder);
+    let mut message = [0; 512];
+    let written = plain.write_message(&[], &mut message).unwrap();
+    bob.handle_bytes(&[&[SESSION_VERSION], &id[..], &message[..written]].concat()).unwrap();
+
+    let answer = bob.poll_transmit().unwrap();
+    assert_eq!(usize::from(u16::from_le_bytes([answer[0], answer[1]])), answer.len() - 2);
+    let read = plain.read_message(&answer[2..], &mut message).unwrap();
+    assert_eq!(plain.get_remote_static(), Some(&BOB.identity().public[..]));
+    let said = [&[2; 16][..], &[3; 16], &[1, 1]].concat();
+    assert_eq!(message[..read], said, "boot, cluster, empty, wire");
+
+    let written = plain.write_message(&said, &mut message).unwrap();
+    bob.handle_bytes(&u16::try_from(written).unwrap().to_le_bytes()).unwrap();
+    bob.handle_bytes(&message[..written]).unwrap();
+    let Some(SessionEvent::Established(peer)) = bob.poll_event() else { panic!("not established") };
+    assert_eq!(peer.public, alice_key.public());
 }
 
 #[test]
@@ -440,7 +527,7 @@ quickcheck! {
     fn arbitrary_bytes_are_met_with_silence(bytes: Vec<u8>, portion: u8, hello: bool) -> bool {
         let (mut alice, mut bob) = start();
         alice.poll_transmit().unwrap();
-        let id = ClusterKey::new(KEY).unwrap().id().0;
+        let id = key(KEY).id().0;
         let head: &[u8] = if hello { &[SESSION_VERSION, id[0], id[1], id[2], id[3]] } else { &[] };
         for victim in [&mut alice, &mut bob] {
             let stream = [head, &bytes].concat();

@@ -55,7 +55,7 @@ impl Hand {
             version: "0".to_owned(),
             url: String::new(),
             cluster_name: "test".to_owned(),
-            cluster_key: None,
+            cluster_keys: None,
             membership: membership::Config::default(),
             limits,
         };

@@ -100,6 +100,7 @@ fn describe(engine: &ServerEngine) -> Value {
         "name": me.name,
         "zone": me.zone,
         "cluster": engine.cluster().to_string(),
+        "keys": engine.key_ids().iter().map(ToString::to_string).collect::<Vec<_>>(),
         "version": me.version,
         "scopes": engine.scopes(),
         "members": members,

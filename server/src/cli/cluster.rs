@@ -161,6 +161,9 @@ async fn status(args: &ClientArgs) -> Result<(), CliError> {
     for name in ["name", "id", "zone", "cluster", "version", "uptime_s", "sequence", "disk_full"] {
         shown.add_row([name.replace('_', " "), text(&answer, name)]);
     }
+    let keys = answer.get("keys").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let keys: Vec<_> = keys.iter().filter_map(Value::as_str).collect();
+    shown.add_row(["keys".to_owned(), keys.join(", ")]);
     if let Some(members) = answer.get("members").and_then(Value::as_object) {
         let counts: Vec<_> =
             members.keys().map(|status| format!("{} {status}", text(&answer["members"], status))).collect();

@@ -61,7 +61,8 @@ pub fn main(args: &ServerArgs) -> Result<(), CliError> {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    let stop = start(loaded.config)?;
+    let config_file = args.config.clone();
+    let stop = start(loaded.config, move || Config::load(config_file.as_deref()).map(|loaded| loaded.config))?;
     tracing::info!(?stop, "stopped");
     Ok(())
 }

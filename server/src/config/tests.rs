@@ -32,7 +32,7 @@ fn the_cluster_page_example_parses_as_it_stands() {
     assert_eq!(config.zone, "au");
     assert_eq!(config.name, "box");
     assert_eq!(cluster.name, "knot");
-    assert!(cluster.key == ClusterKey::new("NDJuIFxrRbWLp6tKhVzyqNs5H5fCK1Cl").expect("32 characters"));
+    assert!(*cluster.keys.first() == ClusterKey::new("NDJuIFxrRbWLp6tKhVzyqNs5H5fCK1Cl").expect("32 characters"));
     assert_eq!(cluster.advertise_addr, Some(HostPort::new("knot1.internal", 3100)));
     assert_eq!(cluster.bind_addr, HostPort::new("0.0.0.0", 3100));
     assert_eq!(cluster.peers.len(), 3);
@@ -193,4 +193,23 @@ fn every_setting_has_a_variable_of_its_own() {
 #[test]
 fn the_host_name_can_name_a_zone() {
     assert!(is_label(&host_name(), ZONE_BYTES_MAX));
+}
+
+#[test]
+fn keys_take_the_place_of_the_key_while_one_replaces_another() {
+    let (new, old) = ("0123456789abcdefghijklmnopqrstuv", "NDJuIFxrRbWLp6tKhVzyqNs5H5fCK1Cl");
+    let keys = |text: &str| parse(text).map(|loaded| loaded.config.cluster.expect("it has keys").keys);
+    let both = keys(&format!("[server.cluster]\nkeys = ['{new}', '{old}']\n")).expect("both are keys");
+    let ids: Vec<_> = both.iter().map(ClusterKey::id).collect();
+    assert_eq!(ids, [new, old].map(|text| ClusterKey::new(text).expect("a key").id()));
+    let variables = [("KNOT_CLUSTER_KEYS", "0123456789abcdefghijklmnopqrstuv, NDJuIFxrRbWLp6tKhVzyqNs5H5fCK1Cl")];
+    assert!(parse_with("", &variables).expect("the same").config.cluster.is_some_and(|cluster| cluster.keys == both));
+
+    let beside = refusal(&format!("[server.cluster]\nkey = '{old}'\nkeys = ['{new}']\n"));
+    assert!(beside.contains("stands beside `key`"), "{beside}");
+    assert!(refusal("[server.cluster]\nkeys = []\n").contains("is empty"));
+    let short = refusal(&format!("[server.cluster]\nkeys = ['{new}',\n 'short']\n"));
+    assert!(short.contains("has 5 bytes") && short.contains(":3:"), "{short}");
+    let many: Vec<String> = (0..9).map(|n| format!("'{n}123456789abcdefghijklmnopqrstuv'")).collect();
+    assert!(refusal(&format!("[server.cluster]\nkeys = [{}]\n", many.join(", "))).contains("more than 8"));
 }

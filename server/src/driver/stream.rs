@@ -10,11 +10,12 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use knot_engine::membership::Closed;
+use knot_engine::seal::KeyId;
 use knot_engine::session::{self, SendError, Session, SessionError};
 use knot_engine::{SessionEvent, SessionId};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::Input;
 
@@ -22,6 +23,8 @@ use super::Input;
 pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Frames that may wait for one stream; the engine bounds most of their bytes, and a stream with more is cut.
 pub(super) const FRAMES_MAX: usize = 16_384;
+/// How long a session seals under one key.
+const KEY_AGE_MAX: Duration = Duration::from_secs(3_600);
 /// Bytes read at once.
 const READ_BYTES: usize = 64 << 10;
 /// Bytes sealed before they are written.
@@ -39,6 +42,8 @@ const UNHANDLED_MAX: u32 = 4 << 20;
 pub(super) struct StreamHandle {
     frames: mpsc::Sender<Bytes>,
     queued: Arc<AtomicUsize>,
+    /// The cluster key that both ends hold, once they have agreed.
+    pub(super) key: Option<KeyId>,
     _open: oneshot::Sender<()>,
 }
 
@@ -50,7 +55,7 @@ impl StreamHandle {
         let queued = Arc::new(AtomicUsize::new(0));
         let drained_from = DRAINED_FROM.min(peer_queue_bytes);
         let outbox = Outbox { frames: waiting, queued: queued.clone(), high: 0, drained_from, closed };
-        (Self { frames, queued, _open: open }, outbox)
+        (Self { frames, queued, key: None, _open: open }, outbox)
     }
 
     /// Queues a frame and returns how many bytes wait; none when the stream is gone or too far behind.
@@ -78,7 +83,9 @@ pub(super) enum StreamError {
     Io(#[from] io::Error),
     #[error("the peer closed the stream")]
     Eof,
-    #[error("the peer closed the stream during the handshake; does it hold the same key?")]
+    #[error(
+        "the peer closed the stream during the handshake; does it hold the same key, and is its cluster's name the same?"
+    )]
     HandshakeEof,
     #[error("the handshake took longer than {} s", HANDSHAKE_TIMEOUT.as_secs())]
     HandshakeTimeout,
@@ -116,7 +123,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let unhandled = Arc::new(Semaphore::new(UNHANDLED_MAX as usize));
-    let mut carrier = Carrier { stream, session, id, outbox, inputs, unhandled };
+    let mut carrier = Carrier { stream, session, id, outbox, inputs, unhandled, key_since: Instant::now() };
     match timeout(HANDSHAKE_TIMEOUT, carrier.shake_hands()).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => return error,
@@ -156,6 +163,8 @@ struct Carrier<S> {
     outbox: Outbox,
     inputs: mpsc::Sender<Input>,
     unhandled: Arc<Semaphore>,
+    /// When it began to seal under its present key.
+    key_since: Instant,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Carrier<S> {
@@ -165,7 +174,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Carrier<S> {
             while let Some(bytes) = self.session.poll_transmit() {
                 self.stream.write_all(&bytes).await?;
             }
-            if self.session.is_established() {
+            if let Some(key) = self.session.key() {
+                if self.inputs.send(Input::Agreed(self.id, key)).await.is_err() {
+                    return Err(StreamError::Local);
+                }
                 return self.report().await;
             }
             buffer.clear();
@@ -287,6 +299,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Carrier<S> {
     }
 
     fn seal(&mut self, frame: &[u8]) -> bool {
+        if self.key_since.elapsed() >= KEY_AGE_MAX {
+            self.key_since = Instant::now();
+            if self.session.renew_key().is_err() {
+                return false;
+            }
+        }
         match self.session.send_frame(frame) {
             Ok(()) => true,
             Err(SendError::FrameTooLong { bytes }) => {

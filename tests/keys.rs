@@ -1,0 +1,141 @@
+//! One cluster key takes the place of another in servers that run, by SIGHUP.
+
+#![allow(clippy::unwrap_used, reason = "a test ends where what it needs is not there")]
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use knot_engine::seal::ClusterKey;
+use serde_json::json;
+use support::cluster::{
+    self, HEAL_TIMEOUT, JOIN_TIMEOUT, statuses, wait_for_status, wait_until_alive, wait_until_equal,
+};
+use support::{Client, Server, Setup, say, wait_for};
+
+const OLD: &str = "0123456789abcdefghijklmnopqrstuv";
+const NEW: &str = "NDJuIFxrRbWLp6tKhVzyqNs5H5fCK1Cl";
+/// Between two writes.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Gives a server these keys while it runs, and waits until it holds them.
+fn give(server: &mut Server, keys: &[&str]) {
+    configure(server, keys);
+    server.signal("HUP");
+    let ids: Vec<String> = keys.iter().map(|key| ClusterKey::new(key).unwrap().id().to_string()).collect();
+    let client = server.client();
+    wait_for("the keys are held", JOIN_TIMEOUT, || {
+        let status = client.get("/api/cluster/status").expect(200).json();
+        (status["keys"] == json!(ids)).then_some(())
+    });
+}
+
+fn configure(server: &mut Server, keys: &[&str]) {
+    let keys = keys.iter().map(|&key| key.to_owned()).collect();
+    server.configure(|setup| setup.cluster.as_mut().unwrap().keys = keys);
+}
+
+/// Writes that each have to be answered as durable; most of them by one more server too, but for those that are on their
+/// way while a stream changes keys. Returns how many those were.
+fn write_on(client: Client, writer: usize, stop: Arc<AtomicBool>, done: Arc<AtomicUsize>) -> usize {
+    let mut alone = 0;
+    for number in 0.. {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        let path = format!("/api/documents/rotation/w{writer}-{number}?w=1&timeout=500");
+        let reply = client.put(&path, &json!({"n": number}));
+        assert!([201, 202].contains(&reply.status), "{}", reply.text());
+        alone += usize::from(reply.status == 202);
+        done.fetch_add(1, Ordering::Relaxed);
+        std::thread::sleep(PAUSE);
+    }
+    alone
+}
+
+#[test]
+fn a_key_is_replaced_under_load_with_a_server_down_throughout() {
+    let mut setups = Setup::cluster(&["au", "gb", "us"]);
+    setups.iter_mut().for_each(|setup| setup.cluster.as_mut().unwrap().keys = vec![OLD.to_owned()]);
+    let mut servers = cluster::start(setups);
+    servers[2].kill();
+    wait_for_status(&servers[0], "n2", "failed", Duration::from_secs(30));
+    let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let writers: Vec<_> = (0..2)
+        .map(|writer| {
+            let (client, stop, done) = (servers[writer].client(), stop.clone(), done.clone());
+            std::thread::spawn(move || write_on(client, writer, stop, done))
+        })
+        .collect();
+    for keys in [&[OLD, NEW][..], &[NEW, OLD]] {
+        for server in &mut servers[..2] {
+            give(server, keys);
+            let before = done.load(Ordering::Relaxed);
+            wait_for("writes go on", JOIN_TIMEOUT, || (done.load(Ordering::Relaxed) > before + 50).then_some(()));
+        }
+    }
+    // It was away for all that, and holds the old key alone.
+    servers[2].restart();
+    wait_until_alive(&servers);
+    give(&mut servers[2], &[NEW, OLD]);
+    for server in &mut servers {
+        give(server, &[NEW]);
+    }
+    stop.store(true, Ordering::Relaxed);
+    let alone: usize = writers.into_iter().map(|writer| writer.join().unwrap()).sum();
+    wait_until_alive(&servers);
+    let took = wait_until_equal(&servers, HEAL_TIMEOUT);
+    let writes = done.load(Ordering::Relaxed);
+    for server in &servers {
+        let scopes = cluster::scopes(&server.client()).unwrap();
+        assert_eq!(scopes["global"]["documents"], json!(writes), "every write that was answered is there");
+    }
+    assert!(alone * 20 < writes, "{alone} of {writes} writes waited in vain for a second server");
+    say(&format!(
+        "{writes} writes answered while a key was replaced, {alone} of them before a second server held them; equal after {took:.1?}"
+    ));
+}
+
+#[test]
+fn a_straggler_is_refused_and_both_sides_say_why() {
+    let mut setups = Setup::cluster(&["au", "gb"]);
+    setups.iter_mut().for_each(|setup| setup.cluster.as_mut().unwrap().keys = vec![NEW.to_owned(), OLD.to_owned()]);
+    let mut servers = cluster::start(setups);
+    configure(&mut servers[1], &[OLD]);
+    servers[1].stop();
+    servers[1].restart();
+    wait_until_alive(&servers);
+    // The stream was opened under the old key; it does not outlive it.
+    give(&mut servers[0], &[NEW]);
+    wait_for("it is seen as gone", Duration::from_secs(30), || {
+        let status = statuses(&servers[0].client())?.get("n1").cloned()?;
+        (status != "alive").then_some(())
+    });
+    let says = |server: &Server, what: &str| {
+        wait_for(what, Duration::from_secs(30), || server.log().contains(what).then_some(()));
+    };
+    says(&servers[0], "refused a server that holds another cluster key");
+    says(&servers[1], "does it hold the same key");
+}
+
+#[test]
+fn a_configuration_that_is_wrong_changes_nothing() {
+    let mut servers = cluster::start(Setup::cluster(&["au", "gb"]));
+    configure(&mut servers[0], &["short", NEW]);
+    servers[0].signal("HUP");
+    wait_for("the error is logged", JOIN_TIMEOUT, || {
+        let log = servers[0].log();
+        (log.contains("the configuration stays as it was") && log.contains("has 5 bytes")).then_some(())
+    });
+    wait_until_alive(&servers);
+    servers[0].configure(|setup| {
+        setup.cluster.as_mut().unwrap().keys = vec![OLD.to_owned()];
+        setup.zone = "us".to_owned();
+    });
+    servers[0].signal("HUP");
+    wait_for("what needs a restart is said", JOIN_TIMEOUT, || {
+        servers[0].log().contains("they need a restart").then_some(())
+    });
+}

@@ -11,8 +11,8 @@
 //! datagram, stops at its maximum, and a peer whose state was dropped starts again above all that were dropped.
 //!
 //! A node that holds several keys opens what comes under any of them, and seals for a peer with the one under which that
-//! peer last spoke; until it has, with the first. Counters and replay windows belong to the pair of boots and not to a
-//! key, so a change of keys gives nobody a second chance.
+//! peer last spoke; until it has, with the first. A counter goes on when the key changes, and a key's replay window outlives
+//! it, so a change there and back gives nobody a second chance.
 //!
 //! Nothing here answers. What does not open is a [`DatagramDrop`] for the caller to count. State about a peer exists only
 //! once we sealed for it or it sealed for us; unverified bytes never make any.
@@ -43,6 +43,8 @@ pub const PEERS_MAX: usize = 16_384;
 
 const HEADER_BYTES: usize = 1 + 4 + 16 + 8;
 const TAG_BYTES: usize = 16;
+/// Keys under which one boot of a peer may have spoken and whose windows are kept: more than a server holds at once.
+const RECEIVING_MAX: usize = 32;
 /// What a datagram names where there is no key.
 const NO_KEY: KeyId = KeyId([0; 4]);
 const KEY_CONTEXT: &str = "knot 2026-11-21 datagram key v1";
@@ -96,7 +98,9 @@ type End = (NodeId, Boot);
 #[derive(Debug, Default)]
 struct Peer {
     sending: Option<Sending>,
-    receiving: Option<Box<Receiving>>,
+    /// By the keys under which it spoke, the latest last. Counters that somebody used who held one of them, and had it
+    /// taken away, close no window of another.
+    receiving: Vec<Receiving>,
     /// The key under which it last spoke, as long as it is held here.
     heard_under: Option<KeyId>,
     retired: Option<u64>,
@@ -196,20 +200,27 @@ impl Datagrams {
 
         let counter = header.counter;
         let mut body = BytesMut::from(body);
-        let known = self.peers.get_mut(&them).and_then(|peer| peer.receiving.as_mut());
-        if known.as_ref().is_some_and(|receiving| !receiving.window.is_fresh(counter)) {
-            return Err(DatagramDrop::Replayed);
-        }
-        if let Some(receiving) = known.filter(|receiving| receiving.key == key) {
+        let known = self.peers.get_mut(&them);
+        if let Some((receiving, heard_under)) = known.and_then(|peer| {
+            let receiving = peer.receiving.iter_mut().find(|receiving| receiving.key == key)?;
+            Some((receiving, &mut peer.heard_under))
+        }) {
+            if !receiving.window.is_fresh(counter) {
+                return Err(DatagramDrop::Replayed);
+            }
             receiving.cipher.open(counter, head, &mut body, tag)?;
             receiving.window.accept(counter);
+            *heard_under = Some(key);
         } else {
             let cipher = Cipher::new(cluster_key, them, self.me);
             cipher.open(counter, head, &mut body, tag)?;
-            let peer = self.activate(them).ok_or(DatagramDrop::Crowded)?;
-            let mut window = peer.receiving.take().map_or_else(ReplayWindow::new, |receiving| receiving.window);
+            let mut window = ReplayWindow::new();
             window.accept(counter);
-            peer.receiving = Some(Box::new(Receiving { key, cipher, window }));
+            let peer = self.activate(them).ok_or(DatagramDrop::Crowded)?;
+            if peer.receiving.len() >= RECEIVING_MAX {
+                peer.receiving.remove(0);
+            }
+            peer.receiving.push(Receiving { key, cipher, window });
             peer.heard_under = Some(key);
         }
         Ok((header.sender, body.freeze()))

@@ -309,13 +309,14 @@ fn cluster(settings: &Settings<'_>) -> Result<Option<ClusterConfig>, ConfigError
 fn cluster_keys(settings: &Settings<'_>) -> Result<Option<KeyRing>, ConfigError> {
     let parse = |text: &str| ClusterKey::new(text).map_err(|error| error.to_string());
     let one = settings.get("server.cluster.key");
-    let Some(several) = settings.get("server.cluster.keys") else {
+    let several = settings.get("server.cluster.keys");
+    let Some(several) = several.filter(|several| !is_set(one) || is_set(Some(several))) else {
         return one.map(|raw| raw.check(parse).map(KeyRing::from)).transpose();
     };
     if is_set(one) {
         return Err(settings.incomplete(
             "server.cluster.keys",
-            "stands beside `key`, and one of them has to go: `keys = [new, old]` starts with the first and takes both",
+            "stands beside `key`, and one of them has to go: `keys` holds both while one replaces the other",
         ));
     }
     let mut keys = several.check_each(parse)?.into_iter();

@@ -289,15 +289,13 @@ impl<N: Network> Driver<N> {
     fn on_input(&mut self, input: Input) {
         let now = self.now();
         match input {
+            // What a stream had to say that was closed here is for nobody any more.
+            Input::Session(session, ..) if !self.streams.contains_key(&session) => {}
             Input::Session(session, event, _room) => self.engine.handle_session(session, event, now),
             Input::Accepted(handle, session) => {
                 self.streams.insert(session, handle);
             }
-            Input::Agreed(session, key) => {
-                if let Some(stream) = self.streams.get_mut(&session) {
-                    stream.key = Some(key);
-                }
-            }
+            Input::Agreed(session, key) => self.on_agreed(session, key),
             Input::Ended(session, address, role, error) => self.on_ended(session, address, role, &error, now),
             Input::Storage(event) => self.engine.handle_storage(event, now),
             Input::Verdict(verdict) => self.engine.handle_verdict(*verdict, now),
@@ -469,12 +467,29 @@ impl<N: Network> Driver<N> {
         }
     }
 
-    /// Holds these cluster keys, and ends what was agreed, or may be about to be, under another.
+    /// Holds these cluster keys, and ends what was agreed under another.
     fn set_keys(&mut self, keys: KeyRing) {
+        let is_gone = |stream: &StreamHandle| stream.key.is_some_and(|key| keys.by_id(key).is_none());
+        let mut gone: Vec<SessionId> =
+            self.streams.iter().filter(|(_, stream)| is_gone(stream)).map(|(session, _)| *session).collect();
+        // In order, so that a simulated run can be repeated.
+        gone.sort_unstable();
+        for session in gone {
+            self.streams.remove(&session);
+        }
         self.engine.set_keys(keys.clone());
-        self.streams.retain(|_, stream| stream.key.is_some_and(|key| keys.by_id(key).is_some()));
         if let Some(session) = &self.parts.session {
             session.keys.send_replace(keys);
+        }
+    }
+
+    /// The two ends of a stream have agreed under a key. It may have gone while they shook hands.
+    fn on_agreed(&mut self, session: SessionId, key: KeyId) {
+        let held = self.parts.session.as_ref().is_some_and(|config| config.keys.borrow().by_id(key).is_some());
+        if !held {
+            self.streams.remove(&session);
+        } else if let Some(stream) = self.streams.get_mut(&session) {
+            stream.key = Some(key);
         }
     }
 

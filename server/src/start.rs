@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use knot_engine::{Seed, Wall};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
 use crate::config::{Config, ConfigError, HostPort};
@@ -50,6 +50,11 @@ pub fn start(
     reload: impl Fn() -> Result<Config, ConfigError> + Send + 'static,
 ) -> Result<Stop, StartError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    // From the first moment on: it ends a process that does not listen for it.
+    let hang_up = {
+        let _context = runtime.enter();
+        signal(SignalKind::hangup())?
+    };
     let storage = Arc::new(JournaledStorage::open(&config.data_dir)?);
     let platform = Platform {
         network: OsNetwork,
@@ -61,18 +66,18 @@ pub fn start(
         wall: Arc::new(wall),
         simulated: None,
     };
-    let stop = runtime.block_on(until_told(config, reload, platform))?;
+    let stop = runtime.block_on(until_told(config, reload, hang_up, platform))?;
     Ok(stop)
 }
 
 async fn until_told(
     config: Config,
     reload: impl Fn() -> Result<Config, ConfigError> + Send + 'static,
+    mut hang_up: Signal,
     platform: Platform<OsNetwork>,
 ) -> Result<Stop, StartError> {
     let (told, shutdown) = watch::channel(false);
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let mut hang_up = signal(SignalKind::hangup())?;
     let signals = tokio::spawn(async move {
         loop {
             tokio::select! {
@@ -96,7 +101,7 @@ async fn until_told(
         let token = token_file.display().to_string();
         tracing::info!(url, zone, cluster, token, "serving");
         while hang_up.recv().await.is_some() {
-            match reload() {
+            match tokio::task::block_in_place(&reload) {
                 Ok(wanted) => take_over(&handle, &mut present, wanted).await,
                 Err(error) => tracing::error!("the configuration stays as it was: {error}"),
             }
@@ -118,13 +123,13 @@ async fn take_over(handle: &Handle, present: &mut Config, wanted: Config) {
         let ids: Vec<_> = new.iter().map(|key| key.id().to_string()).collect();
         cluster.keys = new.clone();
         if handle.set_keys(new).await.is_ok() {
-            tracing::info!(keys = ids.join(", "), "holds these cluster keys now, and starts with the first");
+            tracing::info!(keys = ids.join(", "), "takes over these cluster keys, the first to begin with");
         }
     }
     if *present == wanted {
         tracing::info!("the configuration is as the file says");
     } else {
-        tracing::warn!("other settings than the cluster's keys have changed as well; they need a restart");
+        tracing::warn!("settings have changed that need a restart: all do but which keys the cluster has");
     }
 }
 

@@ -106,7 +106,7 @@ impl KeyRing {
     pub fn new(first: ClusterKey, others: impl IntoIterator<Item = ClusterKey>) -> Self {
         let mut ring = Self { first, others: Vec::new() };
         for key in others {
-            if ring.by_id(key.id()).is_none() {
+            if ring.iter().all(|known| *known != key) {
                 ring.others.push(key);
             }
         }

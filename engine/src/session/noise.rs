@@ -22,7 +22,7 @@ impl CryptoResolver for Primitives {
     }
 
     fn resolve_dh(&self, choice: &DHChoice) -> Option<Box<dyn Dh>> {
-        matches!(choice, DHChoice::Curve25519).then(|| Box::new(Curve25519::of([0; KEY_BYTES])) as _)
+        matches!(choice, DHChoice::Curve25519).then(|| Box::new(Curve25519::default()) as _)
     }
 
     fn resolve_hash(&self, choice: &HashChoice) -> Option<Box<dyn Hash>> {
@@ -43,9 +43,10 @@ impl Random for Drawn {
     }
 }
 
-/// A key pair.
+/// A key pair, once there is one.
+#[derive(Default)]
 struct Curve25519 {
-    key: NodeKey,
+    key: Option<NodeKey>,
     secret: [u8; KEY_BYTES],
     public: [u8; KEY_BYTES],
 }
@@ -53,7 +54,7 @@ struct Curve25519 {
 impl Curve25519 {
     fn of(secret: [u8; KEY_BYTES]) -> Self {
         let key = NodeKey::from_bytes(secret);
-        Self { public: key.public(), key, secret }
+        Self { public: key.public(), key: Some(key), secret }
     }
 }
 
@@ -95,7 +96,7 @@ impl Dh for Curve25519 {
     /// for the node that such a point names.
     fn dh(&self, pubkey: &[u8], out: &mut [u8]) -> Result<(), Error> {
         let theirs = pubkey.first_chunk().ok_or(Error::Input)?;
-        let shared = self.key.agree(theirs).ok_or(Error::Dh)?;
+        let shared = self.key.as_ref().and_then(|key| key.agree(theirs)).ok_or(Error::Dh)?;
         out.get_mut(..KEY_BYTES).ok_or(Error::Input)?.copy_from_slice(&shared);
         Ok(())
     }

@@ -14,7 +14,7 @@ use super::{PeerMisbehaved, SendError};
 /// The most that one segment seals: with its tag it is the longest message that Noise allows.
 pub(super) const SEGMENT_PLAIN_BYTES_MAX: usize = u16::MAX as usize - TAG_BYTES;
 
-/// Bytes that one key seals before the next takes its place.
+/// Bytes that one key seals, give or take a frame, before the next takes its place.
 pub(super) const KEY_BYTES_MAX: u64 = 1 << 30;
 
 /// A buffer that a burst left longer than this is not used again.
@@ -71,6 +71,9 @@ impl Sealer {
 
     /// Appends `parts`, one behind the other.
     pub(super) fn push(&mut self, parts: &[&[u8]]) -> Result<(), SendError> {
+        if self.key_bytes >= KEY_BYTES_MAX {
+            self.rekey()?;
+        }
         let bytes: usize = parts.iter().map(|part| part.len()).sum();
         let segments = bytes / SEGMENT_PLAIN_BYTES_MAX + 2;
         self.buffer.reserve(bytes + segments * (LENGTH_BYTES + TAG_BYTES));
@@ -86,9 +89,6 @@ impl Sealer {
             self.buffer.put_slice(now);
             if now.len() == room {
                 self.close_segment().ok_or(SendError::Exhausted)?;
-                if self.key_bytes >= KEY_BYTES_MAX {
-                    self.rekey()?;
-                }
             }
             bytes = later;
         }
@@ -189,5 +189,32 @@ impl Opener {
 impl std::fmt::Debug for Opener {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Opener").field("counter", &self.direction.counter).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_has_sealed_enough_is_replaced() {
+        let (mut sealer, mut opener) = (Sealer::new(&[7; 32], BytesMut::new()), Opener::new(&[7; 32]));
+        let mut carry = |sealer: &mut Sealer, bytes: &[u8]| {
+            sealer.push(&[bytes]).unwrap();
+            let mut sent = BytesMut::from(&sealer.take()[..]);
+            let mut segments = 0;
+            let mut opened = Vec::new();
+            while let Some(plain) = opener.open_next(&mut sent).unwrap() {
+                segments += 1;
+                opened.extend_from_slice(&plain);
+            }
+            assert_eq!(opened, bytes);
+            segments
+        };
+        assert_eq!(carry(&mut sealer, b"under the first"), 1);
+        sealer.key_bytes = KEY_BYTES_MAX - 1;
+        assert_eq!(carry(&mut sealer, b"the last of it"), 1);
+        assert_eq!(carry(&mut sealer, b"under the second"), 2, "the change, and what was sent");
+        assert_eq!(carry(&mut sealer, b"and on"), 1);
     }
 }

@@ -51,7 +51,7 @@ pub const SETTINGS: &[Setting] = settings![
     "server.cluster.advertise_addr" "KNOT_CLUSTER_ADVERTISE_ADDR" Text "the address other servers use",
     "server.cluster.bind_addr" "KNOT_CLUSTER_BIND_ADDR" Text "where TCP and UDP are bound (0.0.0.0:3100)",
     "server.cluster.key" "KNOT_CLUSTER_KEY" Text "the shared key, from `knot genkey`",
-    "server.cluster.keys" "KNOT_CLUSTER_KEYS" List "keys while one replaces another: new first, then old",
+    "server.cluster.keys" "KNOT_CLUSTER_KEYS" List "in place of key while one replaces another",
     "server.cluster.peers" "KNOT_CLUSTER_PEERS" List "servers to find the cluster by, comma-separated",
     "server.cluster.compression" "KNOT_CLUSTER_COMPRESSION" Flag "compress between servers (true)",
     "server.cluster.failed_retention" "KNOT_CLUSTER_FAILED_RETENTION" Text "how long failed servers are kept (72h)",

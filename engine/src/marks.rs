@@ -125,7 +125,6 @@ marks! {
     "orphan evicted": "orphans have a limit, and repair makes up for it",
     "refused untried": "what breaks the rules never counts",
     "displaced": "of two changes with one number the same one stands everywhere",
-    "refused by trial": "what does not apply never counts",
     "orphan kept": "a change may overtake what it depends on",
     "recreated": "a deleted document may be made again",
     "read waited": "a read of what is not durable waits until it is",

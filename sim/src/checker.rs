@@ -188,8 +188,8 @@ impl Invariant {
                  Here it still is."
             }
             Self::HonestBelieved => {
-                "All servers here are honest: what is told of one of them it has said itself, and what they say is well made. \
-                 Here one was taken for a liar."
+                "What is told of an honest server it has said itself, and what it says is well made. Here one was taken for a \
+                 liar."
             }
             Self::Connected => {
                 "Servers that run and can reach each other hold a stream, so that a write goes straight from one to the \

@@ -226,7 +226,6 @@ impl<D: Document> Replica<D> {
         if condemned.is_empty() {
             return;
         }
-        sometimes!("refused by trial");
         open.unapplied.retain(|(order, _)| !condemned.contains(order));
         record.quarantined += u32::try_from(condemned.len()).unwrap_or(u32::MAX);
         record.deleted = log.is_deleted();

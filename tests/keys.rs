@@ -17,7 +17,7 @@ use support::{Client, Server, Setup, say, wait_for};
 
 const OLD: &str = "0123456789abcdefghijklmnopqrstuv";
 const NEW: &str = "NDJuIFxrRbWLp6tKhVzyqNs5H5fCK1Cl";
-/// Between two writes.
+/// Between two writes, which go on all through a test and are not to load the machine.
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// Gives a server these keys while it runs, and waits until it holds them.

@@ -98,10 +98,10 @@ type End = (NodeId, Boot);
 #[derive(Debug, Default)]
 struct Peer {
     sending: Option<Sending>,
-    /// By the keys under which it spoke, the latest last. Counters that somebody used who held one of them, and had it
+    /// By the keys under which it spoke, in the order in which it first did. Counters that somebody used who held one of them, and had it
     /// taken away, close no window of another.
     receiving: Vec<Receiving>,
-    /// The key under which it last spoke, as long as it is held here.
+    /// The key under which it last spoke.
     heard_under: Option<KeyId>,
     retired: Option<u64>,
 }
@@ -200,11 +200,9 @@ impl Datagrams {
 
         let counter = header.counter;
         let mut body = BytesMut::from(body);
-        let known = self.peers.get_mut(&them);
-        if let Some((receiving, heard_under)) = known.and_then(|peer| {
-            let receiving = peer.receiving.iter_mut().find(|receiving| receiving.key == key)?;
-            Some((receiving, &mut peer.heard_under))
-        }) {
+        if let Some(Peer { receiving, heard_under, .. }) = self.peers.get_mut(&them)
+            && let Some(receiving) = receiving.iter_mut().find(|receiving| receiving.key == key)
+        {
             if !receiving.window.is_fresh(counter) {
                 return Err(DatagramDrop::Replayed);
             }

@@ -308,17 +308,17 @@ fn cluster(settings: &Settings<'_>) -> Result<Option<ClusterConfig>, ConfigError
 /// The cluster's `key`, or its `keys` while one takes the other's place.
 fn cluster_keys(settings: &Settings<'_>) -> Result<Option<KeyRing>, ConfigError> {
     let parse = |text: &str| ClusterKey::new(text).map_err(|error| error.to_string());
-    let one = settings.get("server.cluster.key");
-    let several = settings.get("server.cluster.keys");
-    let Some(several) = several.filter(|several| !is_set(one) || is_set(Some(several))) else {
-        return one.map(|raw| raw.check(parse).map(KeyRing::from)).transpose();
+    let several = match (settings.get("server.cluster.key"), settings.get("server.cluster.keys")) {
+        (None, None) => return Ok(None),
+        (None, Some(several)) => several,
+        (Some(_), several) if is_set(several) => {
+            return Err(settings.incomplete(
+                "server.cluster.keys",
+                "stands beside `key`, and one of them has to go: `keys` holds both while one replaces the other",
+            ));
+        }
+        (Some(one), _) => return one.check(parse).map(|key| Some(key.into())),
     };
-    if is_set(one) {
-        return Err(settings.incomplete(
-            "server.cluster.keys",
-            "stands beside `key`, and one of them has to go: `keys` holds both while one replaces the other",
-        ));
-    }
     let mut keys = several.check_each(parse)?.into_iter();
     let Some(first) = keys.next() else {
         return Err(settings.incomplete("server.cluster.keys", "is empty; `knot genkey` prints a key"));

@@ -237,8 +237,7 @@ impl Hostile {
         if self.draw.chance(150) {
             return Content::Delete;
         }
-        let writes = 1 + self.draw.index(2);
-        Content::Writes((0..writes).map(|_| (own::key(&mut self.draw), self.draw.between(0, 1_000))).collect())
+        own::writes(&mut self.draw)
     }
 
     /// An actor that nobody has used.

@@ -100,10 +100,6 @@ impl Tap {
         self.forged.contains(hash)
     }
 
-    pub(crate) fn has_forged(&self) -> bool {
-        !self.forged.is_empty()
-    }
-
     /// Reads a change's header, as engines do.
     pub(crate) fn header(&self, bytes: &Bytes) -> Option<ChangeHeader> {
         (self.read)(bytes)

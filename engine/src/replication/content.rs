@@ -272,20 +272,16 @@ impl<D: Document> Replica<D> {
     }
 
     fn history_of(&self, key: DocKey, entries: &[(Bytes, Bytes)]) -> Result<Vec<HistoryEntry>, ReadError> {
-        let (stored, headers) = read_all::<D>(entries).ok_or(ReadError::Unreadable)?;
+        let (mut stored, mut headers) = read_all::<D>(entries).ok_or(ReadError::Unreadable)?;
         let record = self.index.record(&key).ok_or(ReadError::Unreadable)?;
-        let durable = (record.changes as usize).min(stored.len());
+        stored.truncate(record.changes as usize);
+        headers.truncate(record.changes as usize);
         let genesis = D::genesis_hash(&self.genesis(&record.id));
         let drop_unknown_deps = self.faults.has(Fault::GapAccepted);
-        let known = stored.get(..durable).unwrap_or_default();
         // What is stored with a change says why that one was refused; what others fell with it follows from all of them.
-        let log = rebuild(&genesis, known, headers.iter().take(durable).cloned().collect(), drop_unknown_deps);
-        let log = log.ok_or(ReadError::Unreadable)?;
-        let why = |index| log.quarantined(index);
-        Ok((0..)
-            .zip(known.iter().zip(&headers))
-            .map(|(index, (change, header))| entry(change, header, why(index)))
-            .collect())
+        let log = rebuild(&genesis, &stored, headers.clone(), drop_unknown_deps).ok_or(ReadError::Unreadable)?;
+        let changes = stored.iter().zip(&headers).enumerate();
+        Ok(changes.map(|(index, (change, header))| entry(change, header, log.quarantined(index))).collect())
     }
 }
 

@@ -161,8 +161,7 @@ async fn status(args: &ClientArgs) -> Result<(), CliError> {
     for name in ["name", "id", "zone", "cluster", "version", "uptime_s", "sequence", "disk_full"] {
         shown.add_row([name.replace('_', " "), text(&answer, name)]);
     }
-    let keys = answer.get("keys").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    let keys: Vec<_> = keys.iter().filter_map(Value::as_str).collect();
+    let keys: Vec<_> = elements(&answer, "keys").iter().filter_map(Value::as_str).collect();
     shown.add_row(["keys".to_owned(), keys.join(", ")]);
     if let Some(members) = answer.get("members").and_then(Value::as_object) {
         let counts: Vec<_> =
@@ -177,7 +176,6 @@ async fn status(args: &ClientArgs) -> Result<(), CliError> {
 
 /// One line for each element of a list in the answer.
 fn rows(answer: &Value, name: &str) -> Vec<[String; 2]> {
-    let elements = answer.get(name).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let line = |row: &Value| match name {
         "scopes" => [
             text(row, "scope"),
@@ -193,5 +191,9 @@ fn rows(answer: &Value, name: &str) -> Vec<[String; 2]> {
         }
         _ => ["quarantined".to_owned(), format!("{} changes of {}", text(row, "changes"), text(row, "document"))],
     };
-    elements.iter().map(line).collect()
+    elements(answer, name).iter().map(line).collect()
+}
+
+fn elements<'a>(answer: &'a Value, name: &str) -> &'a [Value] {
+    answer.get(name).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use knot_engine::documents::Conflict;
 use knot_engine::membership::{Member, Status};
-use knot_engine::{Etag, Instant, ScopeStatus};
+use knot_engine::{ChangeHash, Etag, Instant, ScopeStatus};
 use serde_json::Value;
 
 use super::{Checkers, Invariant};
@@ -49,8 +49,8 @@ pub(crate) struct Seen {
     pub(crate) value: Option<Value>,
     /// The writes in its history.
     pub(crate) history: Vec<u32>,
-    /// All changes in its history, by their hashes, and why those that do not count are in quarantine.
-    pub(crate) changes: BTreeMap<String, Option<String>>,
+    /// All changes in its history, and why those that do not count are in quarantine.
+    pub(crate) changes: BTreeMap<ChangeHash, Option<String>>,
     /// Its places that hold more than one value.
     pub(crate) conflicts: Vec<Conflict>,
     /// Whether an edit that a delete had not seen brought it back.

@@ -25,14 +25,17 @@ impl Checkers {
     /// What came from another server was durable at its author first.
     fn check_author_had_it(&mut self, node: usize, number: ChangeNo, now: Instant) {
         let change = self.tap.change(number);
-        let (author, hash, change_is_forged) = (change.author, change.hash, change.is_forged);
+        if change.is_forged {
+            return;
+        }
+        let (author, hash) = (change.author, change.hash);
         let Some(author) = author.and_then(|id| self.node_of(id)) else {
             return;
         };
         let had_it = |machine: usize| self.tap.nodes[machine].ever_durable.contains(&number);
         let is_author = |id: &NodeId| self.node_of(*id) == Some(author);
         let is_own = is_author(&self.server_on(node));
-        if !change_is_forged && !is_own && !had_it(author) && !self.ever_had(number).iter().any(is_author) {
+        if !is_own && !had_it(author) && !self.ever_had(number).iter().any(is_author) {
             self.report(Invariant::DurableBeforeSent, now, author, || {
                 format!("n{node} stores {hash}, which is not durable at its author n{author}")
             });

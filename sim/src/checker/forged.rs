@@ -18,11 +18,6 @@ impl Checkers {
         self.tap.on_forged(hostile.hashes());
     }
 
-    /// Whether a change, named by its hash in hexadecimal, is forged.
-    pub(crate) fn is_forged(&self, hash: &str) -> bool {
-        self.tap.has_forged() && hash.parse().is_ok_and(|hash| self.tap.is_forged(&hash))
-    }
-
     /// At the end: every server has condemned the same changes of a document, those that the rules condemn, and shows what
     /// the others make. `own` documents are those that only the hostile member writes.
     pub(crate) fn check_forged(
@@ -39,7 +34,7 @@ impl Checkers {
             let changes = self.changes_of(seen);
             let condemned = condemned(&changes, fails);
             for (hash, header) in &changes {
-                let said = seen.changes.get(&hash.to_string()).cloned().flatten();
+                let said = seen.changes.get(hash).cloned().flatten();
                 let due = condemned.get(hash);
                 let right = match (&said, due) {
                     (None, None) => true,
@@ -73,7 +68,7 @@ impl Checkers {
     }
 
     fn changes_of(&self, seen: &Seen) -> Changes {
-        let numbers = seen.changes.keys().filter_map(|hash| self.tap.number_of(&hash.parse().ok()?));
+        let numbers = seen.changes.keys().filter_map(|hash| self.tap.number_of(hash));
         let headers = numbers.filter_map(|number| self.tap.header(&self.tap.change(number).bytes));
         headers.map(|header| (header.hash, header)).collect()
     }

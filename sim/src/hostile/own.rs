@@ -30,9 +30,10 @@ pub(super) struct Own {
     chunks: Vec<Bytes>,
 }
 
-/// The name of one of its members.
-pub(super) fn key(draw: &mut Draw) -> String {
-    format!("k{}", draw.between(0, KEYS))
+/// Writes to one or two of its members.
+pub(super) fn writes(draw: &mut Draw) -> Content {
+    let count = 1 + draw.index(2);
+    Content::Writes((0..count).map(|_| (format!("k{}", draw.between(0, KEYS)), draw.between(0, 1_000))).collect())
 }
 
 /// An actor of this node.
@@ -103,7 +104,7 @@ impl Own {
             2 if kind == DocumentKind::Automerge && draw.chance(500) => {
                 Content::Into(1 + draw.between(0, 3), draw.pick(&self.authors).clone())
             }
-            _ => Content::Writes((0..1 + draw.index(2)).map(|_| (key(draw), draw.between(0, 1_000))).collect()),
+            _ => writes(draw),
         }
     }
 }

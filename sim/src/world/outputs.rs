@@ -139,11 +139,14 @@ impl<D: Document> World<D> {
         let Some(to) = self.streams.peer_of(process, session) else { return };
         let between =
             Between { me: node.key.node_id(), my_zone: &node.spec.zone, their_zone: &self.nodes[to].spec.zone };
-        for frame in self.hostile.frames(between, sent) {
+        let frames = self.hostile.frames(between, sent);
+        if !frames.is_empty() {
+            self.checkers.on_forged(&self.hostile);
+        }
+        for frame in frames {
             self.trace.log(self.now, process.node, || format!("sends n{to} what it has forged, {} bytes", frame.len()));
             self.streams.send(&mut self.links, end, frame, self.now, plan);
         }
-        self.checkers.on_forged(&self.hostile);
         if let Some(target) = self.hostile.read_by_others() {
             self.insert(self.now, Happening::Passing(to, target));
         }

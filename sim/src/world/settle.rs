@@ -283,10 +283,12 @@ impl<D: Document> World<D> {
         let lossy = usual.loss_per_mille_most() > 0 || usual.links.iter().any(|link| link.bytes_per_s.is_some());
         // What is cut into many small windows costs an envelope for each.
         let small_windows = self.scenario.bounds.window_bytes < Bounds::default().window_bytes;
-        if self.hostile.has_forged() {
-            return;
-        }
-        if self.counts.faults > 0 || lossy || small_windows || !self.scenario.bounds.takes_all() {
+        if self.hostile.has_forged()
+            || self.counts.faults > 0
+            || lossy
+            || small_windows
+            || !self.scenario.bounds.takes_all()
+        {
             return;
         }
         let frame_bytes = self.sent().values().map(|sent| sent.frame_bytes).sum();
@@ -322,12 +324,13 @@ impl<D: Document> World<D> {
             .into_iter()
             .map(|node| {
                 let entries = audit.histories.get(&node).map(Vec::as_slice).unwrap_or_default();
-                let honest = entries.iter().filter(|entry| !self.checkers.is_forged(&entry.hash));
+                let entries = entries.iter().filter_map(|entry| Some((entry.hash.parse().ok()?, entry)));
+                let honest = entries.clone().filter(|(hash, _)| !self.checkers.tap.is_forged(hash));
                 let view = audit.values.get(&node).and_then(|answer| answer.clone().ok());
                 let seen = Seen {
                     etag: etags.get(&node).copied().flatten(),
-                    history: honest.filter_map(|entry| workload::write_of(Wall(entry.time))).collect(),
-                    changes: entries.iter().map(|entry| (entry.hash.clone(), entry.quarantine.clone())).collect(),
+                    history: honest.filter_map(|(_, entry)| workload::write_of(Wall(entry.time))).collect(),
+                    changes: entries.map(|(hash, entry)| (hash, entry.quarantine.clone())).collect(),
                     revived: view.as_ref().is_some_and(|view| view.summary.revived),
                     conflicts: view.as_ref().map(|view| view.conflicts.clone()).unwrap_or_default(),
                     value: view.map(|view| view.value),

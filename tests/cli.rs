@@ -326,18 +326,23 @@ fn a_list_follows_pages_up_to_its_limit() {
 #[test]
 fn members_are_a_table_with_those_in_trouble_first() {
     let body = r#"{"data": [
-        {"id": "1", "name": "knot1", "zone": "au", "address": "10.0.0.1:3100", "status": "alive", "rtt_ms": 12.345},
+        {"id": "1", "name": "knot1", "zone": "au", "address": "10.0.0.1:3100", "status": "alive",
+         "via": "tcp+udp", "rtt_ms": 12.345},
         {"id": "2", "name": "knot2", "zone": "gb", "address": null, "status": "left", "rtt_ms": null},
         {"id": "3", "name": "knot3", "zone": "us", "address": "10.0.0.3:3100", "status": "failed", "rtt_ms": null}
-    ], "total": 3}"#;
+    ], "total": 3, "troubles": [
+        {"address": "wss://knot4.internal", "error": "its certificate has expired", "since": "2026-11-22T10:00:00Z"}
+    ]}"#;
     let (output, request) = ask(&answer("200 OK", "", body), &["cluster", "members"]);
     assert!(request.starts_with("GET /api/cluster HTTP/1.1\r\n"));
     assert_eq!(
         out(&output),
-        "NAME   ADDRESS        ZONE  STATUS  ROUND TRIP\n\
-         knot3  10.0.0.3:3100  us    failed           -\n\
-         knot1  10.0.0.1:3100  au    alive      12.3 ms\n\
-         knot2  -              gb    left             -\n"
+        "NAME   ADDRESS        ZONE  STATUS  VIA      ROUND TRIP\n\
+         knot3  10.0.0.3:3100  us    failed  -                 -\n\
+         knot1  10.0.0.1:3100  au    alive   tcp+udp     12.3 ms\n\
+         knot2  -              gb    left    -                 -\n\
+         \n\
+         no stream with wss://knot4.internal since 2026-11-22T10:00:00Z: its certificate has expired\n"
     );
     let (output, _) = ask(&answer("200 OK", "", body), &["cluster", "members", "--json"]);
     let json: serde_json::Value = serde_json::from_str(&out(&output)).expect("JSON");

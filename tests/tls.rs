@@ -5,12 +5,12 @@
 
 mod support;
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use serde_json::{Value, json};
+use support::authority::Authority;
 use support::cluster::{JOIN_TIMEOUT, SPREAD_TIMEOUT};
 use support::{START_TIMEOUT, Server, Setup, wait_for};
 
@@ -103,31 +103,14 @@ fn servers_with_certificates_of_their_own_are_found_and_trusted_by_their_folders
     expect_refusal(&knot(&["ping", "--server", &plain], None), 3, &format!("try {url}"));
 }
 
-/// An authority's certificate, and a chain and key that it has signed for loopback, as files.
-fn authority(dir: &Path) -> (PathBuf, PathBuf, PathBuf) {
-    let write = |name: &str, text: String| {
-        let path = dir.join(name);
-        fs::write(&path, text).unwrap();
-        path
-    };
-    let mut params = CertificateParams::new(Vec::new()).unwrap();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.distinguished_name.push(rcgen::DnType::CommonName, "an authority");
-    let ca_key = KeyPair::generate().unwrap();
-    let ca = params.self_signed(&ca_key).unwrap();
-    let key = KeyPair::generate().unwrap();
-    let leaf = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
-    let leaf = leaf.signed_by(&key, &Issuer::from_params(&params, &ca_key)).unwrap();
-    (write("ca.pem", ca.pem()), write("chain.pem", leaf.pem()), write("chain.key", key.serialize_pem()))
-}
-
 #[test]
 fn servers_with_certificates_of_an_authority_are_trusted_by_it() {
     let dir = tempfile::tempdir().unwrap();
-    let (ca, chain, key) = authority(dir.path());
+    let authority = Authority::new(dir.path(), "authority");
+    let (ca, signed) = (authority.file.clone(), authority.sign("all", "127.0.0.1", |_| {}));
     let mut setups = Setup::cluster(&["au", "gb", "us"]);
     for setup in &mut setups {
-        setup.tls = Some(format!("use_tls = true\ncert_file = {:?}\nkey_file = {:?}", text(&chain), text(&key)));
+        setup.tls = Some(signed.toml());
     }
     let servers = start(setups, Some(&ca));
     exercise(&servers, Some(&ca));
@@ -138,4 +121,44 @@ fn servers_with_certificates_of_an_authority_are_trusted_by_it() {
     for server in &servers {
         assert!(!server.data_dir().join("cert.pem").exists(), "none is made where one is named");
     }
+}
+
+#[test]
+fn servers_speak_over_wss_alone_under_a_private_authority() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::new(dir.path(), "authority");
+    let (ca, signed) = (authority.file.clone(), authority.sign("all", "127.0.0.1", |_| {}));
+    let mut setups = Setup::cluster(&["au", "gb", "us"]);
+    let addresses: Vec<String> = setups.iter().map(|setup| format!("wss://127.0.0.1:{}", setup.port)).collect();
+    for (setup, address) in setups.iter_mut().zip(&addresses) {
+        setup.tls = Some(signed.toml());
+        setup.extra = format!("[server.cluster.tls]\nca_file = {ca:?}\n");
+        let cluster = setup.cluster.as_mut().unwrap();
+        (cluster.address, cluster.peers) = (format!("{address}/"), addresses.clone());
+    }
+    let mut servers = start(setups, Some(&ca));
+    exercise(&servers, Some(&ca));
+    for row in said(&members(&servers[0], &ca))["data"].as_array().unwrap() {
+        let via = if row["name"] == "n0" { json!(null) } else { json!("wss") };
+        assert_eq!(row["via"], via, "{row}");
+    }
+    // It comes back where it was, and is found there.
+    servers[2].kill();
+    let status = |server: &Server, status| {
+        let listed = said(&members(server, &ca));
+        let row = listed["data"].as_array().unwrap().iter().find(|row| row["name"] == "n2").cloned();
+        row.is_some_and(|row| row["status"] == status)
+    };
+    wait_for("n2 is failed", Duration::from_secs(60), || status(&servers[0], "failed").then_some(()));
+    servers[2].spawn();
+    for at in [0, 1] {
+        wait_for("n2 is back", START_TIMEOUT + JOIN_TIMEOUT, || status(&servers[at], "alive").then_some(()));
+    }
+    let config = servers[2].config();
+    let get = ["doc", "get", "users/of-n0", "--json", "--config", text(&config)];
+    wait_for("n2 answers", START_TIMEOUT, || knot(&get, Some(&ca)).status.success().then_some(()));
+}
+
+fn members(server: &Server, ca: &Path) -> Output {
+    knot(&["cluster", "members", "--json", "--config", text(&server.config())], Some(ca))
 }

@@ -456,8 +456,14 @@ impl<D: Document> Engine<D> {
     /// one has never heard of.
     #[doc(hidden)]
     pub fn send_sealed(&mut self, to: NodeId, body: &[u8]) {
+        let mine = &self.config.addresses;
+        if !mine.is_empty() && !mine.iter().any(Address::takes_datagrams) {
+            return;
+        }
         let Some(record) = self.membership.record(&to) else { return };
-        let Some(address) = record.addresses.first().cloned() else { return };
+        let Some(address) = record.addresses.iter().find(|address| address.takes_datagrams()).cloned() else {
+            return;
+        };
         let boot = record.boot;
         match self.datagrams.seal(to, boot, body) {
             Some(bytes) => {

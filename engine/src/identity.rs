@@ -160,10 +160,18 @@ impl fmt::Display for Incarnation {
     }
 }
 
-/// Where a node can be reached: `host:port`, the host a name, an IPv4 address, or an IPv6 address in brackets.
-/// The driver resolves it anew each time it connects.
+/// Where a node can be reached: `host:port`, the host a name, an IPv4 address, or an IPv6 address in brackets; or a URL,
+/// which leads to streams alone. The driver resolves it anew each time it connects.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Address(pub Arc<str>);
+
+impl Address {
+    /// Whether datagrams can be sent there.
+    #[must_use]
+    pub fn takes_datagrams(&self) -> bool {
+        !self.0.contains("://")
+    }
+}
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -102,6 +102,8 @@ pub struct Member {
     pub last_seen: Option<Instant>,
     /// Smoothed round trip of probes.
     pub rtt: Option<Duration>,
+    /// Whether datagrams have verified between its present start and this node's, and still arrive.
+    pub datagrams: bool,
     /// Whether it counts as one that must hold every change of its scopes. Only a retirement or a force-leave ends that,
     /// never a failure or a stop by signal.
     pub durable: bool,

@@ -16,6 +16,7 @@ mod query;
 mod status;
 mod timestamp;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +34,7 @@ use tokio::time::Instant;
 use self::error::{ApiError, Form};
 use crate::handle::Handle;
 use crate::metrics::{Metrics, Route};
+use crate::websocket;
 
 pub(crate) use self::cluster::status_name;
 pub(crate) use self::timestamp::rfc3339;
@@ -90,6 +92,9 @@ pub struct ApiState {
     pub metrics: Arc<Metrics>,
     /// Turns true when the server begins to stop; change feeds end then.
     pub stopping: watch::Receiver<bool>,
+    /// What stands before the path at which other servers open WebSockets, as this one's addresses have it; none where
+    /// they do not come.
+    pub stream_prefixes: Vec<String>,
     /// Waits.
     pub limits: Limits,
 }
@@ -105,6 +110,8 @@ struct Api {
     state: ApiState,
     /// Tokens are compared by their hashes, whose comparison takes the same time wherever they differ.
     token: blake3::Hash,
+    /// The paths at which other servers open WebSockets.
+    streams: BTreeSet<String>,
 }
 
 impl std::ops::Deref for Api {
@@ -119,9 +126,11 @@ type Shared = Arc<Api>;
 
 /// The API's routes.
 pub fn router(state: ApiState) -> Router {
-    let api: Shared = Arc::new(Api { token: blake3::hash(state.token.as_bytes()), state });
+    let streams = state.stream_prefixes.iter().map(|prefix| format!("{prefix}{}", websocket::PATH)).collect();
+    let api: Shared = Arc::new(Api { token: blake3::hash(state.token.as_bytes()), streams, state });
     let document = || get(documents::get).put(documents::put).patch(documents::patch).delete(documents::delete);
-    Router::new()
+    let router = api.streams.iter().fold(Router::new(), |router, path| router.route(path, get(cluster::stream)));
+    router
         .route("/health", get(status::health))
         .route("/livez", get(status::livez))
         .route("/readyz", get(status::readyz))
@@ -175,7 +184,8 @@ fn check(api: &Api, uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
         return Err(Form::HeadersTooLong.into());
     }
     let path = uri.path();
-    let open = path == "/api/ping" || !(path == "/api" || path.starts_with("/api/"));
+    // A stream's two ends prove to each other who they are.
+    let open = path == "/api/ping" || api.streams.contains(path) || !(path == "/api" || path.starts_with("/api/"));
     if open || is_authorized(api, headers) { Ok(()) } else { Err(ApiError::Unauthorized) }
 }
 

@@ -5,6 +5,7 @@
 //! the file.
 
 mod address;
+mod endpoint;
 mod error;
 mod nearest;
 mod settings;
@@ -15,8 +16,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use knot_engine::documents::{ZONE_BYTES_MAX, is_label};
+use knot_engine::membership::ADDRESSES_MAX;
 
 pub use self::address::{CLUSTER_PORT, HTTP_PORT, HostPort, first_address};
+pub use self::endpoint::{Endpoint, WebSocketUrl};
 pub use self::error::ConfigError;
 pub use self::settings::{SETTINGS, Setting};
 pub use self::value::parse_duration;
@@ -84,20 +87,35 @@ pub enum TlsConfig {
 pub struct ClusterConfig {
     /// The cluster's name; with the key, what its identity is derived from.
     pub name: String,
-    /// The address that others use; `None` is the first non-loopback one, found at start.
-    pub advertise_addr: Option<HostPort>,
-    /// Where TCP and UDP are bound.
-    pub bind_addr: HostPort,
+    /// The addresses that others use, best first; none is the first non-loopback one, found at start.
+    pub advertise_addr: Vec<Endpoint>,
+    /// Where TCP and UDP are bound; `None` where others come by WebSocket alone.
+    pub bind_addr: Option<HostPort>,
     /// The shared keys: the first is the one to begin with, any is taken from others.
     pub keys: KeyRing,
     /// Servers to ask at start and while alone.
-    pub peers: Vec<HostPort>,
+    pub peers: Vec<Endpoint>,
+    /// Whom to take at `wss://` addresses for who is meant.
+    pub trust: Trust,
     /// Whether frames are compressed where that helps.
     pub compression: bool,
     /// How long a failed member is remembered and retried.
     pub failed_retention: Duration,
     /// Whether leaves may connect.
     pub allow_leaf_nodes: bool,
+}
+
+/// Which certificates prove that a WebSocket leads to the server that was meant. What goes through it is sealed
+/// between the two servers in any case.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Trust {
+    /// An authority to trust besides the system's, PEM.
+    pub ca_file: Option<PathBuf>,
+    /// Where there are any, the only certificates to trust, by whomever they are signed: SHA-256, as
+    /// [`ServerTls::fingerprint`](crate::tls::ServerTls::fingerprint) writes it.
+    pub pins: Vec<String>,
+    /// Whether any certificate will do.
+    pub skip_verify: bool,
 }
 
 /// A configuration with where it came from.
@@ -220,7 +238,7 @@ fn build(
     let path = |path: &str| settings.get(path).map(|raw| raw.check(|text| file_path(text, home))).transpose();
     Ok(Config {
         tls: tls(settings, &listen, path("server.tls.cert_file")?, path("server.tls.key_file")?, warnings)?,
-        cluster: cluster(settings)?,
+        cluster: cluster(settings, &listen, path("server.cluster.tls.ca_file")?, warnings)?,
         url: settings.get("server.url").map(|raw| raw.check(web_url)).transpose()?,
         zone: label("server.zone", "zone")?,
         name: match settings.get("server.name") {
@@ -265,7 +283,12 @@ fn tls(
     Ok(Some(named.unwrap_or(TlsConfig::SelfSigned)))
 }
 
-fn cluster(settings: &Settings<'_>) -> Result<Option<ClusterConfig>, ConfigError> {
+fn cluster(
+    settings: &Settings<'_>,
+    listen: &HostPort,
+    ca_file: Option<PathBuf>,
+    warnings: &mut Vec<String>,
+) -> Result<Option<ClusterConfig>, ConfigError> {
     let Some(keys) = cluster_keys(settings)? else {
         for asked in ["server.cluster.peers", "server.cluster.bind_addr", "server.cluster.advertise_addr"] {
             if is_set(settings.get(asked)) {
@@ -278,24 +301,42 @@ fn cluster(settings: &Settings<'_>) -> Result<Option<ClusterConfig>, ConfigError
         return Ok(None);
     };
     let flag = |path: &str| settings.get(path).map(Raw::flag).transpose();
+    let each = |path: &str| settings.get(path).map_or(Ok(Vec::new()), |raw| raw.check_each(str::parse::<Endpoint>));
+    let advertise_addr = each("server.cluster.advertise_addr")?;
+    if advertise_addr.len() > ADDRESSES_MAX {
+        return Err(
+            settings.incomplete("server.cluster.advertise_addr", &format!("names more than {ADDRESSES_MAX} addresses"))
+        );
+    }
+    if listen.is_loopback()
+        && let Some(url) = advertise_addr.iter().find(|endpoint| endpoint.websocket().is_some())
+    {
+        warnings.push(format!(
+            "others are told to come to {url} but the API listens at {listen} alone, where only what runs on this machine, such as a proxy, can pass them on; otherwise set `listen` in [server]"
+        ));
+    }
+    let is_direct = advertise_addr.is_empty() || advertise_addr.iter().any(|endpoint| endpoint.websocket().is_none());
+    let pins = settings.get("server.cluster.tls.pins").map_or(Ok(Vec::new()), |raw| raw.check_each(pin))?;
+    let skip_verify = flag("server.cluster.tls.skip_verify")?.unwrap_or(false);
+    if skip_verify && (ca_file.is_some() || !pins.is_empty()) {
+        return Err(settings.incomplete(
+            "server.cluster.tls.skip_verify",
+            "stands beside `ca_file` or `pins`, which it would make void: remove one or the other",
+        ));
+    }
     Ok(Some(ClusterConfig {
         name: match settings.get("server.cluster.name") {
             Some(raw) => raw.check(node_name)?,
             None => "knot".to_owned(),
         },
-        advertise_addr: settings
-            .get("server.cluster.advertise_addr")
-            .map(|raw| raw.check(|text| HostPort::parse(text, CLUSTER_PORT)))
-            .transpose()?,
         bind_addr: match settings.get("server.cluster.bind_addr") {
-            Some(raw) => raw.check(|text| HostPort::parse_local(text, CLUSTER_PORT))?,
-            None => HostPort::new("0.0.0.0", CLUSTER_PORT),
+            Some(raw) => Some(raw.check(|text| HostPort::parse_local(text, CLUSTER_PORT))?),
+            None => is_direct.then(|| HostPort::new("0.0.0.0", CLUSTER_PORT)),
         },
+        advertise_addr,
         keys,
-        peers: match settings.get("server.cluster.peers") {
-            Some(raw) => raw.check_each(|text| HostPort::parse(text, CLUSTER_PORT))?,
-            None => Vec::new(),
-        },
+        peers: each("server.cluster.peers")?,
+        trust: Trust { ca_file, pins, skip_verify },
         compression: flag("server.cluster.compression")?.unwrap_or(true),
         failed_retention: match settings.get("server.cluster.failed_retention") {
             Some(raw) => raw.check(parse_duration)?,
@@ -303,6 +344,17 @@ fn cluster(settings: &Settings<'_>) -> Result<Option<ClusterConfig>, ConfigError
         },
         allow_leaf_nodes: flag("server.cluster.allow_leaf_nodes")?.unwrap_or(true),
     }))
+}
+
+/// A certificate's fingerprint, with colons or without.
+fn pin(text: &str) -> Result<String, String> {
+    let digits: Vec<char> = text.chars().filter(|c| *c != ':').map(|c| c.to_ascii_uppercase()).collect();
+    if digits.len() != 64 || !digits.iter().all(char::is_ascii_hexdigit) {
+        return Err(format!(
+            "`{text}` is not a certificate's SHA-256: 64 hexadecimal digits, which a server logs as `fingerprint` at its start"
+        ));
+    }
+    Ok(digits.chunks(2).map(|byte| byte.iter().collect::<String>()).collect::<Vec<_>>().join(":"))
 }
 
 /// The cluster's `key`, or its `keys` while one takes the other's place.

@@ -3,6 +3,7 @@
 //! Nothing here decides anything about the protocol. Everything that can wait, waits elsewhere: streams, names and
 //! trials have tasks of their own, durable writes a thread. What they report comes back through one bounded channel.
 
+mod acceptor;
 mod committer;
 mod rate_limited;
 mod resolver;
@@ -13,6 +14,19 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::acceptor::Acceptor;
+use self::committer::{Batch, Committer};
+use self::rate_limited::RateLimited;
+use self::resolver::Resolver;
+use self::stream::{HANDSHAKE_TIMEOUT, StreamError, StreamHandle};
+use crate::config::Endpoint;
+use crate::handle::{Command, ServerEngine};
+use crate::links::{Links, Pipe};
+use crate::net::{Datagrams, Network};
+use crate::run::WallClock;
+use crate::simulated::Simulated;
+use crate::storage::Storage;
+use crate::websocket::{self, Arrival, Dialer};
 use bytes::Bytes;
 use knot_engine::DocumentView;
 use knot_engine::documents::AutomergeDocument;
@@ -23,17 +37,6 @@ use knot_engine::{
     SessionEvent, SessionId, StorageEvent, Verdict,
 };
 use tokio::sync::{OwnedSemaphorePermit, broadcast, mpsc, oneshot, watch};
-use tokio::time::timeout;
-
-use self::committer::{Batch, Committer};
-use self::rate_limited::RateLimited;
-use self::resolver::Resolver;
-use self::stream::{StreamError, StreamHandle};
-use crate::handle::{Command, ServerEngine};
-use crate::net::{Datagrams, Listener, Network};
-use crate::run::WallClock;
-use crate::simulated::Simulated;
-use crate::storage::Storage;
 
 /// What happens, as the driver's tasks report it; a reporter beyond waits.
 const INPUTS_MAX: usize = 8_192;
@@ -41,10 +44,6 @@ const INPUTS_MAX: usize = 8_192;
 const DATAGRAMS_MAX: usize = 4_096;
 /// Inputs handled before outputs are: more are gathered into one batch of writes and one push.
 const INPUTS_AT_ONCE: usize = 256;
-/// Streams that are shaking hands at once, accepted ones; one beyond is closed at once.
-const HANDSHAKES_MAX: usize = 256;
-/// How long one attempt to connect may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Longest datagram.
 const DATAGRAM_BYTES_MAX: usize = 1_500;
 /// How long a goodbye may take.
@@ -59,8 +58,8 @@ const DRAIN_INTERVAL: Duration = Duration::from_millis(100);
 pub(in crate::driver) enum Input {
     /// What happened on a stream, and the stream's leave to have that much unhandled.
     Session(SessionId, SessionEvent, Option<OwnedSemaphorePermit>),
-    /// A stream is over, with the peer's address and the reason for the log.
-    Ended(SessionId, Option<SocketAddr>, Role, StreamError),
+    /// A stream is over, with where it went to or came from and the reason.
+    Ended(SessionId, String, Role, StreamError),
     /// A stream was accepted and has a number now.
     Accepted(StreamHandle, SessionId),
     /// A stream's two ends have agreed under this cluster key.
@@ -89,6 +88,10 @@ pub(crate) struct Parts<N> {
     pub(crate) random: Random,
     /// Sessions' configuration; none without a cluster.
     pub(crate) session: Option<SessionConfig>,
+    /// Opens WebSockets.
+    pub(crate) dialer: Dialer,
+    /// What people are shown of streams.
+    pub(crate) links: Links,
     /// Where the server is one of a simulator's.
     pub(crate) simulated: Option<Simulated>,
 }
@@ -177,27 +180,26 @@ impl<N: Network> Driver<N> {
         })
     }
 
-    /// Takes the cluster's sockets and begins to receive on them.
+    /// Takes the cluster's sockets, where it has any of its own, and begins to receive on them and on what the API passes
+    /// on.
     pub(crate) fn listen(
         &mut self,
-        datagrams: N::Datagrams,
-        listener: N::Listener,
+        sockets: Option<(N::Datagrams, N::Listener)>,
+        arrivals: mpsc::Receiver<Arrival>,
         tasks: &mut tokio::task::JoinSet<()>,
     ) {
-        let datagrams = Arc::new(datagrams);
-        let (arrivals, arrived) = mpsc::channel(DATAGRAMS_MAX);
-        self.arrived = Some(arrived);
-        self.datagrams = Some(datagrams.clone());
-        tasks.spawn(receive(datagrams, arrivals));
-        if let Some(config) = self.parts.session.clone() {
-            let acceptor = Acceptor {
-                config,
-                identity: self.identity.subscribe(),
-                inputs: self.inputs.clone(),
-                random: self.parts.random.fork("accept"),
-            };
-            tasks.spawn(acceptor.run(listener));
+        let Some(config) = self.parts.session.clone() else { return };
+        let random = self.parts.random.fork("accept");
+        let acceptor = Acceptor::new(config, self.identity.subscribe(), self.inputs.clone(), random);
+        if let Some((datagrams, listener)) = sockets {
+            let datagrams = Arc::new(datagrams);
+            let (arrivals, arrived) = mpsc::channel(DATAGRAMS_MAX);
+            self.arrived = Some(arrived);
+            self.datagrams = Some(datagrams.clone());
+            tasks.spawn(receive(datagrams, arrivals));
+            tasks.spawn(acceptor.clone().listen(listener));
         }
+        tasks.spawn(acceptor.take_arrivals(arrivals));
     }
 
     /// Runs until asked to stop, or until storage fails.
@@ -292,47 +294,61 @@ impl<N: Network> Driver<N> {
             // What a stream had to say that was closed here is for nobody any more.
             Input::Session(session, ..) if !self.streams.contains_key(&session) => {}
             Input::Session(session, event, _room) => self.engine.handle_session(session, event, now),
-            Input::Accepted(handle, session) => {
-                self.streams.insert(session, handle);
-            }
+            Input::Accepted(handle, session) => self.hold(session, handle),
             Input::Agreed(session, key) => self.on_agreed(session, key),
-            Input::Ended(session, address, role, error) => self.on_ended(session, address, role, &error, now),
+            Input::Ended(session, peer, role, error) => self.on_ended(session, &peer, role, &error, now),
             Input::Storage(event) => self.engine.handle_storage(event, now),
             Input::Verdict(verdict) => self.engine.handle_verdict(*verdict, now),
             Input::Resolved(address, found) => self.resolver.resolved(&address, found),
         }
     }
 
-    fn on_ended(
-        &mut self,
-        session: SessionId,
-        address: Option<SocketAddr>,
-        role: Role,
-        error: &StreamError,
-        now: Instant,
-    ) {
-        let established = self.streams.remove(&session).is_some() && !is_handshake(error);
-        let peer = address.map_or_else(|| "a peer".to_owned(), |address| address.to_string());
+    fn hold(&mut self, session: SessionId, handle: StreamHandle) {
+        self.parts.links.opened(session, handle.pipe);
+        self.streams.insert(session, handle);
+    }
+
+    /// Ends a stream, if it has not ended.
+    fn let_go(&mut self, session: SessionId) -> Option<StreamHandle> {
+        self.parts.links.closed(session);
+        self.streams.remove(&session)
+    }
+
+    fn on_ended(&mut self, session: SessionId, peer: &str, role: Role, error: &StreamError, now: Instant) {
+        let stream = self.let_go(session);
+        self.log_end(peer, role, error);
+        if let Some(stream) = stream.filter(|stream| stream.key.is_none())
+            && error.is_trouble(role)
+        {
+            self.parts.links.trouble(&stream.address, error.to_string(), (self.parts.wall)());
+        }
+        self.engine.handle_session(session, SessionEvent::Closed(error.closed()), now);
+    }
+
+    fn log_end(&mut self, peer: &str, role: Role, error: &StreamError) {
         match error {
             StreamError::Session(SessionError::WrongKey { theirs, ours }) => self.wrong_keys.report(|suppressed| {
-                tracing::warn!(%peer, %theirs, %ours, suppressed, "refused a server that holds another cluster key; give both the same `key` in [server.cluster]");
+                tracing::warn!(peer, %theirs, %ours, suppressed, "refused a server that holds another cluster key; give both the same `key` in [server.cluster]");
             }),
             StreamError::Session(error @ SessionError::OtherCluster) => self.wrong_keys.report(|suppressed| {
-                tracing::warn!(%peer, suppressed, "{error}; give both the same `name` in [server.cluster]");
+                tracing::warn!(peer, suppressed, "{error}; give both the same `name` in [server.cluster]");
             }),
             StreamError::HandshakeEof | StreamError::HandshakeTimeout if role == Role::Initiator => {
                 self.failed_handshakes.report(|suppressed| {
-                    tracing::warn!(%peer, suppressed, "{error}");
+                    tracing::warn!(peer, suppressed, "{error}");
                 });
             }
-            StreamError::Session(error) => tracing::warn!(%peer, %error, "closed a stream"),
-            StreamError::Io(_)
+            StreamError::Dial(error) => self.failed_handshakes.report(|suppressed| {
+                tracing::warn!(peer, suppressed, "{error}");
+            }),
+            StreamError::Session(error) => tracing::warn!(peer, %error, "closed a stream"),
+            StreamError::Connect(_)
+            | StreamError::Io(_)
             | StreamError::Eof
             | StreamError::HandshakeEof
             | StreamError::HandshakeTimeout
-            | StreamError::Local => tracing::debug!(%peer, %error, established, "stream ended"),
+            | StreamError::Local => tracing::debug!(peer, %error, "stream ended"),
         }
-        self.engine.handle_session(session, SessionEvent::Closed(error.closed()), now);
     }
 
     fn on_command(&mut self, command: Command) {
@@ -403,7 +419,7 @@ impl<N: Network> Driver<N> {
                 Output::SendFrame { session, frame } => self.send_frame(session, frame),
                 Output::CloseSession { session, why } => {
                     tracing::debug!(session = session.0, why, "closing a stream");
-                    self.streams.remove(&session);
+                    self.let_go(session);
                 }
                 Output::Persist { batch, epoch, writes, .. } => {
                     if !self.committer.commit(Batch { id: batch, epoch, writes }) {
@@ -448,7 +464,7 @@ impl<N: Network> Driver<N> {
             Some(queued) => self.engine.handle_session(session, SessionEvent::Writable { queued }, now),
             None => {
                 // Too far behind, or gone; repair brings what it missed once it is back.
-                self.streams.remove(&session);
+                self.let_go(session);
                 self.engine.handle_session(session, SessionEvent::Closed(knot_engine::membership::Closed::Local), now);
             }
         }
@@ -475,7 +491,7 @@ impl<N: Network> Driver<N> {
         // In order, so that a simulated run can be repeated.
         gone.sort_unstable();
         for session in gone {
-            self.streams.remove(&session);
+            self.let_go(session);
         }
         self.engine.set_keys(keys.clone());
         if let Some(session) = &self.parts.session {
@@ -487,28 +503,46 @@ impl<N: Network> Driver<N> {
     fn on_agreed(&mut self, session: SessionId, key: KeyId) {
         let held = self.parts.session.as_ref().is_some_and(|config| config.keys.borrow().by_id(key).is_some());
         if !held {
-            self.streams.remove(&session);
+            self.let_go(session);
         } else if let Some(stream) = self.streams.get_mut(&session) {
             stream.key = Some(key);
+            self.parts.links.well(&stream.address);
         }
     }
 
     fn open(&mut self, session: SessionId, address: Address) {
         let Some(config) = self.parts.session.clone() else { return };
-        let (handle, outbox) = StreamHandle::new(config.peer_queue_bytes);
-        self.streams.insert(session, handle);
+        let endpoint: Result<Endpoint, String> = address.0.parse();
+        let is_websocket = endpoint.as_ref().is_ok_and(|endpoint| endpoint.websocket().is_some());
+        let pipe = if is_websocket { Pipe::WebSocket } else { Pipe::Tcp };
+        let (handle, outbox) = StreamHandle::new(config.peer_queue_bytes, pipe, address.to_string());
+        self.hold(session, handle);
         let config = config.with(self.identity.borrow().clone());
-        let random = self.parts.random.bytes();
-        let (network, inputs) = (self.parts.network.clone(), self.inputs.clone());
+        let machine = Session::new(Role::Initiator, config, self.parts.random.bytes());
+        let (network, dialer, inputs) = (self.parts.network.clone(), self.parts.dialer.clone(), self.inputs.clone());
         tokio::spawn(async move {
-            let (error, address) = match connect(&network, &address).await {
-                Ok((stream, address)) => {
-                    let machine = Session::new(Role::Initiator, config, random);
-                    (stream::run(stream, session, machine, outbox, inputs.clone(), None).await, Some(address))
+            let (peer, error) = match endpoint {
+                Ok(Endpoint::Direct(host)) => match websocket::connect(&network, &host.to_string()).await {
+                    Ok((stream, at)) => {
+                        let deadline = tokio::time::Instant::now() + HANDSHAKE_TIMEOUT;
+                        let ended = stream::run(stream, session, machine, outbox, inputs.clone(), deadline, None).await;
+                        (at.to_string(), ended)
+                    }
+                    Err(error) => (address.to_string(), StreamError::Connect(error)),
+                },
+                Ok(Endpoint::WebSocket(url)) => match dialer.dial(&network, &url).await {
+                    Ok((stream, deadline)) => {
+                        let ended = stream::run(stream, session, machine, outbox, inputs.clone(), deadline, None).await;
+                        (address.to_string(), ended)
+                    }
+                    Err(error) => (address.to_string(), StreamError::Dial(error)),
+                },
+                Err(error) => {
+                    let error = std::io::Error::new(std::io::ErrorKind::InvalidInput, error);
+                    (address.to_string(), StreamError::Connect(error))
                 }
-                Err(error) => (error.into(), address.0.parse().ok()),
             };
-            let _ = inputs.send(Input::Ended(session, address, Role::Initiator, error)).await;
+            let _ = inputs.send(Input::Ended(session, peer, Role::Initiator, error)).await;
         });
     }
 
@@ -571,31 +605,11 @@ fn listed(addresses: &[Address]) -> String {
     addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-fn is_handshake(error: &StreamError) -> bool {
-    matches!(error, StreamError::HandshakeEof | StreamError::HandshakeTimeout)
-}
-
 async fn until(at: Option<tokio::time::Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
     }
-}
-
-async fn connect<N: Network>(network: &N, address: &Address) -> std::io::Result<(N::Stream, SocketAddr)> {
-    let mut failure = std::io::Error::new(std::io::ErrorKind::NotFound, "the name has no address");
-    let addresses = match address.0.parse() {
-        Ok(numeric) => vec![numeric],
-        Err(_) => network.resolve(&address.0).await?,
-    };
-    for address in addresses {
-        match timeout(CONNECT_TIMEOUT, network.connect(address)).await {
-            Ok(Ok(stream)) => return Ok((stream, address)),
-            Ok(Err(error)) => failure = error,
-            Err(_) => failure = std::io::ErrorKind::TimedOut.into(),
-        }
-    }
-    Err(failure)
 }
 
 async fn next(arrived: &mut Option<mpsc::Receiver<Bytes>>) -> Option<Bytes> {
@@ -621,43 +635,3 @@ async fn receive<T: Datagrams>(datagrams: Arc<T>, arrivals: mpsc::Sender<Bytes>)
         }
     }
 }
-
-/// Accepts streams and shakes hands on them.
-struct Acceptor {
-    config: SessionConfig,
-    identity: watch::Receiver<PeerIdentity>,
-    inputs: mpsc::Sender<Input>,
-    random: Random,
-}
-
-impl Acceptor {
-    async fn run<L: Listener>(mut self, mut listener: L) {
-        let half_open = Arc::new(tokio::sync::Semaphore::new(HANDSHAKES_MAX));
-        let mut number = 1;
-        loop {
-            let Ok((stream, from)) = listener.accept().await else {
-                // Out of file descriptors, most likely: wait for some to come back.
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            };
-            let Ok(permit) = half_open.clone().try_acquire_owned() else { continue };
-            let session = SessionId(number);
-            number += 2;
-            let peer_queue_bytes = self.config.peer_queue_bytes;
-            let config = self.config.clone().with(self.identity.borrow().clone());
-            let (random, inputs) = (self.random.bytes(), self.inputs.clone());
-            tokio::spawn(async move {
-                let (handle, outbox) = StreamHandle::new(peer_queue_bytes);
-                if inputs.send(Input::Accepted(handle, session)).await.is_err() {
-                    return;
-                }
-                let machine = Session::new(Role::Responder, config, random);
-                let error = stream::run(stream, session, machine, outbox, inputs.clone(), Some(permit)).await;
-                let _ = inputs.send(Input::Ended(session, Some(from), Role::Responder, error)).await;
-            });
-        }
-    }
-}
-
-/// How long the acceptor waits after the system refused it a connection.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -7,6 +7,8 @@ use knot_engine::seal::KeyRing;
 use knot_engine::{DocumentView, EditError, EditRequest, Edited, Engine, HistoryEntry, ReadError, Summary};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
+use crate::links::Links;
+
 /// The engine as the server runs it.
 pub type ServerEngine = Engine<AutomergeDocument>;
 
@@ -57,6 +59,7 @@ pub struct Stopped;
 pub struct Handle {
     commands: mpsc::Sender<Command>,
     feed: broadcast::Sender<Summary>,
+    links: Links,
 }
 
 impl Handle {
@@ -64,7 +67,7 @@ impl Handle {
     pub(crate) fn new() -> (Self, mpsc::Receiver<Command>, broadcast::Sender<Summary>) {
         let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
         let (feed, _) = broadcast::channel(FEED_EVENTS_MAX);
-        (Self { commands, feed: feed.clone() }, receiver, feed)
+        (Self { commands, feed: feed.clone(), links: Links::default() }, receiver, feed)
     }
 
     /// Makes an edit; returns when it is durable, and held by as many peers as were asked for or their time is up.
@@ -128,6 +131,12 @@ impl Handle {
     #[must_use]
     pub fn subscribe(&self) -> broadcast::Receiver<Summary> {
         self.feed.subscribe()
+    }
+
+    /// What there is to know of streams to other servers.
+    #[must_use]
+    pub fn links(&self) -> &Links {
+        &self.links
     }
 
     /// Whether the driver still runs.

@@ -6,6 +6,7 @@ pub mod config;
 mod driver;
 pub mod genkey;
 pub mod handle;
+pub mod links;
 pub mod logging;
 pub mod metrics;
 pub mod net;
@@ -15,6 +16,7 @@ pub mod simulated;
 pub mod start;
 pub mod storage;
 pub mod tls;
+pub mod websocket;
 
 pub use self::driver::Stop;
 pub use self::run::{Platform, RunError, Running, run};

@@ -7,11 +7,11 @@ use bytes::Bytes;
 use knot_engine::{
     Address, Corrupt, Engine, Faults, Instant, Limits, NodeKey, Query, Random, Recovered, Seed, Table, Wall, membership,
 };
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::api::{self, ApiState};
-use crate::config::{self, ClusterConfig, Config, HostPort};
+use crate::config::{self, ClusterConfig, Config, Endpoint, HostPort};
 use crate::driver::{Driver, Parts, SessionConfig, Stop};
 use crate::handle::Handle;
 use crate::metrics::Metrics;
@@ -19,9 +19,13 @@ use crate::net::{Listener, Network};
 use crate::serve::{self, Serving};
 use crate::simulated::Simulated;
 use crate::storage::{Storage, StorageError};
+use crate::websocket::{Arrival, Dialer};
 
 /// Bytes of records read at once when a server starts.
 const RECOVERY_BYTES: usize = 4 << 20;
+
+/// WebSockets that have just opened and wait for the driver; one beyond is closed.
+const ARRIVALS_MAX: usize = 64;
 
 /// What a server runs on.
 pub struct Platform<N> {
@@ -35,6 +39,8 @@ pub struct Platform<N> {
     pub token: Arc<str>,
     /// TLS of the HTTP API; none for plain HTTP.
     pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// Opens WebSockets to other servers.
+    pub dialer: Dialer,
     /// Fresh randomness: 32 bytes that no other start has.
     pub seed: Seed,
     /// The wall clock. It labels changes; nothing is decided by it.
@@ -61,8 +67,8 @@ pub struct Running {
     pub http: SocketAddr,
     /// The API's URL.
     pub url: String,
-    /// Where it is reached by other servers, if it has a cluster.
-    pub advertised: Option<Address>,
+    /// Where it is reached by other servers, if it has a cluster; best first.
+    pub advertised: Vec<Address>,
 }
 
 /// Why a server did not start, or did not end well.
@@ -124,18 +130,22 @@ pub async fn run<N: Network>(
     let http_addr =
         http.local_addr().map_err(|source| RunError::Http { address: config.listen.to_string(), source })?;
     let url = url(&config, http_addr);
-    let mut advertised = None;
+    let mut advertised = Vec::new();
     let mut sockets = None;
     if let Some(cluster) = &config.cluster {
-        let (datagrams, listener, bound) = bind_cluster(&network, cluster)
-            .await
-            .map_err(|source| RunError::Cluster { address: cluster.bind_addr.to_string(), source })?;
-        advertised = Some(advertise(cluster, bound));
-        sockets = Some((datagrams, listener));
+        let mut bound = None;
+        if let Some(bind_addr) = &cluster.bind_addr {
+            let (datagrams, listener, at) = bind_cluster(&network, bind_addr)
+                .await
+                .map_err(|source| RunError::Cluster { address: bind_addr.to_string(), source })?;
+            bound = Some(at);
+            sockets = Some((datagrams, listener));
+        }
+        advertised = advertise(cluster, bound);
     }
     let (handle, commands, feed) = Handle::new();
     let origin = tokio::time::Instant::now();
-    let engine_config = engine_config(&config, &platform, &url, advertised.as_ref());
+    let engine_config = engine_config(&config, &platform, &url, &advertised);
     let session = session_config(&config, &platform, &engine_config.limits);
     let mut engine = Engine::new(
         engine_config,
@@ -145,7 +155,7 @@ pub async fn run<N: Network>(
         Instant::ZERO,
     );
     if let Some(cluster) = &config.cluster {
-        engine.join(cluster.peers.iter().map(|peer| Address::from(peer.to_string().as_str())).collect(), Instant::ZERO);
+        engine.join(cluster.peers.iter().map(Address::from).collect(), Instant::ZERO);
     }
     let parts = Parts {
         network,
@@ -153,15 +163,16 @@ pub async fn run<N: Network>(
         wall: platform.wall.clone(),
         random: Random::new(&platform.seed, "sessions"),
         session,
+        dialer: platform.dialer.clone(),
+        links: handle.links().clone(),
         simulated: platform.simulated.clone(),
     };
     let mut driver = Driver::new(engine, parts, origin, commands, feed).map_err(RunError::Thread)?;
     let mut tasks = JoinSet::new();
-    if let Some((datagrams, listener)) = sockets {
-        driver.listen(datagrams, listener, &mut tasks);
-    }
+    let (arrivals, arrived) = mpsc::channel(ARRIVALS_MAX);
+    driver.listen(sockets, arrived, &mut tasks);
     let (stopping, stopped) = watch::channel(false);
-    let serving = serving(&config, &platform, &handle, stopped.clone());
+    let serving = serving(&config, &platform, &handle, arrivals, stopped.clone());
     let http_task = tokio::spawn(serve::serve(http, serving, stopped));
     // Whoever started the server may not care when it is up.
     let _ = ready.send(Running { handle, http: http_addr, url, advertised });
@@ -216,10 +227,10 @@ async fn listen<N: Network>(network: &N, at: &HostPort) -> std::io::Result<N::Li
 /// Binds TCP and UDP to one port; port 0 is one that is free for both.
 async fn bind_cluster<N: Network>(
     network: &N,
-    cluster: &ClusterConfig,
+    bind_addr: &HostPort,
 ) -> std::io::Result<(N::Datagrams, N::Listener, SocketAddr)> {
     let mut failure = std::io::Error::new(std::io::ErrorKind::NotFound, "the name has no address");
-    for address in addresses(network, &cluster.bind_addr).await? {
+    for address in addresses(network, bind_addr).await? {
         for _ in 0..if address.port() == 0 { PORT_TRIES } else { 1 } {
             let listener = match network.listen_for_servers(address).await {
                 Ok(listener) => listener,
@@ -248,15 +259,14 @@ async fn addresses<N: Network>(network: &N, of: &HostPort) -> std::io::Result<Ve
     }
 }
 
-/// The address that others are told: the configured one, else the bound one, else the first that is not loopback.
-fn advertise(cluster: &ClusterConfig, bound: SocketAddr) -> Address {
-    if let Some(configured) = &cluster.advertise_addr {
-        return configured.into();
-    }
+/// The addresses that others are told: the configured ones, else the bound one, else the first that is not loopback.
+fn advertise(cluster: &ClusterConfig, bound: Option<SocketAddr>) -> Vec<Address> {
+    let configured: Vec<Address> = cluster.advertise_addr.iter().map(Address::from).collect();
+    let Some(bound) = bound.filter(|_| configured.is_empty()) else { return configured };
     let ip = if bound.ip().is_unspecified() { config::first_address() } else { bound.ip() };
     let address = Address::from(SocketAddr::new(ip, bound.port()).to_string().as_str());
     tracing::info!(%address, "no `advertise_addr` in [server.cluster]: others are told this one");
-    address
+    vec![address]
 }
 
 /// Reads what a start needs: the node's own records, and one record a document.
@@ -281,19 +291,14 @@ fn recover(storage: &dyn Storage) -> Result<Recovered, RunError> {
     Ok(recovered)
 }
 
-fn engine_config<N>(
-    config: &Config,
-    platform: &Platform<N>,
-    url: &str,
-    advertised: Option<&Address>,
-) -> knot_engine::Config {
+fn engine_config<N>(config: &Config, platform: &Platform<N>, url: &str, advertised: &[Address]) -> knot_engine::Config {
     let defaults = membership::Config::default();
     let cluster = config.cluster.as_ref();
     let mut config = knot_engine::Config {
         node_key: platform.node_key.clone(),
         name: config.name.clone(),
         zone: config.zone.clone(),
-        addresses: advertised.into_iter().cloned().collect(),
+        addresses: advertised.to_vec(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         url: url.to_owned(),
         cluster_name: cluster.map_or_else(|| "knot".to_owned(), |cluster| cluster.name.clone()),
@@ -319,7 +324,18 @@ fn session_config<N>(config: &Config, platform: &Platform<N>, limits: &Limits) -
     Some(SessionConfig { keys, cluster: cluster_name, node_key, compression, peer_queue_bytes })
 }
 
-fn serving<N>(config: &Config, platform: &Platform<N>, handle: &Handle, stopping: watch::Receiver<bool>) -> Serving {
+fn serving<N>(
+    config: &Config,
+    platform: &Platform<N>,
+    handle: &Handle,
+    arrivals: mpsc::Sender<Arrival>,
+    stopping: watch::Receiver<bool>,
+) -> Serving {
+    let mut stream_prefixes = Vec::new();
+    for url in config.cluster.iter().flat_map(|cluster| &cluster.advertise_addr).filter_map(Endpoint::websocket) {
+        // Whether a proxy takes the prefix off is its own affair.
+        stream_prefixes.extend([String::new(), url.prefix.clone()]);
+    }
     let metrics = Arc::new(Metrics::default());
     let router = api::router(ApiState {
         handle: handle.clone(),
@@ -331,9 +347,10 @@ fn serving<N>(config: &Config, platform: &Platform<N>, handle: &Handle, stopping
         wall: platform.wall.clone(),
         metrics: metrics.clone(),
         stopping,
+        stream_prefixes,
         limits: api::Limits::default(),
     });
-    Serving { router, tls: platform.tls.clone(), metrics, limits: serve::Limits::default() }
+    Serving { router, tls: platform.tls.clone(), arrivals: Some(arrivals), metrics, limits: serve::Limits::default() }
 }
 
 /// The API's URL as people and other servers use it.

@@ -10,18 +10,20 @@ mod pulse;
 mod tests;
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::response::Response;
+use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
@@ -30,6 +32,7 @@ use self::pulse::{Overdue, Pulse, Watched};
 use crate::api;
 use crate::metrics::Metrics;
 use crate::net::Listener;
+use crate::websocket::{Arrival, Switched};
 
 /// Most connections at a time. One beyond it is accepted, told 503 and closed.
 pub const CONNECTIONS_MAX: usize = 1_024;
@@ -92,6 +95,8 @@ pub struct Serving {
     pub router: Router,
     /// TLS, unless connections are plain.
     pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// Who takes connections that go on as WebSockets; one that finds no room is closed.
+    pub arrivals: Option<mpsc::Sender<Arrival>>,
     /// Where connections are counted.
     pub metrics: Arc<Metrics>,
     /// Bounds.
@@ -116,8 +121,8 @@ pub async fn serve<L: Listener>(mut listener: L, serving: Serving, mut shutdown:
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((io, _)) if connections.len() < serving.limits.connections_max => {
-                connections.spawn(connect(io, Arc::clone(&serving), shutdown.clone()));
+            Ok((io, peer)) if connections.len() < serving.limits.connections_max => {
+                connections.spawn(connect(io, peer, Arc::clone(&serving), shutdown.clone()));
                 serving.metrics.set_connections(connections.len());
             }
             Ok((io, peer)) => {
@@ -149,23 +154,23 @@ pub(crate) async fn stopped(shutdown: &mut watch::Receiver<bool>) {
 }
 
 /// Shakes hands where that is asked for, then converses.
-async fn connect<I>(io: I, serving: Arc<Serving>, shutdown: watch::Receiver<bool>)
+async fn connect<I>(io: I, peer: SocketAddr, serving: Arc<Serving>, shutdown: watch::Receiver<bool>)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let Some(config) = &serving.tls else {
-        return converse(io, &serving, shutdown).await;
+        return converse(io, peer, &serving, shutdown).await;
     };
     let handshake = TlsAcceptor::from(Arc::clone(config)).accept(io);
     match timeout(serving.limits.handshake_timeout, handshake).await {
-        Ok(Ok(stream)) => Box::pin(converse(stream, &serving, shutdown)).await,
+        Ok(Ok(stream)) => Box::pin(converse(stream, peer, &serving, shutdown)).await,
         Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
         Err(_) => tracing::debug!("a TLS handshake took too long"),
     }
 }
 
-/// Answers the requests of one connection.
-async fn converse<I>(io: I, serving: &Serving, mut shutdown: watch::Receiver<bool>)
+/// Answers the requests of one connection, up to one after which it goes on as a WebSocket.
+async fn converse<I>(io: I, peer: SocketAddr, serving: &Serving, mut shutdown: watch::Receiver<bool>)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -185,6 +190,10 @@ where
             ended = Pin::new(&mut connection) => {
                 if let Err(error) = ended {
                     tracing::debug!(%error, "a connection ended early");
+                } else if pulse.has_switched() {
+                    let parts = connection.into_parts();
+                    let stream = parts.io.into_inner().into_inner();
+                    return pass_on(stream, parts.read_buf, peer, serving).await;
                 }
                 return;
             }
@@ -215,10 +224,28 @@ fn service(
         let pulse = Arc::clone(&pulse);
         async move {
             let answer = answer.await;
+            if let Ok(answer) = &answer
+                && answer.extensions().get::<Switched>().is_some()
+            {
+                pulse.on_switch();
+            }
             pulse.on_answer();
             answer
         }
     })
+}
+
+/// Hands over a connection that has ceased to be HTTP.
+async fn pass_on<I>(stream: I, early: Bytes, peer: SocketAddr, serving: &Serving)
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let Some(arrivals) = &serving.arrivals else { return };
+    let Ok(room) = arrivals.try_reserve() else {
+        tracing::debug!(%peer, "closed a WebSocket: too many have just opened");
+        return;
+    };
+    room.send(Arrival::over(stream, early, peer).await);
 }
 
 /// Sends a last answer, and reads a little so that it arrives.

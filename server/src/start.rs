@@ -14,6 +14,7 @@ use crate::net::OsNetwork;
 use crate::run::{Platform, RunError, Running, run};
 use crate::storage::{self, JournaledStorage, SecretError, StorageError};
 use crate::tls::{self, TlsError};
+use crate::websocket::Dialer;
 use crate::{Stop, config};
 
 /// Why a server process did not start, or did not end well.
@@ -62,6 +63,7 @@ pub fn start(
         node_key: storage::node_key(&config.data_dir)?,
         token: storage::admin_token(&config.data_dir)?.into(),
         tls: tls(&config)?,
+        dialer: dialer(&config)?,
         seed: seed()?,
         wall: Arc::new(wall),
         simulated: None,
@@ -97,7 +99,8 @@ async fn until_told(
     let mut present = config.clone();
     let announcing = tokio::spawn(async move {
         let Ok(Running { handle, url, advertised, .. }) = is_ready.await else { return };
-        let cluster = advertised.map(|address| address.to_string());
+        let cluster: Vec<_> = advertised.iter().map(ToString::to_string).collect();
+        let cluster = Some(cluster.join(", ")).filter(|addresses| !addresses.is_empty());
         let token = token_file.display().to_string();
         tracing::info!(url, zone, cluster, token, "serving");
         while hang_up.recv().await.is_some() {
@@ -140,6 +143,16 @@ fn tls(config: &Config) -> Result<Option<Arc<rustls::ServerConfig>>, TlsError> {
     let tls = tls::server_tls(tls, &config.data_dir, &names)?;
     tracing::info!(certificate = %tls.cert_file.display(), fingerprint = tls.fingerprint, "TLS");
     Ok(Some(tls.config))
+}
+
+fn dialer(config: &Config) -> Result<Dialer, TlsError> {
+    let trust = config.cluster.as_ref().map(|cluster| cluster.trust.clone()).unwrap_or_default();
+    if trust.skip_verify {
+        tracing::warn!(
+            "`skip_verify` in [server.cluster.tls] is on: any certificate will do at wss:// addresses, and whoever stands in between can cut this server off; what servers say stays sealed"
+        );
+    }
+    Ok(Dialer::new(&trust)?.with_proxies_of_environment())
 }
 
 fn url_host(url: &str) -> Option<String> {

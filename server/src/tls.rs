@@ -1,5 +1,7 @@
-//! TLS of the HTTP API, both ends of it: the server's certificate, named or self-signed, and what the command line
-//! trusts. Nothing here can be told to skip verification.
+//! TLS of the HTTP API: the server's certificate, named or self-signed, and whom the command line and other servers trust
+//! to have it. Only servers can be told to skip verification: what they say is sealed between them in any case.
+
+mod peers;
 
 use std::fmt::Write as _;
 use std::fs;
@@ -13,6 +15,7 @@ use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
+pub(crate) use self::peers::peer_tls;
 use crate::config::{TlsConfig, first_address};
 use crate::storage::write_private;
 
@@ -112,6 +115,16 @@ pub fn server_tls(tls: &TlsConfig, data_dir: &Path, names: &[String]) -> Result<
 /// # Errors
 /// When a file in `extra` cannot be read or holds no certificate.
 pub fn client_tls(extra: &[PathBuf]) -> Result<Arc<ClientConfig>, TlsError> {
+    let mut config = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(trusted_roots(extra)?)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// The system's authorities, and the certificates in `extra`.
+fn trusted_roots(extra: &[PathBuf]) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     for path in extra {
         for cert in certificates(path)? {
@@ -125,12 +138,7 @@ pub fn client_tls(extra: &[PathBuf]) -> Result<Arc<ClientConfig>, TlsError> {
     {
         roots.add_parsable_certificates(bundle);
     }
-    let mut config = ClientConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
+    Ok(roots)
 }
 
 fn provider() -> Arc<CryptoProvider> {

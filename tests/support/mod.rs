@@ -3,6 +3,8 @@
 #![allow(dead_code, unreachable_pub, unused_imports, reason = "each test binary uses its own part of this module")]
 #![allow(clippy::unwrap_used, reason = "a test ends where what it needs is not there")]
 
+pub mod authority;
+pub mod between;
 pub mod client;
 pub mod cluster;
 pub mod load;
@@ -89,6 +91,8 @@ pub struct Setup {
     pub token: Option<String>,
     /// Appended as it is.
     pub extra: String,
+    /// Variables for the process.
+    pub variables: Vec<(&'static str, String)>,
 }
 
 /// The cluster part of a [`Setup`].
@@ -96,9 +100,11 @@ pub struct Setup {
 pub struct Cluster {
     /// Each 32 characters; one is written as `key`, several as `keys`.
     pub keys: Vec<String>,
-    /// `host:port` that this server listens on for its peers.
+    /// Where this server takes its peers' streams: `host:port` to listen at, or where its HTTP API is, as `wss://`.
     pub address: String,
-    /// `host:port` of some others.
+    /// Where else.
+    pub also: Option<String>,
+    /// Addresses of some others.
     pub peers: Vec<String>,
 }
 
@@ -115,6 +121,7 @@ impl Setup {
             tls: None,
             token: None,
             extra: String::new(),
+            variables: Vec::new(),
         }
     }
 
@@ -128,6 +135,7 @@ impl Setup {
             setup.cluster = Some(Cluster {
                 keys: vec![KEY.to_owned()],
                 address: addresses[index].clone(),
+                also: None,
                 peers: addresses.clone(),
             });
             setup
@@ -151,15 +159,16 @@ impl Setup {
         if let Some(tls) = &self.tls {
             let _ = write!(text, "\n[server.tls]\n{tls}\n");
         }
-        if let Some(Cluster { keys, address, peers }) = &self.cluster {
+        if let Some(Cluster { keys, address, also, peers }) = &self.cluster {
             let keys = match keys.as_slice() {
                 [key] => format!("key = {key:?}"),
                 keys => format!("keys = {keys:?}"),
             };
-            let _ = write!(
-                text,
-                "\n[server.cluster]\n{keys}\nadvertise_addr = \"{address}\"\nbind_addr = \"{address}\"\npeers = {peers:?}\n"
-            );
+            let advertised: Vec<_> = std::iter::once(address).chain(also).collect();
+            let is_direct = !address.contains("://");
+            let bind = if is_direct { format!("bind_addr = \"{address}\"\n") } else { String::new() };
+            let _ =
+                write!(text, "\n[server.cluster]\n{keys}\nadvertise_addr = {advertised:?}\n{bind}peers = {peers:?}\n");
         }
         text + &self.extra
     }
@@ -218,6 +227,7 @@ impl Server {
             .args(["server", "--config"])
             .arg(self.config())
             .current_dir(self.dir.path())
+            .envs(self.setup.variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)

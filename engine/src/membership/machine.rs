@@ -141,6 +141,7 @@ impl Membership {
                 since: now,
                 last_seen: Some(now),
                 rtt: None,
+                datagrams: false,
                 durable: true,
             },
             seeds: Seeds::new(now),

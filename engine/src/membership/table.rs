@@ -242,7 +242,8 @@ impl Entry {
     pub(super) fn member(&self) -> Member {
         let Contact { last_seen, rtt, .. } = *self.contact();
         let record = Arc::clone(&self.record);
-        Member { record, status: self.status, since: self.since, last_seen, rtt, durable: self.durable }
+        let (status, since, datagrams, durable) = (self.status, self.since, self.link().datagrams, self.durable);
+        Member { record, status, since, last_seen, rtt, datagrams, durable }
     }
 
     pub(super) fn update(&self, full: bool, now: Instant) -> Update {

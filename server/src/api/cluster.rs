@@ -1,7 +1,7 @@
 //! The cluster: its members, and taking one out.
 
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use knot_engine::membership::{ForceLeaveError, Member, Status};
@@ -13,12 +13,23 @@ use super::error::{ApiError, Form, MemberError};
 use super::query::{self, MembersQuery, NoQuery};
 use super::{Shared, body, timestamp};
 use crate::handle::ServerEngine;
+use crate::links::{Pipe, Trouble};
+use crate::websocket;
 
 /// The member list.
 #[derive(Serialize)]
 struct Members {
     data: Vec<Row>,
     total: usize,
+    /// What stands in the way of streams.
+    troubles: Vec<TroubleRow>,
+}
+
+#[derive(Serialize)]
+struct TroubleRow {
+    address: String,
+    error: String,
+    since: String,
 }
 
 /// One row of it.
@@ -28,6 +39,8 @@ struct Row {
     name: String,
     zone: String,
     address: Option<String>,
+    addresses: Vec<String>,
+    via: Option<&'static str>,
     url: String,
     status: &'static str,
     incarnation: String,
@@ -50,15 +63,23 @@ pub(super) async fn members(State(api): State<Shared>, uri: Uri) -> Result<Respo
     let MembersQuery { status } = query::parse(&uri)?;
     let status = status.as_deref().map(parse_status).transpose()?;
     let wall = (api.wall)();
+    let links = api.handle.links().clone();
     let data: Vec<Row> = api
         .handle
         .look(move |engine, now| {
             let me = engine.me().record.node;
             let wanted = engine.members().filter(|member| status.is_none_or(|status| member.status == status));
-            wanted.map(|member| row(&member, me, now, wall)).collect()
+            let row = |member: Member| {
+                let pipe = engine.stream_to(member.record.node).and_then(|session| links.pipe(session));
+                row(&member, me, pipe, now, wall)
+            };
+            wanted.map(row).collect()
         })
         .await?;
-    Ok(axum::Json(Members { total: data.len(), data }).into_response())
+    let trouble =
+        |Trouble { address, error, since, .. }| TroubleRow { address, error, since: timestamp::rfc3339(since) };
+    let troubles = api.handle.links().troubles(wall).into_iter().map(trouble).collect();
+    Ok(axum::Json(Members { total: data.len(), data, troubles }).into_response())
 }
 
 pub(super) async fn force_leave(
@@ -98,6 +119,11 @@ pub(super) async fn leave(State(api): State<Shared>, uri: Uri) -> Result<Respons
     Ok((StatusCode::ACCEPTED, axum::Json(json!({"status": "leaving"}))).into_response())
 }
 
+/// Where other servers open WebSockets. Who they are they prove inside.
+pub(super) async fn stream(request: Request) -> Result<Response, ApiError> {
+    websocket::switch(&request).map_err(ApiError::NoWebSocket)
+}
+
 enum Who {
     Name(String),
     Id(NodeId),
@@ -119,7 +145,19 @@ fn find(engine: &ServerEngine, who: &Who) -> Result<(NodeId, String), MemberErro
     }
 }
 
-fn row(member: &Member, me: NodeId, now: Instant, wall: Wall) -> Row {
+/// How this server speaks with a member: by what its stream goes through, and by datagram where those arrive. None where
+/// it is others that do.
+fn via(pipe: Option<Pipe>, datagrams: bool) -> Option<&'static str> {
+    match (pipe, datagrams) {
+        (Some(Pipe::Tcp), true) => Some("tcp+udp"),
+        (Some(Pipe::WebSocket), true) => Some("wss+udp"),
+        (Some(pipe), false) => Some(pipe.name()),
+        (None, true) => Some("udp"),
+        (None, false) => None,
+    }
+}
+
+fn row(member: &Member, me: NodeId, pipe: Option<Pipe>, now: Instant, wall: Wall) -> Row {
     let seen = if member.record.node == me { Some(now) } else { member.last_seen };
     let record = &member.record;
     Row {
@@ -127,6 +165,8 @@ fn row(member: &Member, me: NodeId, now: Instant, wall: Wall) -> Row {
         name: record.name.clone(),
         zone: record.zone.clone(),
         address: record.addresses.first().map(ToString::to_string),
+        addresses: record.addresses.iter().map(ToString::to_string).collect(),
+        via: via(pipe, member.datagrams),
         url: record.url.clone(),
         status: status_name(member.status),
         incarnation: record.incarnation.to_string(),

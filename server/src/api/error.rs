@@ -40,6 +40,8 @@ pub(super) enum ApiError {
     /// A GET whose If-Match does not hold.
     NotAsExpected(Etag),
     Member(MemberError),
+    /// A request for the servers' own streams that asks for none.
+    NoWebSocket(String),
     Stopping,
     NotReady(&'static str),
     TooManyConnections(usize),
@@ -194,6 +196,11 @@ impl ApiError {
                 "try again after a moment, or ask another server; keep connections and reuse them",
             ),
             Self::Member(error) => member(error),
+            Self::NoWebSocket(why) => say(
+                StatusCode::UPGRADE_REQUIRED,
+                format!("this is where other servers of the cluster open WebSockets: {why}"),
+                "people and programs find the rest of the API in docs/http-api.md",
+            ),
             Self::Form(error) => form(error),
         }
     }

@@ -132,7 +132,7 @@ async fn members(status: Option<String>, args: &ClientArgs) -> Result<(), CliErr
     };
     let mut rows: Vec<&Value> = rows.iter().collect();
     rows.sort_by_key(|row| (trouble(&text(row, "status")), text(row, "name"), text(row, "id")));
-    let mut shown = table(&["NAME", "ADDRESS", "ZONE", "STATUS", "ROUND TRIP"]);
+    let mut shown = table(&["NAME", "ADDRESS", "ZONE", "STATUS", "VIA", "ROUND TRIP"]);
     for row in rows {
         let rtt = row.get("rtt_ms").and_then(Value::as_f64);
         shown.add_row(vec![
@@ -140,10 +140,16 @@ async fn members(status: Option<String>, args: &ClientArgs) -> Result<(), CliErr
             text(row, "address").into(),
             text(row, "zone").into(),
             text(row, "status").into(),
+            row.get("via").and_then(Value::as_str).unwrap_or("-").into(),
             number(rtt.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.1} ms"))),
         ]);
     }
-    print_table(shown)
+    print_table(shown)?;
+    for trouble in elements(&answer, "troubles") {
+        let [address, since, error] = ["address", "since", "error"].map(|name| text(trouble, name));
+        print(format_args!("\nno stream with {address} since {since}: {error}"))?;
+    }
+    Ok(())
 }
 
 /// Where a status comes in the list: what needs a person first.

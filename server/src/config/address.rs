@@ -3,8 +3,6 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
-use knot_engine::Address;
-
 /// The port that servers talk to each other on.
 pub const CLUSTER_PORT: u16 = 3100;
 /// The port of the HTTP API.
@@ -29,16 +27,8 @@ impl HostPort {
     /// Reads `host`, `host:port`, `[v6]`, `[v6]:port` or a bare IPv6 address.
     ///
     /// # Errors
-    /// When it is a URL, the host is empty or holds a character it may not, or the port is not 1 to 65535.
+    /// When the host is empty or holds a character it may not, or the port is not 1 to 65535.
     pub fn parse(text: &str, default_port: u16) -> Result<Self, String> {
-        if let Some((scheme, _)) = text.split_once("://") {
-            return Err(match scheme {
-                "wss" | "ws" | "https" | "http" => format!(
-                    "`{scheme}://` addresses do not exist yet in this version; use `host:port`, over TCP and UDP"
-                ),
-                _ => format!("`{text}` is not an address such as `knot1.internal:{default_port}`"),
-            });
-        }
         if let Ok(v6) = text.parse::<Ipv6Addr>() {
             return Ok(Self::new(&v6.to_string(), default_port));
         }
@@ -131,12 +121,6 @@ impl From<SocketAddr> for HostPort {
     }
 }
 
-impl From<&HostPort> for Address {
-    fn from(address: &HostPort) -> Self {
-        Self::from(address.to_string().as_str())
-    }
-}
-
 /// The address that other machines most likely see this one at: the source address of its default route, IPv4 before
 /// IPv6, else loopback. Connecting a UDP socket only asks the routing table; no packet is sent.
 #[must_use]
@@ -196,10 +180,21 @@ mod tests {
 
     #[test]
     fn what_is_no_address_is_refused() {
-        for wrong in ["", ":3100", "a b:1", "knot1:", "knot1:0", "knot1:70000", "[::1", "[knot]:1", "[::1]x", "a:b:c"] {
+        for wrong in [
+            "",
+            ":3100",
+            "a b:1",
+            "knot1:",
+            "knot1:0",
+            "knot1:70000",
+            "[::1",
+            "[knot]:1",
+            "[::1]x",
+            "a:b:c",
+            "wss://knot",
+        ] {
             assert!(read(wrong).is_err(), "{wrong} was read");
         }
-        assert!(read("wss://knot1.internal").is_err_and(|e| e.contains("`wss://`") && e.contains("not exist yet")));
     }
 
     #[test]

@@ -28,6 +28,8 @@ enum Kind {
     Text,
     Flag,
     List,
+    /// One text, or a list of them.
+    Texts,
 }
 
 macro_rules! settings {
@@ -48,13 +50,16 @@ pub const SETTINGS: &[Setting] = settings![
     "server.tls.key_file" "KNOT_TLS_KEY_FILE" Text "its private key, PEM",
     "server.tls.use_tls" "KNOT_TLS_USE_TLS" Flag "TLS on the HTTP API (true, false on loopback)",
     "server.cluster.name" "KNOT_CLUSTER_NAME" Text "the cluster's name (knot)",
-    "server.cluster.advertise_addr" "KNOT_CLUSTER_ADVERTISE_ADDR" Text "the address other servers use",
+    "server.cluster.advertise_addr" "KNOT_CLUSTER_ADVERTISE_ADDR" Texts "the address other servers use, or several",
     "server.cluster.bind_addr" "KNOT_CLUSTER_BIND_ADDR" Text "where TCP and UDP are bound (0.0.0.0:3100)",
     "server.cluster.key" "KNOT_CLUSTER_KEY" Text "the shared key, from `knot genkey`",
     "server.cluster.keys" "KNOT_CLUSTER_KEYS" List "in place of key while one replaces another",
     "server.cluster.peers" "KNOT_CLUSTER_PEERS" List "servers to find the cluster by, comma-separated",
     "server.cluster.compression" "KNOT_CLUSTER_COMPRESSION" Flag "compress between servers (true)",
     "server.cluster.failed_retention" "KNOT_CLUSTER_FAILED_RETENTION" Text "how long failed servers are kept (72h)",
+    "server.cluster.tls.ca_file" "KNOT_CLUSTER_TLS_CA_FILE" Text "who signs the certificates at wss:// addresses, PEM",
+    "server.cluster.tls.pins" "KNOT_CLUSTER_TLS_PINS" List "SHA-256 of the only certificates to trust there",
+    "server.cluster.tls.skip_verify" "KNOT_CLUSTER_TLS_SKIP_VERIFY" Flag "trust any certificate there (false)",
     "server.cluster.allow_leaf_nodes" "KNOT_CLUSTER_ALLOW_LEAF_NODES" Flag "accept leaves (true)",
 ];
 
@@ -144,6 +149,7 @@ impl Kind {
             Self::Text => "must be a string",
             Self::Flag => "must be true or false",
             Self::List => "must be a list of strings",
+            Self::Texts => "must be a string or a list of strings",
         }
     }
 }
@@ -240,7 +246,8 @@ impl<'a> Settings<'a> {
         let value = match setting.kind {
             Kind::Text => Value::Text(text(value)?),
             Kind::Flag => Value::Flag(value.get_ref().as_bool().ok_or_else(|| mistyped(value))?),
-            Kind::List => {
+            Kind::Texts if value.get_ref().as_str().is_some() => Value::List(vec![(text(value)?, place.clone())]),
+            Kind::List | Kind::Texts => {
                 let items = value.get_ref().as_array().ok_or_else(|| mistyped(value))?;
                 let item = |at: &Spanned<DeValue<'_>>| Ok((text(at)?, whole.at(at.span())));
                 Value::List(items.iter().map(item).collect::<Result<_, ConfigError>>()?)
@@ -273,7 +280,7 @@ impl<'a> Settings<'a> {
                     "false" | "0" => false,
                     _ => return Err(place.refuse(name, setting.kind.expected(), None)),
                 }),
-                Kind::List => Value::List(
+                Kind::List | Kind::Texts => Value::List(
                     value
                         .split(',')
                         .map(str::trim)

@@ -13,6 +13,10 @@ fn refusal(text: &str) -> String {
     parse(text).expect_err("it should be refused").to_string()
 }
 
+fn direct(host: &str, port: u16) -> Endpoint {
+    Endpoint::Direct(HostPort::new(host, port))
+}
+
 /// The TCP/UDP example of the cluster page, as it stands there.
 const SEED: &str = "[server]
 zone = 'au'
@@ -33,8 +37,8 @@ fn the_cluster_page_example_parses_as_it_stands() {
     assert_eq!(config.name, "box");
     assert_eq!(cluster.name, "knot");
     assert!(*cluster.keys.first() == ClusterKey::new("NDJuIFxrRbWLp6tKhVzyqNs5H5fCK1Cl").expect("32 characters"));
-    assert_eq!(cluster.advertise_addr, Some(HostPort::new("knot1.internal", 3100)));
-    assert_eq!(cluster.bind_addr, HostPort::new("0.0.0.0", 3100));
+    assert_eq!(cluster.advertise_addr, [direct("knot1.internal", 3100)]);
+    assert_eq!(cluster.bind_addr, Some(HostPort::new("0.0.0.0", 3100)));
     assert_eq!(cluster.peers.len(), 3);
     assert!(cluster.compression && cluster.allow_leaf_nodes);
     assert_eq!(cluster.failed_retention, Duration::from_secs(72 * 3600));
@@ -64,10 +68,10 @@ peers = ['[::1]']\ncompression = false\nfailed_retention = '1h'\nallow_leaf_node
     assert_eq!(config.log, LogFormat::Json);
     assert_eq!(config.tls, Some(TlsConfig::Files { cert: "c.pem".into(), key: "k.pem".into() }));
     let cluster = config.cluster.expect("it has a key");
-    assert_eq!(cluster.peers, [HostPort::new("::1", 3100)]);
+    assert_eq!(cluster.peers, [direct("::1", 3100)]);
     assert_eq!(cluster.failed_retention, Duration::from_secs(3600));
     assert!(!cluster.compression && !cluster.allow_leaf_nodes);
-    assert_eq!(cluster.advertise_addr, None);
+    assert!(cluster.advertise_addr.is_empty());
 }
 
 #[test]
@@ -134,11 +138,59 @@ fn a_cluster_without_a_key_is_told_how_to_make_one() {
 fn what_does_not_exist_yet_is_refused_by_name() {
     let origin = refusal("[server.origin]\nserver = 'https://x'\ntoken = 't'");
     assert!(origin.contains("server.origin") && origin.contains("do not exist yet"), "{origin}");
-    let key = "[server.cluster]\nkey = 'NDJuIFxrRbWLp6tKhVzyqNs5H5fCK1Cl'\n";
-    for line in ["peers = ['wss://knot1.internal']", "advertise_addr = 'https://knot1.internal/'"] {
-        let message = refusal(&format!("{key}{line}"));
-        assert!(message.starts_with("knot.toml:3:") && message.contains("do not exist yet"), "{message}");
-    }
+}
+
+/// The HTTPS example of the cluster page, as it stands there.
+const SEED_HTTPS: &str = "[server]
+zone = 'au'
+
+[server.cluster]
+advertise_addr = 'wss://knot1.internal/'
+key = 'NDJuIFxrRbWLp6tKhVzyqNs5H5fCK1Cl'
+peers = ['wss://knot1.internal', 'wss://knot2.internal', 'wss://knot3.internal']
+";
+
+const KEY: &str = "[server.cluster]\nkey = 'NDJuIFxrRbWLp6tKhVzyqNs5H5fCK1Cl'\n";
+
+fn cluster_of(lines: &str) -> ClusterConfig {
+    parse(&format!("{KEY}{lines}")).expect("valid").config.cluster.expect("it has a key")
+}
+
+#[test]
+fn the_https_example_of_the_cluster_page_is_understood() {
+    let loaded = parse(SEED_HTTPS).expect("it is as the page shows it");
+    let cluster = loaded.config.cluster.expect("it has a key");
+    let [Endpoint::WebSocket(url)] = &cluster.advertise_addr[..] else { panic!("{:?}", cluster.advertise_addr) };
+    assert_eq!((url.host.host(), url.host.port(), url.prefix.as_str()), ("knot1.internal", 443, ""));
+    assert_eq!(cluster.bind_addr, None, "others come by WebSocket alone");
+    assert_eq!(cluster.peers.len(), 3);
+    assert_eq!(cluster.trust, Trust::default());
+    let [warning] = &loaded.warnings[..] else { panic!("{:?}", loaded.warnings) };
+    assert!(warning.contains("127.0.0.1:3000 alone") && warning.contains("`listen`"), "{warning}");
+}
+
+#[test]
+fn a_server_may_be_reached_both_ways() {
+    let both = cluster_of("advertise_addr = ['knot1.internal', 'https://knot1.internal/gate/']");
+    assert_eq!(both.advertise_addr[0], direct("knot1.internal", 3100));
+    assert_eq!(both.advertise_addr[1].to_string(), "wss://knot1.internal/gate");
+    assert_eq!(both.bind_addr, Some(HostPort::new("0.0.0.0", CLUSTER_PORT)));
+    let bound = cluster_of("advertise_addr = 'wss://a'\nbind_addr = '10.0.0.1'");
+    assert_eq!(bound.bind_addr, Some(HostPort::new("10.0.0.1", CLUSTER_PORT)), "as it was asked for");
+    let five = refusal(&format!("{KEY}advertise_addr = ['a', 'b', 'c', 'd', 'e']"));
+    assert!(five.contains("more than 4 addresses"), "{five}");
+}
+
+#[test]
+fn whom_to_trust_is_said_once() {
+    let pins = format!("[server.cluster.tls]\npins = ['{}', '{}']", "ab:".repeat(31) + "AB", "0".repeat(64));
+    let trust = cluster_of(&pins).trust;
+    assert_eq!(trust.pins, ["AB:".repeat(31) + "AB", "00:".repeat(31) + "00"]);
+    assert!(refusal(&format!("{KEY}[server.cluster.tls]\npins = ['AB:CD']")).contains("64 hexadecimal digits"));
+    let trust = cluster_of("[server.cluster.tls]\nca_file = '/etc/knot/ca.pem'").trust;
+    assert_eq!((trust.ca_file, trust.skip_verify), (Some("/etc/knot/ca.pem".into()), false));
+    let void = refusal(&format!("{KEY}[server.cluster.tls]\nca_file = 'ca.pem'\nskip_verify = true"));
+    assert!(void.contains("`skip_verify`") && void.contains("remove one or the other"), "{void}");
 }
 
 #[test]
@@ -155,7 +207,7 @@ fn variables_win_over_the_file_and_are_named_when_wrong() {
     .expect("valid");
     let cluster = loaded.config.cluster.expect("it has a key");
     assert_eq!(loaded.config.zone, "gb");
-    assert_eq!(cluster.peers, [HostPort::new("a", 1), HostPort::new("b", 2)]);
+    assert_eq!(cluster.peers, [direct("a", 1), direct("b", 2)]);
     assert!(!cluster.compression);
     assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
 

@@ -11,13 +11,15 @@ use std::time::Duration;
 use bytes::{Buf, Bytes, BytesMut};
 use knot_engine::membership::Closed;
 use knot_engine::seal::KeyId;
-use knot_engine::session::{self, SendError, Session, SessionError};
+use knot_engine::session::{self, Role, SendError, Session, SessionError};
 use knot_engine::{SessionEvent, SessionId};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout_at};
 
 use super::Input;
+use crate::links::Pipe;
+use crate::websocket::DialError;
 
 /// How long a handshake may take.
 pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -44,18 +46,22 @@ pub(super) struct StreamHandle {
     queued: Arc<AtomicUsize>,
     /// The cluster key that both ends hold, once they have agreed.
     pub(super) key: Option<KeyId>,
+    /// What it goes through.
+    pub(super) pipe: Pipe,
+    /// The address it was opened to, or the host it came from.
+    pub(super) address: String,
     _open: oneshot::Sender<()>,
 }
 
 impl StreamHandle {
     /// Both ends, for an engine that waits for a queue of so many bytes to be empty.
-    pub(super) fn new(peer_queue_bytes: usize) -> (Self, Outbox) {
+    pub(super) fn new(peer_queue_bytes: usize, pipe: Pipe, address: String) -> (Self, Outbox) {
         let (frames, waiting) = mpsc::channel(FRAMES_MAX);
         let (open, closed) = oneshot::channel();
         let queued = Arc::new(AtomicUsize::new(0));
         let drained_from = DRAINED_FROM.min(peer_queue_bytes);
         let outbox = Outbox { frames: waiting, queued: queued.clone(), high: 0, drained_from, closed };
-        (Self { frames, queued, key: None, _open: open }, outbox)
+        (Self { frames, queued, key: None, pipe, address, _open: open }, outbox)
     }
 
     /// Queues a frame and returns how many bytes wait; none when the stream is gone or too far behind.
@@ -79,6 +85,10 @@ pub(super) struct Outbox {
 /// Why a stream ended.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum StreamError {
+    #[error("cannot connect: {0}")]
+    Connect(io::Error),
+    #[error(transparent)]
+    Dial(#[from] DialError),
     #[error(transparent)]
     Io(#[from] io::Error),
     #[error("the peer closed the stream")]
@@ -99,17 +109,28 @@ impl StreamError {
     /// As membership wants to know it.
     pub(super) fn closed(&self) -> Closed {
         match self {
-            Self::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => Closed::Refused,
-            Self::Io(error) if error.kind() == io::ErrorKind::TimedOut => Closed::Timeout,
-            Self::Io(_) => Closed::Reset,
+            Self::Connect(error) if error.kind() == io::ErrorKind::ConnectionRefused => Closed::Refused,
+            Self::Connect(error) | Self::Io(error) if error.kind() == io::ErrorKind::TimedOut => Closed::Timeout,
+            // What refuses a WebSocket may be a proxy, of which nothing follows for the server behind it.
+            Self::Dial(_) | Self::HandshakeTimeout => Closed::Timeout,
+            Self::Connect(_) | Self::Io(_) => Closed::Reset,
             Self::Eof | Self::HandshakeEof => Closed::Eof,
-            Self::HandshakeTimeout => Closed::Timeout,
             Self::Session(_) | Self::Local => Closed::Local,
+        }
+    }
+
+    /// Whether a stream that ends so before both sides have agreed needs a person, rather than having been one too many,
+    /// or a stranger's.
+    pub(super) fn is_trouble(&self, role: Role) -> bool {
+        match self {
+            Self::Connect(_) | Self::Dial(_) | Self::Session(_) => true,
+            Self::Io(_) | Self::Eof | Self::HandshakeEof | Self::HandshakeTimeout => role == Role::Initiator,
+            Self::Local => false,
         }
     }
 }
 
-/// Shakes hands and reports the peer, then carries frames until the stream ends. `permit` counts the stream among
+/// Shakes hands by `deadline` and reports the peer, then carries frames until the stream ends. `permit` counts the stream among
 /// those that are shaking hands.
 pub(super) async fn run<S>(
     stream: S,
@@ -117,14 +138,16 @@ pub(super) async fn run<S>(
     session: Session,
     outbox: Outbox,
     inputs: mpsc::Sender<Input>,
+    deadline: Instant,
     permit: Option<OwnedSemaphorePermit>,
 ) -> StreamError
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let unhandled = Arc::new(Semaphore::new(UNHANDLED_MAX as usize));
-    let mut carrier = Carrier { stream, session, id, outbox, inputs, unhandled, key_since: Instant::now() };
-    match timeout(HANDSHAKE_TIMEOUT, carrier.shake_hands()).await {
+    let mut carrier =
+        Carrier { stream, session, id, outbox, inputs, unhandled, unflushed: false, key_since: Instant::now() };
+    match timeout_at(deadline, carrier.shake_hands()).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => return error,
         Err(_) => return StreamError::HandshakeTimeout,
@@ -151,6 +174,7 @@ impl Way {
 enum Step {
     Read(io::Result<usize>),
     Wrote(io::Result<usize>),
+    Flushed(io::Result<()>),
     Took(Bytes),
     /// The driver has no more use for it.
     Closed,
@@ -163,6 +187,8 @@ struct Carrier<S> {
     outbox: Outbox,
     inputs: mpsc::Sender<Input>,
     unhandled: Arc<Semaphore>,
+    /// What was written may not have left yet.
+    unflushed: bool,
     /// When it began to seal under its present key.
     key_since: Instant,
 }
@@ -174,6 +200,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Carrier<S> {
             while let Some(bytes) = self.session.poll_transmit() {
                 self.stream.write_all(&bytes).await?;
             }
+            self.stream.flush().await?;
             if let Some(key) = self.session.key() {
                 if self.inputs.send(Input::Agreed(self.id, key)).await.is_err() {
                     return Err(StreamError::Local);
@@ -202,10 +229,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Carrier<S> {
                 Step::Read(Ok(0)) => Err(StreamError::Eof),
                 Step::Read(Ok(read)) => self.on_bytes(incoming.get(..read).unwrap_or_default()).await,
                 Step::Wrote(Ok(written)) => {
+                    self.unflushed = true;
                     self.on_written(&mut outgoing, written).await;
                     Ok(())
                 }
-                Step::Read(Err(error)) | Step::Wrote(Err(error)) => Err(error.into()),
+                Step::Flushed(Ok(())) => {
+                    self.unflushed = false;
+                    Ok(())
+                }
+                Step::Read(Err(error)) | Step::Wrote(Err(error)) | Step::Flushed(Err(error)) => Err(error.into()),
                 Step::Took(frame) if self.queue(&frame) => Ok(()),
                 Step::Took(_) | Step::Closed => Err(StreamError::Local),
             };
@@ -235,8 +267,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Carrier<S> {
                     let done = Pin::new(&mut self.stream).poll_read(context, &mut read);
                     done.map(|done| Step::Read(done.map(|()| read.filled().len())))
                 }
-                Way::Write if outgoing.is_empty() => Poll::Pending,
-                Way::Write => Pin::new(&mut self.stream).poll_write(context, outgoing).map(Step::Wrote),
+                Way::Write if !outgoing.is_empty() => {
+                    Pin::new(&mut self.stream).poll_write(context, outgoing).map(Step::Wrote)
+                }
+                Way::Write if self.unflushed => Pin::new(&mut self.stream).poll_flush(context).map(Step::Flushed),
+                Way::Write => Poll::Pending,
                 Way::Take if has_room => {
                     self.outbox.frames.poll_recv(context).map(|frame| frame.map_or(Step::Closed, Step::Took))
                 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -42,6 +42,8 @@ pub(super) struct Pulse {
     since_ms: AtomicU64,
     /// Since when a write has waited.
     blocked_ms: AtomicU64,
+    /// The last answer ends the conversation in HTTP.
+    switched: AtomicBool,
 }
 
 impl Pulse {
@@ -51,6 +53,7 @@ impl Pulse {
             phase: AtomicU8::new(NEW),
             since_ms: AtomicU64::new(0),
             blocked_ms: AtomicU64::new(UNBLOCKED),
+            switched: AtomicBool::new(false),
         }
     }
 
@@ -77,6 +80,15 @@ impl Pulse {
     /// A request has its answer, whose body may still be made.
     pub(super) fn on_answer(&self) {
         self.enter(IDLE);
+    }
+
+    /// What follows the answer is no HTTP.
+    pub(super) fn on_switch(&self) {
+        self.switched.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn has_switched(&self) -> bool {
+        self.switched.load(Ordering::Relaxed)
     }
 
     fn on_read(&self) {
@@ -122,6 +134,10 @@ pub(super) struct Watched<I> {
 impl<I> Watched<I> {
     pub(super) fn new(io: I, pulse: Arc<Pulse>) -> Self {
         Self { io, pulse }
+    }
+
+    pub(super) fn into_inner(self) -> I {
+        self.io
     }
 }
 

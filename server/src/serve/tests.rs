@@ -35,11 +35,13 @@ async fn start(limits: Limits) -> Fixture {
         wall: Arc::new(|| knot_engine::Wall(0)),
         metrics: Arc::clone(&metrics),
         stopping: stopping.clone(),
+        stream_prefixes: Vec::new(),
         limits: api::Limits { body_timeout: SHORT, ..api::Limits::default() },
     });
     let listener = OsNetwork.listen(([127, 0, 0, 1], 0).into()).await.unwrap();
     let address = listener.local_addr().unwrap();
-    let served = tokio::spawn(serve(listener, Serving { router, tls: None, metrics, limits }, stopping));
+    let served =
+        tokio::spawn(serve(listener, Serving { router, tls: None, arrivals: None, metrics, limits }, stopping));
     Fixture { address, commands, stop, served }
 }
 
@@ -109,7 +111,7 @@ async fn a_client_that_reads_nothing_is_cut_and_one_that_reads_slowly_is_not() {
     let listener = OsNetwork.listen(([127, 0, 0, 1], 0).into()).await.unwrap();
     let address = listener.local_addr().unwrap();
     let (_stop, stopping) = watch::channel(false);
-    tokio::spawn(serve(listener, Serving { router, tls: None, metrics, limits }, stopping));
+    tokio::spawn(serve(listener, Serving { router, tls: None, arrivals: None, metrics, limits }, stopping));
     let ask = async || {
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(b"GET /large HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();

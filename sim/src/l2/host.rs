@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use knot_engine::{Instant, NodeKey, Wall, membership};
-use knot_server::config::Config;
+use knot_server::config::{Config, Trust};
 use knot_server::simulated::Simulated;
 use knot_server::storage::{JournaledStorage, RedbStorage, StorageError};
+use knot_server::websocket::Dialer;
 use knot_server::{Platform, RunError, run as serve};
 use redb::StorageBackend;
 use tokio::sync::{oneshot, watch};
@@ -216,6 +217,7 @@ impl Host {
             node_key: NodeKey::from_bytes(key.bytes()),
             token: TOKEN.into(),
             tls: None,
+            dialer: Dialer::new(&Trust { skip_verify: true, ..Trust::default() }).expect("it reads nothing"),
             seed,
             wall: Arc::new(move || {
                 let elapsed = turmoil::sim_elapsed().unwrap_or_default().as_millis();

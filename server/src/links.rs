@@ -1,0 +1,136 @@
+//! What people are shown of the streams between servers: what each goes through, and why those are missing that are.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use knot_engine::{SessionId, Wall};
+
+/// Addresses whose troubles are remembered; the one that was heard of longest ago makes room.
+const TROUBLES_MAX: usize = 64;
+/// A trouble that has not come back for so long, in milliseconds, is over: attempts are at most minutes apart.
+const OVER_AFTER_MS: i64 = 15 * 60_000;
+
+/// What a stream goes through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pipe {
+    /// TCP.
+    Tcp,
+    /// A WebSocket inside TLS.
+    WebSocket,
+}
+
+impl Pipe {
+    /// As people write it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::WebSocket => "wss",
+        }
+    }
+}
+
+/// Why there is no stream with whoever is at an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// Where this server connects to, or the host that something came from that it refused.
+    pub address: String,
+    /// What stands in the way.
+    pub error: String,
+    /// When it was met first.
+    pub since: Wall,
+    /// When it was met last.
+    pub last: Wall,
+}
+
+/// Kept by the driver, read by the API.
+#[derive(Clone, Debug, Default)]
+pub struct Links(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    pipes: HashMap<SessionId, Pipe>,
+    troubles: BTreeMap<String, Trouble>,
+}
+
+impl Links {
+    /// What a stream goes through.
+    #[must_use]
+    pub fn pipe(&self, session: SessionId) -> Option<Pipe> {
+        self.state().pipes.get(&session).copied()
+    }
+
+    /// What stands in the way of streams at present, by address.
+    #[must_use]
+    pub fn troubles(&self, now: Wall) -> Vec<Trouble> {
+        let is_present = |trouble: &&Trouble| now.0.saturating_sub(trouble.last.0) < OVER_AFTER_MS;
+        self.state().troubles.values().filter(is_present).cloned().collect()
+    }
+
+    pub(crate) fn opened(&self, session: SessionId, pipe: Pipe) {
+        self.state().pipes.insert(session, pipe);
+    }
+
+    pub(crate) fn closed(&self, session: SessionId) {
+        self.state().pipes.remove(&session);
+    }
+
+    /// Nothing stands in the way any more.
+    pub(crate) fn well(&self, address: &str) {
+        self.state().troubles.remove(address);
+    }
+
+    pub(crate) fn trouble(&self, address: &str, error: String, now: Wall) {
+        let mut state = self.state();
+        if let Some(known) = state.troubles.get_mut(address) {
+            if known.error != error {
+                (known.error, known.since) = (error, now);
+            }
+            known.last = now;
+            return;
+        }
+        if state.troubles.len() >= TROUBLES_MAX {
+            let oldest = state.troubles.values().min_by_key(|trouble| trouble.last.0);
+            if let Some(oldest) = oldest.map(|trouble| trouble.address.clone()) {
+                state.troubles.remove(&oldest);
+            }
+        }
+        let trouble = Trouble { address: address.to_owned(), error, since: now, last: now };
+        state.troubles.insert(address.to_owned(), trouble);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing in here can be half done.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn troubles_are_kept_until_they_are_over() {
+        let links = Links::default();
+        links.trouble("a:1", "refused".to_owned(), Wall(1));
+        links.trouble("a:1", "refused".to_owned(), Wall(5));
+        let [trouble] = &links.troubles(Wall(6))[..] else { panic!("one") };
+        assert_eq!((trouble.since, trouble.last), (Wall(1), Wall(5)));
+        links.trouble("a:1", "expired".to_owned(), Wall(7));
+        assert_eq!(links.troubles(Wall(7))[0].since, Wall(7), "another trouble is a new one");
+        assert!(links.troubles(Wall(7 + OVER_AFTER_MS)).is_empty());
+        links.well("a:1");
+        assert!(links.troubles(Wall(7)).is_empty());
+    }
+
+    #[test]
+    fn only_so_many_are_kept() {
+        let links = Links::default();
+        for at in 0..200 {
+            links.trouble(&format!("host{at}"), "refused".to_owned(), Wall(at));
+        }
+        let kept = links.troubles(Wall(200));
+        assert_eq!(kept.len(), TROUBLES_MAX);
+        assert!(kept.iter().any(|trouble| trouble.address == "host199"));
+    }
+}

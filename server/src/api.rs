@@ -10,6 +10,7 @@ mod cluster;
 mod documents;
 mod error;
 mod etag;
+mod eviction;
 mod list;
 mod path;
 mod query;
@@ -34,6 +35,7 @@ use tokio::time::Instant;
 use self::error::{ApiError, Form};
 use crate::handle::Handle;
 use crate::metrics::{Metrics, Route};
+use crate::tls::Certificate;
 use crate::websocket;
 
 pub(crate) use self::cluster::status_name;
@@ -90,6 +92,8 @@ pub struct ApiState {
     pub wall: Arc<dyn Fn() -> Wall + Send + Sync>,
     /// Counts of requests.
     pub metrics: Arc<Metrics>,
+    /// What the API shows for a certificate; none where it runs without TLS.
+    pub certificate: Option<Arc<Certificate>>,
     /// Turns true when the server begins to stop; change feeds end then.
     pub stopping: watch::Receiver<bool>,
     /// What stands before the path at which other servers open WebSockets, as this one's addresses have it; none where
@@ -142,6 +146,8 @@ pub fn router(state: ApiState) -> Router {
         .route("/api/zones/{zone}/documents/{collection}/{*key}", document())
         .route("/api/changes", get(changes::changes))
         .route("/api/cluster", get(cluster::members).delete(cluster::force_leave))
+        .route("/api/cluster/evict", post(eviction::evict))
+        .route("/api/cluster/readmit", post(eviction::readmit))
         .route("/api/cluster/leave", post(cluster::leave))
         .route("/api/cluster/status", get(status::status))
         .fallback(async || ApiError::NoRoute)

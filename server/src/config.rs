@@ -112,7 +112,7 @@ pub struct Trust {
     /// An authority to trust besides the system's, PEM.
     pub ca_file: Option<PathBuf>,
     /// Where there are any, the only certificates to trust, by whomever they are signed: SHA-256, as
-    /// [`ServerTls::fingerprint`](crate::tls::ServerTls::fingerprint) writes it.
+    /// [`Identity::fingerprint`](crate::tls::Identity::fingerprint) writes it.
     pub pins: Vec<String>,
     /// Whether any certificate will do.
     pub skip_verify: bool,

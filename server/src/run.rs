@@ -19,6 +19,7 @@ use crate::net::{Listener, Network};
 use crate::serve::{self, Serving};
 use crate::simulated::Simulated;
 use crate::storage::{Storage, StorageError};
+use crate::tls::ServerTls;
 use crate::websocket::{Arrival, Dialer};
 
 /// Bytes of records read at once when a server starts.
@@ -38,7 +39,7 @@ pub struct Platform<N> {
     /// The HTTP API's admin token.
     pub token: Arc<str>,
     /// TLS of the HTTP API; none for plain HTTP.
-    pub tls: Option<Arc<rustls::ServerConfig>>,
+    pub tls: Option<ServerTls>,
     /// Opens WebSockets to other servers.
     pub dialer: Dialer,
     /// Fresh randomness: 32 bytes that no other start has.
@@ -346,11 +347,18 @@ fn serving<N>(
         started: tokio::time::Instant::now(),
         wall: platform.wall.clone(),
         metrics: metrics.clone(),
+        certificate: platform.tls.as_ref().map(|tls| tls.certificate.clone()),
         stopping,
         stream_prefixes,
         limits: api::Limits::default(),
     });
-    Serving { router, tls: platform.tls.clone(), arrivals: Some(arrivals), metrics, limits: serve::Limits::default() }
+    Serving {
+        router,
+        tls: platform.tls.as_ref().map(|tls| tls.config.clone()),
+        arrivals: Some(arrivals),
+        metrics,
+        limits: serve::Limits::default(),
+    }
 }
 
 /// The API's URL as people and other servers use it.

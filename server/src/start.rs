@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use knot_engine::{Seed, Wall};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -13,9 +13,14 @@ use crate::handle::Handle;
 use crate::net::OsNetwork;
 use crate::run::{Platform, RunError, Running, run};
 use crate::storage::{self, JournaledStorage, SecretError, StorageError};
-use crate::tls::{self, TlsError};
+use crate::tls::{self, Certificate, Identity, ServerTls, TlsError, WARNED_BEFORE};
 use crate::websocket::Dialer;
 use crate::{Stop, config};
+
+/// How often the files of the certificate are looked at.
+const CERTIFICATE_LOOKS: Duration = Duration::from_secs(5);
+/// How often a certificate that is about to expire is warned of.
+const WARNING_INTERVAL: Duration = Duration::from_secs(24 * 3_600);
 
 /// Why a server process did not start, or did not end well.
 #[derive(Debug, thiserror::Error)]
@@ -110,10 +115,40 @@ async fn until_told(
             }
         }
     });
+    let certificate = platform.tls.as_ref().map(|tls| tokio::spawn(watch_certificate(tls.certificate.clone())));
     let outcome = run(config, platform, ready, shutdown).await;
+    certificate.inspect(tokio::task::JoinHandle::abort);
     signals.abort();
     announcing.abort();
     Ok(outcome?)
+}
+
+/// Takes a new certificate from its files when those change, and warns of one that is about to expire, once a day.
+async fn watch_certificate(certificate: Arc<Certificate>) {
+    let mut looks = tokio::time::interval(CERTIFICATE_LOOKS);
+    let mut warned: Option<tokio::time::Instant> = None;
+    loop {
+        looks.tick().await;
+        match tokio::task::block_in_place(|| certificate.renew()) {
+            Ok(None) => {}
+            Ok(Some(Identity { fingerprint, .. })) => {
+                warned = None;
+                tracing::info!(certificate = %certificate.file().display(), fingerprint, "shows the new certificate");
+            }
+            Err(error) => tracing::error!("the certificate stays as it was: {error}"),
+        }
+        let now_s = u64::try_from(wall().0 / 1_000).unwrap_or_default();
+        let Some(left) = certificate.identity().left(now_s).filter(|left| *left < WARNED_BEFORE) else { continue };
+        if warned.is_none_or(|at| at.elapsed() > WARNING_INTERVAL) {
+            warned = Some(tokio::time::Instant::now());
+            let (file, days) = (certificate.file().display(), left.as_secs() / (24 * 3_600));
+            if left.is_zero() {
+                tracing::error!(certificate = %file, "the certificate has expired: clients refuse it; put a new one in its files, no restart is needed");
+            } else {
+                tracing::warn!(certificate = %file, days, "the certificate expires soon: put a new one in its files, no restart is needed");
+            }
+        }
+    }
 }
 
 /// Takes over what of a configuration can change while the server runs, and says what cannot.
@@ -136,13 +171,14 @@ async fn take_over(handle: &Handle, present: &mut Config, wanted: Config) {
     }
 }
 
-fn tls(config: &Config) -> Result<Option<Arc<rustls::ServerConfig>>, TlsError> {
+fn tls(config: &Config) -> Result<Option<ServerTls>, TlsError> {
     let Some(tls) = &config.tls else { return Ok(None) };
     let mut names = vec![config::host_name(), config.listen.host().to_owned()];
     names.extend(config.url.as_deref().and_then(url_host));
     let tls = tls::server_tls(tls, &config.data_dir, &names)?;
-    tracing::info!(certificate = %tls.cert_file.display(), fingerprint = tls.fingerprint, "TLS");
-    Ok(Some(tls.config))
+    let Identity { fingerprint, .. } = tls.certificate.identity();
+    tracing::info!(certificate = %tls.certificate.file().display(), fingerprint, "TLS");
+    Ok(Some(tls))
 }
 
 fn dialer(config: &Config) -> Result<Dialer, TlsError> {

@@ -44,10 +44,14 @@ impl Membership {
             self.hear_of_myself(from, &update, now);
             return;
         }
-        let standing = *update.standing();
+        let mut standing = *update.standing();
         let Some(mut fact) = self.fact_of(from, update) else {
             return;
         };
+        if self.evicted.contains(&fact.record.node) {
+            (fact.status, fact.retired) = (Status::Left, true);
+            (standing.status, standing.retired) = (Status::Left, true);
+        }
         let Some(entry) = self.table.get(&fact.record.node) else {
             if !self.is_outdated(&standing) {
                 self.install(fact, standing, now);

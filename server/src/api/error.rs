@@ -80,6 +80,8 @@ pub(super) enum MemberError {
     Ambiguous(Vec<String>),
     Alive,
     ThisServer,
+    /// Nobody of that name or id is shut out.
+    NotEvicted,
 }
 
 impl From<Form> for ApiError {
@@ -334,6 +336,11 @@ fn member(error: &MemberError) -> Said {
         MemberError::Alive => {
             say(StatusCode::CONFLICT, "this member is alive", "stop it first, or insist with \"force\": true (--force)")
         }
+        MemberError::NotEvicted => say(
+            StatusCode::NOT_FOUND,
+            "no such server is evicted",
+            "GET /api/cluster/status lists the ids of those that are",
+        ),
         MemberError::ThisServer => say(
             StatusCode::CONFLICT,
             "this is the server that you are asking",

@@ -235,9 +235,12 @@ impl<D: Document> World<D> {
                 self.trace.log(self.now, node, || format!("{event:?}"));
                 self.on_fenced(node);
             }
-            Event::AddressMoved { .. } | Event::NameTaken { .. } | Event::ForeignCluster { .. } | Event::Adopted(_) => {
-                self.trace.log(self.now, node, || format!("{event:?}"))
-            }
+            Event::AddressMoved { .. }
+            | Event::NameTaken { .. }
+            | Event::ForeignCluster { .. }
+            | Event::Evicted { .. }
+            | Event::EvictedCame { .. }
+            | Event::Adopted(_) => self.trace.log(self.now, node, || format!("{event:?}")),
         }
     }
 

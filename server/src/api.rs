@@ -35,6 +35,7 @@ use tokio::time::Instant;
 use self::error::{ApiError, Form};
 use crate::handle::Handle;
 use crate::metrics::{Metrics, Route};
+use crate::run::Reload;
 use crate::tls::Certificate;
 use crate::websocket;
 
@@ -96,6 +97,8 @@ pub struct ApiState {
     pub certificate: Option<Arc<Certificate>>,
     /// Turns true when the server begins to stop; change feeds end then.
     pub stopping: watch::Receiver<bool>,
+    /// Who reads the configuration again.
+    pub reload: Option<Reload>,
     /// What stands before the path at which other servers open WebSockets, as this one's addresses have it; none where
     /// they do not come.
     pub stream_prefixes: Vec<String>,
@@ -150,6 +153,7 @@ pub fn router(state: ApiState) -> Router {
         .route("/api/cluster/readmit", post(eviction::readmit))
         .route("/api/cluster/leave", post(cluster::leave))
         .route("/api/cluster/status", get(status::status))
+        .route("/api/reload", post(status::reload))
         .fallback(async || ApiError::NoRoute)
         .method_not_allowed_fallback(async || ApiError::WrongMethod)
         .layer(from_fn_with_state(Arc::clone(&api), guard))

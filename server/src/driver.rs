@@ -508,6 +508,7 @@ impl<N: Network> Driver<N> {
             self.let_go(session);
         } else if let Some(stream) = self.streams.get_mut(&session) {
             stream.key = Some(key);
+            self.parts.links.agreed(session, key);
             self.parts.links.well(&stream.address);
         }
     }

@@ -33,7 +33,7 @@ impl Route {
     #[must_use]
     pub fn of(method: &Method, path: &str) -> Self {
         const METHODS: [&str; 6] = ["GET", "PUT", "PATCH", "DELETE", "POST", "HEAD"];
-        const EXACT: [&str; 11] = [
+        const EXACT: [&str; 12] = [
             "/health",
             "/livez",
             "/readyz",
@@ -45,6 +45,7 @@ impl Route {
             "/api/cluster/leave",
             "/api/cluster/readmit",
             "/api/cluster/status",
+            "/api/reload",
         ];
         let method = METHODS.into_iter().find(|name| *name == method.as_str()).unwrap_or("other");
         let route = if let Some(rest) = path.strip_prefix("/api/documents/") {

@@ -46,8 +46,23 @@ pub struct Platform<N> {
     pub seed: Seed,
     /// The wall clock. It labels changes; nothing is decided by it.
     pub wall: WallClock,
+    /// Who reads the configuration again when asked to; none where there is none to read.
+    pub reload: Option<Reload>,
     /// What only a simulator asks for.
     pub simulated: Option<Simulated>,
+}
+
+/// Asks for the configuration to be read again, and hears what came of it: whether all of it is in force now, or what is
+/// wrong with it.
+pub type Reload = mpsc::Sender<oneshot::Sender<Result<Reloaded, String>>>;
+
+/// How much of a configuration that was read again is in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reloaded {
+    /// All of it.
+    Whole,
+    /// The cluster's keys; what else has changed waits for a restart.
+    Keys,
 }
 
 /// Says what time it is to people.
@@ -349,6 +364,7 @@ fn serving<N>(
         metrics: metrics.clone(),
         certificate: platform.tls.as_ref().map(|tls| tls.certificate.clone()),
         stopping,
+        reload: platform.reload.clone(),
         stream_prefixes,
         limits: api::Limits::default(),
     });

@@ -6,12 +6,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use knot_engine::{Seed, Wall};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::{Config, ConfigError, HostPort};
 use crate::handle::Handle;
 use crate::net::OsNetwork;
-use crate::run::{Platform, RunError, Running, run};
+use crate::run::{Platform, Reloaded, RunError, Running, run};
 use crate::storage::{self, JournaledStorage, SecretError, StorageError};
 use crate::tls::{self, Certificate, Identity, ServerTls, TlsError, WARNED_BEFORE};
 use crate::websocket::Dialer;
@@ -62,6 +62,7 @@ pub fn start(
         signal(SignalKind::hangup())?
     };
     let storage = Arc::new(JournaledStorage::open(&config.data_dir)?);
+    let (asks, asked) = mpsc::channel(1);
     let platform = Platform {
         network: OsNetwork,
         storage,
@@ -71,9 +72,10 @@ pub fn start(
         dialer: dialer(&config)?,
         seed: seed()?,
         wall: Arc::new(wall),
+        reload: Some(asks),
         simulated: None,
     };
-    let stop = runtime.block_on(until_told(config, reload, hang_up, platform))?;
+    let stop = runtime.block_on(until_told(config, reload, hang_up, asked, platform))?;
     Ok(stop)
 }
 
@@ -81,6 +83,7 @@ async fn until_told(
     config: Config,
     reload: impl Fn() -> Result<Config, ConfigError> + Send + 'static,
     mut hang_up: Signal,
+    mut asked: mpsc::Receiver<oneshot::Sender<Result<Reloaded, String>>>,
     platform: Platform<OsNetwork>,
 ) -> Result<Stop, StartError> {
     let (told, shutdown) = watch::channel(false);
@@ -108,11 +111,21 @@ async fn until_told(
         let cluster = Some(cluster.join(", ")).filter(|addresses| !addresses.is_empty());
         let token = token_file.display().to_string();
         tracing::info!(url, zone, cluster, token, "serving");
-        while hang_up.recv().await.is_some() {
-            match tokio::task::block_in_place(&reload) {
-                Ok(wanted) => take_over(&handle, &mut present, wanted).await,
-                Err(error) => tracing::error!("the configuration stays as it was: {error}"),
-            }
+        loop {
+            let answer = tokio::select! {
+                Some(()) = hang_up.recv() => None,
+                Some(answer) = asked.recv() => Some(answer),
+                else => return,
+            };
+            let outcome = match tokio::task::block_in_place(&reload) {
+                Ok(wanted) => Ok(take_over(&handle, &mut present, wanted).await),
+                Err(error) => {
+                    tracing::error!("the configuration stays as it was: {error}");
+                    Err(error.to_string())
+                }
+            };
+            // Whoever asked may have gone.
+            answer.map(|answer| answer.send(outcome));
         }
     });
     let certificate = platform.tls.as_ref().map(|tls| tokio::spawn(watch_certificate(tls.certificate.clone())));
@@ -152,7 +165,7 @@ async fn watch_certificate(certificate: Arc<Certificate>) {
 }
 
 /// Takes over what of a configuration can change while the server runs, and says what cannot.
-async fn take_over(handle: &Handle, present: &mut Config, wanted: Config) {
+async fn take_over(handle: &Handle, present: &mut Config, wanted: Config) -> Reloaded {
     let keys = |config: &Config| config.cluster.as_ref().map(|cluster| cluster.keys.clone());
     if let (Some(old), Some(new)) = (keys(present), keys(&wanted))
         && let Some(cluster) = &mut present.cluster
@@ -166,8 +179,10 @@ async fn take_over(handle: &Handle, present: &mut Config, wanted: Config) {
     }
     if *present == wanted {
         tracing::info!("the configuration is as the file says");
+        Reloaded::Whole
     } else {
         tracing::warn!("settings have changed that need a restart: all do but which keys the cluster has");
+        Reloaded::Keys
     }
 }
 

@@ -43,6 +43,7 @@ struct Row {
     address: Option<String>,
     addresses: Vec<String>,
     via: Option<&'static str>,
+    key: Option<String>,
     url: String,
     status: &'static str,
     incarnation: String,
@@ -72,8 +73,10 @@ pub(super) async fn members(State(api): State<Shared>, uri: Uri) -> Result<Respo
             let me = engine.me().record.node;
             let wanted = engine.members().filter(|member| status.is_none_or(|status| member.status == status));
             let row = |member: Member| {
-                let pipe = engine.stream_to(member.record.node).and_then(|session| links.pipe(session));
-                let row = row(&member, me, pipe, now, wall);
+                let session = engine.stream_to(member.record.node);
+                let key = session.and_then(|session| links.key(session)).map(|key| key.to_string());
+                let pipe = session.and_then(|session| links.pipe(session));
+                let row = Row { key, ..row(&member, me, pipe, now, wall) };
                 let is_evicted = engine.evicted().contains(&member.record.node);
                 if is_evicted { Row { status: EVICTED, via: None, ..row } } else { row }
             };
@@ -177,6 +180,7 @@ fn row(member: &Member, me: NodeId, pipe: Option<Pipe>, now: Instant, wall: Wall
         address: record.addresses.first().map(ToString::to_string),
         addresses: record.addresses.iter().map(ToString::to_string).collect(),
         via: via(pipe, member.datagrams),
+        key: None,
         url: record.url.clone(),
         status: status_name(member.status),
         incarnation: record.incarnation.to_string(),

@@ -44,6 +44,8 @@ pub(super) enum ApiError {
     NoWebSocket(String),
     Stopping,
     NotReady(&'static str),
+    /// What was read again is no configuration.
+    BadConfig(String),
     TooManyConnections(usize),
 }
 
@@ -192,6 +194,11 @@ impl ApiError {
                 "ask another server, or this one when it has started again",
             ),
             Self::NotReady(why) => say(StatusCode::SERVICE_UNAVAILABLE, *why, "ask another server; the log says more"),
+            Self::BadConfig(why) => say(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                format!("the configuration stays as it was: {why}"),
+                "mend the file that this server was started with, and ask again",
+            ),
             Self::TooManyConnections(limit) => say(
                 StatusCode::SERVICE_UNAVAILABLE,
                 format!("{limit} connections are open already"),

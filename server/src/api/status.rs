@@ -8,12 +8,14 @@ use axum::http::{Uri, header};
 use axum::response::{IntoResponse, Response};
 use knot_engine::Wall;
 use serde_json::{Value, json};
+use tokio::sync::oneshot;
 
 use super::error::ApiError;
 use super::query::{self, NoQuery};
 use super::{Api, Shared, cluster, timestamp};
 use crate::handle::ServerEngine;
 use crate::metrics::EngineSample;
+use crate::run::Reloaded;
 use crate::tls::{Certificate, Identity};
 
 /// How long the driver may take to answer before this server counts as not ready.
@@ -81,6 +83,21 @@ pub(super) async fn status(State(api): State<Shared>, uri: Uri) -> Result<Respon
     Ok(axum::Json(status).into_response())
 }
 
+/// Reads the configuration again, as SIGHUP does.
+pub(super) async fn reload(State(api): State<Shared>, uri: Uri) -> Result<Response, ApiError> {
+    let NoQuery {} = query::parse(&uri)?;
+    let (answer, answered) = oneshot::channel();
+    let reload = api.reload.as_ref().ok_or(ApiError::NoRoute)?;
+    reload.send(answer).await.map_err(|_| ApiError::Stopping)?;
+    let reloaded = answered.await.map_err(|_| ApiError::Stopping)?.map_err(ApiError::BadConfig)?;
+    let keys = api.handle.look(|engine, _| key_ids(engine)).await?;
+    Ok(axum::Json(json!({"keys": keys, "needs_restart": reloaded == Reloaded::Keys})).into_response())
+}
+
+fn key_ids(engine: &ServerEngine) -> Vec<String> {
+    engine.key_ids().iter().map(ToString::to_string).collect()
+}
+
 fn certificate(certificate: &Certificate) -> Value {
     let Identity { fingerprint, expires_s } = certificate.identity();
     let expires =
@@ -110,7 +127,7 @@ fn describe(engine: &ServerEngine) -> Value {
         "name": me.name,
         "zone": me.zone,
         "cluster": engine.cluster().to_string(),
-        "keys": engine.key_ids().iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "keys": key_ids(engine),
         "version": me.version,
         "scopes": engine.scopes(),
         "members": members,

@@ -1,11 +1,14 @@
 //! `knot cluster` and `knot ping`.
 
+mod keys;
+
 use std::time::Instant;
 
 use clap::Subcommand;
 use hyper::Method;
 use serde_json::{Map, Value};
 
+use self::keys::KeysCommand;
 use super::CliError;
 use super::client::{Ask, Client, ClientArgs, with_query};
 use super::output::{number, print, print_table, table, text};
@@ -55,6 +58,9 @@ pub(super) enum ClusterCommand {
         #[command(flatten)]
         client: ClientArgs,
     },
+    /// List, add, promote and remove the keys of the cluster that a server holds
+    #[command(subcommand, after_help = keys::EXAMPLES)]
+    Keys(KeysCommand),
     /// Let a server in again that was shut out
     #[command(after_help = READMIT_EXAMPLES)]
     Readmit {
@@ -138,6 +144,7 @@ pub(super) async fn run(command: ClusterCommand) -> Result<(), CliError> {
             body.extend(reason.map(|reason| ("reason".to_owned(), reason.into())));
             about_a_member(Method::POST, "/api/cluster/evict", body, &client).await
         }
+        ClusterCommand::Keys(command) => keys::run(command).await,
         ClusterCommand::Readmit { member, client } => {
             about_a_member(Method::POST, "/api/cluster/readmit", member.body(), &client).await
         }

@@ -36,6 +36,7 @@ async fn start(limits: Limits) -> Fixture {
         metrics: Arc::clone(&metrics),
         stopping: stopping.clone(),
         certificate: None,
+        reload: None,
         stream_prefixes: Vec::new(),
         limits: api::Limits { body_timeout: SHORT, ..api::Limits::default() },
     });

@@ -368,7 +368,8 @@ impl<D: Document> Engine<D> {
         self.stats.dropped_so_far("claim that its subject disowns", membership.disowned);
         self.stats.dropped_so_far("member without room", membership.table_full);
         self.stats.dropped_so_far("membership action without room", membership.actions_dropped);
-        if self.started && self.save_members.is_none() && self.membership.take_dirty() {
+        let keeps = self.started && !self.faults.has(Fault::MembersUnsaved);
+        if keeps && self.save_members.is_none() && self.membership.take_dirty() {
             let often = u32::try_from(self.membership.known() / MEMBERS_SAVED_AT_ONCE).unwrap_or(u32::MAX);
             self.save_members = Some(now + MEMBERS_SAVE * often.max(1));
         }

@@ -125,6 +125,12 @@ faults! {
         ConnectGivesUp = "connect_gives_up",
         /// Compares tables of members but for the last bucket.
         BucketSkipped = "bucket_skipped",
+        /// Tells news only with probes and their answers.
+        NewsUntold = "news_untold",
+        /// Leaves the last member out of each round of probes.
+        RoundCutShort = "round_cut_short",
+        /// Does not keep what it learns of members.
+        MembersUnsaved = "members_unsaved",
     }
     Push {
         /// Sends a change to peers before its batch is durable.
@@ -147,6 +153,10 @@ faults! {
         CountsItself = "counts_itself",
         /// Says that enough peers hold a change when the time to wait for them is up.
         TimeoutCountsAsHeld = "timeout_counts_as_held",
+        /// Does not say that it holds a change.
+        HeldUnsaid = "held_unsaid",
+        /// Does not pass a change on.
+        RelayNotTaken = "relay_not_taken",
         /// Forgets the deadline of edits that share it with one that is answered.
         SharedDeadlineLost = "shared_deadline_lost",
     }

@@ -5,12 +5,15 @@
 
 mod doubles;
 mod faults;
+mod heard;
+mod known;
 mod outputs;
 mod pairs;
 mod patches;
 mod queue;
 mod scale;
 mod settle;
+mod spread;
 mod watched;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -38,6 +41,8 @@ use crate::workload;
 
 /// Wakes in a row at one moment before an engine counts as stuck.
 const IDLE_WAKES_MAX: u32 = 1_000;
+/// Servers in a cluster of which all that each says of each is looked at; beyond, that would cost more than what happens.
+const SERVERS_MAX: usize = 64;
 /// How often queues are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -81,6 +86,7 @@ pub(crate) struct World<D: Document> {
     later: Later,
     hostile: Hostile,
     pairs: pairs::Pairs,
+    known: known::Known,
     checkers: Checkers,
     trace: Trace,
     counts: Counts,
@@ -125,6 +131,7 @@ impl<D: Document> World<D> {
             later: Later::new(scenario.seed),
             hostile: Hostile::new(scenario.seed, scenario.document, |bytes| D::header(bytes).ok()),
             pairs: pairs::Pairs::default(),
+            known: known::Known::default(),
             planted,
             now: Instant::ZERO,
             queue: Queue::default(),
@@ -291,6 +298,7 @@ impl<D: Document> World<D> {
             Happening::Start(node) => self.start(node),
             Happening::Exit(process) => self.on_exit(process),
             Happening::Turn(node) => self.on_turn(node),
+            Happening::Spread(change) => self.on_spread_due(&change),
             Happening::Look => self.on_look(),
         }
     }
@@ -545,9 +553,17 @@ impl<D: Document> World<D> {
                 let all_honest = !self.scenario.nodes.iter().any(|node| node.hostile);
                 self.checkers.check_honest(index, running.engine.stats(), all_honest, self.now);
                 self.checkers.check_panics(index, running.engine.stats(), self.now);
+                if self.nodes.len() <= SERVERS_MAX {
+                    let me = running.engine.me().record.node;
+                    let others = running.engine.members().filter(|member| member.record.node != me);
+                    let members = others.map(|member| (member.record.node, member.status));
+                    self.checkers.check_told(index, &running.told, members, self.now);
+                }
             }
         }
         self.look_at_pairs();
+        self.look_who_is_known();
+        self.look_who_is_heard();
         self.look_at_doubles();
         self.insert(self.now + LOOK_EVERY, Happening::Look);
     }

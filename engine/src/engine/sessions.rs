@@ -419,7 +419,9 @@ impl<D: Document> Engine<D> {
     pub(super) fn on_delivered(&mut self, ticket: Ticket, complete: bool, now: Instant) {
         let relayed = self.relay(ticket, complete, now);
         match self.spread.expected(ticket) {
-            Some((session, seq)) if complete => self.send(session, &Frame::Held { seq }),
+            Some((session, seq)) if complete && !self.faults.has(Fault::HeldUnsaid) => {
+                self.send(session, &Frame::Held { seq })
+            }
             None if !relayed => self.on_landed(ticket, complete, now),
             Some(_) | None => {}
         }

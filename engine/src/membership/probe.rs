@@ -81,8 +81,8 @@ impl Membership {
     }
 
     fn any_live(&mut self) -> Option<NodeId> {
-        let start = NodeId(self.random.bytes16());
-        self.table.next_after(&start, Entry::is_live)
+        let place = self.random.index(self.table.len());
+        self.table.iter_from_place(place).find(|entry| entry.is_live()).map(Entry::node)
     }
 
     fn next_in_rotation(&mut self) -> Option<NodeId> {
@@ -94,6 +94,7 @@ impl Membership {
             }
             let watched = self.table.iter().filter(|entry| entry.is_live() && self.watches(entry));
             let mut round: Vec<_> = watched.map(Entry::node).collect();
+            round.truncate(round.len() - usize::from(self.faults.has(Fault::RoundCutShort) && round.len() > 1));
             self.random.shuffle(&mut round);
             self.rotation = round;
         }

@@ -262,7 +262,7 @@ impl Membership {
     }
 
     pub(super) fn on_gossip_due(&mut self, now: Instant) {
-        if self.gossip.is_empty() {
+        if self.gossip.is_empty() || self.faults.has(Fault::NewsUntold) {
             return;
         }
         for to in self.gossip_targets() {

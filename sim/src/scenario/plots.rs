@@ -23,6 +23,12 @@ const COPIED_AMONG: usize = 4;
 /// Of a thousand plots, those in which nothing else is wrong from where they begin.
 const ALONE_PER_MILLE: u64 = 700;
 
+/// Of a thousand seeds, those in which servers end one by one.
+const ALONE_SEEDS_PER_MILLE: u64 = 120;
+/// Least time for that, and between two of them.
+const ALONE_MIN_MS: u64 = 30_000;
+const ONE_EVERY_MS: u64 = 24_000;
+
 /// Of a thousand seeds, those in which a server is filled from nothing.
 const REFILLS_PER_MILLE: u64 = 15;
 /// Least time for that.
@@ -42,16 +48,45 @@ pub(super) struct Times {
 /// Draws what happens to these servers.
 type Plot = fn(&mut Draw, &[NodeSpec], Times) -> Vec<Fault>;
 
+/// Whether in `seed` nothing goes wrong but that servers end and come back, one after the other, on a network that is well:
+/// then all that follows has to follow in time.
+pub(super) fn are_alone(seed: u64, times: Times) -> bool {
+    Draw::new(seed, "alone").chance(ALONE_SEEDS_PER_MILLE) && times.quiet_at_ms - times.begin_ms >= ALONE_MIN_MS
+}
+
+/// One server after another ends, with time enough between them for all to be quiet.
+pub(super) fn one_by_one(seed: u64, nodes: &[NodeSpec], times: Times) -> Vec<Fault> {
+    let mut draw = Draw::new(seed, "one by one");
+    let Times { begin_ms, quiet_at_ms, .. } = times;
+    let mut faults = Vec::new();
+    let mut at_ms = begin_ms + draw.between(ONE_EVERY_MS, ONE_EVERY_MS + 5_000);
+    while at_ms < quiet_at_ms {
+        let node = draw.index(nodes.len());
+        let moves = draw.chance(300);
+        let kind = match draw.between(0, 4) {
+            0 => FaultKind::Stop { node, moves },
+            1 => FaultKind::Crash { node, power: false, moves },
+            _ => FaultKind::Crash { node, power: true, moves },
+        };
+        let lasting_ms = *draw.pick(&[500, 3_000, ONE_EVERY_MS, 2 * ONE_EVERY_MS]);
+        let is_last = at_ms + lasting_ms >= quiet_at_ms;
+        faults.push(Fault::new(at_ms, (!is_last).then_some(lasting_ms), kind));
+        at_ms += lasting_ms + draw.between(ONE_EVERY_MS, 2 * ONE_EVERY_MS);
+    }
+    faults
+}
+
 /// Adds the plots of `seed` to its faults.
 pub(super) fn add(seed: u64, nodes: &[NodeSpec], times: Times, faults: &mut Vec<Fault>) {
     let mut draw = Draw::new(seed, "plots");
+    // Few seeds are long enough for this one.
     let plots = [
-        (AILS_PER_MILLE, ails as Plot),
+        (PARTED_PER_MILLE, parted as Plot),
+        (AILS_PER_MILLE, ails),
         (CRASHES_AGAIN_PER_MILLE, crashes_again),
         (HALF_CUT_PER_MILLE, half_cut),
         (UNHEARD_PER_MILLE, unheard),
         (BRIMS_PER_MILLE, brims),
-        (PARTED_PER_MILLE, parted),
         (COPIED_PER_MILLE, copied),
     ];
     for (per_mille, plot) in plots {

@@ -52,6 +52,7 @@ impl<D: Document> World<D> {
         self.trace.observe(self.now, || Observed::FaultBegins(index));
         self.counts.faults += 1;
         self.pairs.fault_begins(index, fault.for_ms.is_some(), self.now);
+        self.known.happens(self.now);
         if disturbs(&fault) {
             self.disturbances += 1;
         }
@@ -111,6 +112,7 @@ impl<D: Document> World<D> {
         self.trace.log(self.now, 0, || format!("END {fault:?}"));
         self.trace.observe(self.now, || Observed::FaultEnds(index));
         self.pairs.fault_ends(index, self.now);
+        self.known.happens(self.now);
         match &fault.kind {
             FaultKind::Crash { node, moves, .. } | FaultKind::Stop { node, moves } => {
                 self.nodes[*node].moves += u32::from(*moves && self.nodes[*node].running.is_none());
@@ -278,6 +280,7 @@ impl<D: Document> World<D> {
             return;
         };
         self.leave_double(node);
+        self.known.ends(node, running.engine.has_left() && running.fenced.is_none(), end, self.now);
         self.counts.crashes += 1;
         self.counts.add_drops(running.engine.stats());
         self.calm_since = self.now;
@@ -317,6 +320,7 @@ impl<D: Document> World<D> {
         }
         let now = self.now;
         let count = self.nodes.len();
+        self.known.happens(now);
         self.calm_since = now;
         self.trace.add(now, node, "starts", &[]);
         self.trace.log(now, node, || "STARTS".to_owned());
@@ -355,6 +359,7 @@ impl<D: Document> World<D> {
             | Happening::FaultEnds(_)
             | Happening::Start(_)
             | Happening::Turn(_)
+            | Happening::Spread(_)
             | Happening::Look => None,
         }
     }

@@ -266,6 +266,7 @@ impl<D: Document> World<D> {
                 self.checkers.check_acknowledged(process.node, id, &edited, now);
                 self.check_held_here(process.node, id);
                 self.checkers.check_not_fenced(process.node, id, fenced, now);
+                self.on_acknowledged(process.node, id, &edited);
                 let changed = edited.changed;
                 Outcome::Acknowledged { at: now, changed }
             }
@@ -369,6 +370,9 @@ impl<D: Document> World<D> {
     fn on_member(&mut self, observer: usize, change: &MemberChange) {
         self.trace.log(self.now, observer, || format!("sees {} {:?} -> {:?}", change.name, change.from, change.to));
         self.trace.add(self.now, observer, "member", &change.node.0);
+        if let Some(running) = &mut self.nodes[observer].running {
+            running.told.insert(change.node, change.to);
+        }
         let Some(subject) = self.checkers.present(change.node) else { return };
         self.trace.observe(self.now, || Observed::Member { observer, subject, status: change.to });
         let gone = matches!(change.to, Status::Failed | Status::Left);

@@ -281,6 +281,8 @@ faults! {
         DoubleIgnored = "double_ignored",
         /// Takes edits after it has stepped back before another boot of its own.
         FencedTakesEdits = "fenced_takes_edits",
+        /// Lets a node in that is evicted, once its streams were closed.
+        EvictedLetIn = "evicted_let_in",
         /// Takes a session of a peer's new start for a second one of the old.
         RestartUnnoticed = "restart_unnoticed",
     }

@@ -28,6 +28,7 @@ mod phantom;
 mod queues;
 mod reads;
 mod replay;
+mod shut_out;
 mod spread;
 mod views;
 
@@ -104,6 +105,7 @@ pub enum Invariant {
     /// No claim of an honest server counts as nobody's.
     HonestBelieved,
     /// Servers that can reach each other hold a stream, and soon.
+    ShutOut,
     Connected,
     /// A server shows what it has acknowledged.
     ReadsOwnWrites,
@@ -224,6 +226,9 @@ impl Invariant {
                 "What is told of an honest server it has said itself, and what it says is well made. Here one was taken for a \
                  liar."
             }
+            Self::ShutOut => {
+                "Who is evicted gets nothing from a server that knows it, but word of that. Here it got something."
+            }
             Self::Connected => {
                 "Servers that run and can reach each other hold a stream, so that a write goes straight from one to the \
                  other. These do not."
@@ -318,6 +323,7 @@ impl fmt::Display for Invariant {
             Self::SpreadInTime => "write spread late",
             Self::DenialHeard => "denial not heard",
             Self::HonestBelieved => "honest server disowned",
+            Self::ShutOut => "an evicted server got something",
             Self::Connected => "servers not connected",
             Self::ReadsOwnWrites => "acknowledged write not shown",
             Self::CausalReads => "effect without its cause",
@@ -397,6 +403,11 @@ pub(crate) struct Checkers {
 const VIOLATIONS_MAX: usize = 8;
 
 impl Checkers {
+    /// A document may be that no client was to write.
+    pub(crate) fn expect_document(&mut self, genesis: ChangeHash) {
+        self.genesis.insert(genesis);
+    }
+
     pub(crate) fn new(
         tap: Tap,
         genesis: BTreeSet<ChangeHash>,

@@ -26,6 +26,7 @@ library! {
     "brief-outage",
     "clock-in-2099",
     "disk-full",
+    "evicted-server",
     "flapping-link",
     "folder-copied",
     "forty-servers",

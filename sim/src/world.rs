@@ -4,6 +4,7 @@
 //! thread or an unordered map, so a seed is a run.
 
 mod doubles;
+mod evictions;
 mod faults;
 mod heard;
 mod known;
@@ -21,8 +22,9 @@ use std::time::Duration;
 
 use knot_engine::documents::{AutomergeDocument, Document, ModelDocument};
 use knot_engine::membership::Records;
-use knot_engine::{Engine, Faults, Instant, PeerIdentity, SessionEvent, StorageEvent, Table};
+use knot_engine::{EditRequest, Engine, Faults, Instant, PeerIdentity, SessionEvent, StorageEvent, Table};
 
+use self::evictions::Evictions;
 use self::queue::{Happening, Queue};
 use crate::application::Application;
 use crate::checker::{Checkers, Invariant, is_crowded};
@@ -33,7 +35,7 @@ use crate::ledger::Outcome;
 use crate::network::{Delivery, Links, Plan, Process, RETRANSMIT, Streams};
 use crate::node::{Node, ReadFor};
 use crate::report::{Counts, Report};
-use crate::scenario::{Action, DocumentKind, Scenario};
+use crate::scenario::{Action, DocumentKind, Operation, Scenario};
 use crate::tap::Tap;
 use crate::trace::Trace;
 use crate::watch::{Observed, Watch};
@@ -85,6 +87,7 @@ pub(crate) struct World<D: Document> {
     exits: Draw,
     later: Later,
     hostile: Hostile,
+    evictions: Evictions,
     pairs: pairs::Pairs,
     known: known::Known,
     checkers: Checkers,
@@ -129,6 +132,7 @@ impl<D: Document> World<D> {
             trial_max_us: outputs::trial_max_us(&mut verdicts),
             exits: Draw::new(scenario.seed, "exits"),
             later: Later::new(scenario.seed),
+            evictions: Evictions::default(),
             hostile: Hostile::new(scenario.seed, scenario.document, |bytes| D::header(bytes).ok()),
             pairs: pairs::Pairs::default(),
             known: known::Known::default(),
@@ -415,7 +419,6 @@ impl<D: Document> World<D> {
         let node = operation.node;
         let now = self.now;
         let local = self.nodes[node].clock.read(now);
-        let offset_s = self.nodes[node].clock.offset_s;
         let Some(running) = &mut self.nodes[node].running else {
             return;
         };
@@ -426,13 +429,7 @@ impl<D: Document> World<D> {
                 let read = running.engine.read(&operation.target.id(), false, local);
                 running.reads.insert(read, ReadFor::Application(index));
             }
-            Some(request) => {
-                self.checkers.ledger.ask(&operation, now);
-                let crowded = is_crowded(&running.engine.queues());
-                let edit = running.engine.edit(request, workload::wall(operation.id, offset_s), local);
-                running.edits.insert(edit, operation.id);
-                running.crowded.extend(crowded.then_some(edit));
-            }
+            Some(request) => self.ask_for_edit(&operation, request),
             None if operation.action == Action::Patch => {
                 let read = running.engine.read(&operation.target.id(), true, local);
                 running.reads.insert(read, ReadFor::Patch(index));
@@ -448,6 +445,18 @@ impl<D: Document> World<D> {
             format!("asked w{}: {:?} {target}", operation.id, operation.action)
         });
         self.drain(process);
+    }
+
+    /// Has a server that runs make an edit.
+    fn ask_for_edit(&mut self, operation: &Operation, request: EditRequest) {
+        let clock = &mut self.nodes[operation.node].clock;
+        let (local, offset_s) = (clock.read(self.now), clock.offset_s);
+        let Some(running) = &mut self.nodes[operation.node].running else { return };
+        self.checkers.ledger.ask(operation, self.now);
+        let crowded = is_crowded(&running.engine.queues());
+        let edit = running.engine.edit(request, workload::wall(operation.id, offset_s), local);
+        running.edits.insert(edit, operation.id);
+        running.crowded.extend(crowded.then_some(edit));
     }
 
     fn on_delivery(&mut self, delivery: Delivery) {
@@ -542,6 +551,7 @@ impl<D: Document> World<D> {
     }
 
     fn on_look(&mut self) {
+        self.see_to_readmissions();
         // What a fault has left in streams goes on disturbing.
         if self.streams.are_disturbed(8 * RETRANSMIT, self.now) {
             self.calm_since = self.now;

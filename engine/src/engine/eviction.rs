@@ -12,6 +12,7 @@ use crate::documents::{Document, DocumentId, Scope};
 use crate::engine::Engine;
 use crate::identity::{NodeId, SessionId};
 use crate::membership::Closed;
+use crate::sometimes;
 use crate::time::Instant;
 use crate::wire::Frame;
 
@@ -40,6 +41,7 @@ impl<D: Document> Engine<D> {
         if evicted == *self.membership.evicted() {
             return;
         }
+        sometimes!("readmitted", !self.membership.evicted().is_subset(&evicted));
         let me = self.node;
         if evicted.contains(&me) && !self.membership.evicted().contains(&me) {
             self.emit(Event::Evicted { by: None });
@@ -47,6 +49,7 @@ impl<D: Document> Engine<D> {
         let open = self.sessions.all_of(&evicted);
         self.membership.set_evicted(evicted, now);
         for (session, node) in open {
+            sometimes!("evicted while connected");
             self.shut_out(session, node, now);
         }
     }

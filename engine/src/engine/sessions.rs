@@ -165,7 +165,8 @@ impl<D: Document> Engine<D> {
             }
             return;
         }
-        if self.membership.evicted().contains(&peer) {
+        if self.membership.evicted().contains(&peer) && !self.faults.has(Fault::EvictedLetIn) {
+            sometimes!("evicted node refused");
             let address = self.sessions.sessions.get(&id).and_then(|session| session.to.clone());
             self.shut_out(id, peer, now);
             self.emit(Event::EvictedCame { node: peer });

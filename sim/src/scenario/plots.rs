@@ -16,6 +16,10 @@ const UNHEARD_PER_MILLE: u64 = 60;
 const BRIMS_PER_MILLE: u64 = 60;
 const PARTED_PER_MILLE: u64 = 300;
 const COPIED_PER_MILLE: u64 = 150;
+const EVICTED_PER_MILLE: u64 = 60;
+/// Least time for which somebody is shut out, and how long before the end it is let in again, in units.
+const EVICTED_MIN: u64 = 4;
+const READMITTED: u64 = 20;
 /// Least time for which two are parted: streams break after half a minute, and an attempt takes five seconds and a wait.
 const PARTED_MIN_MS: u64 = 95_000;
 /// Fewest servers among which two are of one id: of three, too few would be left to tell them of each other.
@@ -88,6 +92,7 @@ pub(super) fn add(seed: u64, nodes: &[NodeSpec], times: Times, faults: &mut Vec<
         (UNHEARD_PER_MILLE, unheard),
         (BRIMS_PER_MILLE, brims),
         (COPIED_PER_MILLE, copied),
+        (EVICTED_PER_MILLE, evicted),
     ];
     for (per_mille, plot) in plots {
         if !draw.chance(per_mille) {
@@ -276,6 +281,20 @@ fn parted(draw: &mut Draw, nodes: &[NodeSpec], times: Times) -> Vec<Fault> {
     vec![Fault::new(quiet_at_ms - lasting_ms, Some(lasting_ms), kind)]
 }
 
+/// A server is shut out, and let in again with time enough to hear of it and to come back.
+fn evicted(draw: &mut Draw, nodes: &[NodeSpec], times: Times) -> Vec<Fault> {
+    let Times { begin_ms, quiet_at_ms, unit_ms } = times;
+    let most_ms = (quiet_at_ms - begin_ms).saturating_sub(READMITTED * unit_ms);
+    if nodes.len() < 3 || most_ms < EVICTED_MIN * unit_ms {
+        return Vec::new();
+    }
+    let lasting_ms = draw.between(EVICTED_MIN * unit_ms, most_ms + 1);
+    let at_ms = draw.between(begin_ms, begin_ms + most_ms - lasting_ms + 1);
+    let node = draw.index(nodes.len());
+    let by = (node + 1 + draw.index(nodes.len() - 1)) % nodes.len();
+    vec![Fault::new(at_ms, Some(lasting_ms), FaultKind::Evict { node, by })]
+}
+
 /// A server's folder is copied to another machine of its zone and runs there too, for shorter or longer than it takes the
 /// two to find out. They may be cut off from each other at first, and take writes that the other does not have; and either
 /// may die meanwhile.
@@ -337,6 +356,7 @@ mod tests {
         assert!(has(|fault| matches!(fault.kind, FaultKind::Restore { .. })), "somebody is restored");
         assert!(has(|fault| matches!(fault.kind, FaultKind::StreamsStall { .. })), "somebody does not hear a denial");
         assert!(has(|fault| matches!(fault.kind, FaultKind::Clone { .. })), "somebody is there twice");
+        assert!(has(|fault| matches!(fault.kind, FaultKind::Evict { .. })), "somebody is shut out");
         assert!(has(|fault| matches!(fault.kind, FaultKind::DiskFull { .. })), "a disk is full to the brim");
         assert!(has(|fault| fault.for_ms.is_some_and(|lasting| lasting >= PARTED_MIN_MS)), "two are parted");
     }

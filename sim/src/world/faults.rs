@@ -71,6 +71,7 @@ impl<D: Document> World<D> {
             FaultKind::Restore { node, .. } => self.nodes[*node].disk.back_up(),
             FaultKind::DiskLost { node } => self.lose_disk(*node),
             FaultKind::Clone { node, to } => self.begin_clone(*node, *to),
+            FaultKind::Evict { node, by } => self.evict(*node, *by),
             FaultKind::FsyncFails { node, .. } => self.nodes[*node].disk.fails_next = true,
             FaultKind::ReadFails { node } => self.nodes[*node].disk.reads_fail = true,
             FaultKind::Reset { node } => {
@@ -130,6 +131,7 @@ impl<D: Document> World<D> {
             FaultKind::Restore { node, down_ms } => self.restore(*node, Duration::from_millis(*down_ms)),
             FaultKind::DiskLost { node } => self.release(*node, Duration::ZERO),
             FaultKind::Clone { node, to } => self.end_clone(*node, *to),
+            FaultKind::Evict { node, .. } => self.readmit(*node),
             FaultKind::FsyncFails { node, power } => {
                 self.nodes[*node].disk.fails_next = false;
                 if *power {
@@ -328,6 +330,7 @@ impl<D: Document> World<D> {
         let durable = self.nodes[node].disk.durable();
         self.checkers.tap.on_disk_read(node, &visible, durable);
         self.observe_start(node);
+        self.note_evictions(node);
         if let Some(process) = self.process_of(node) {
             self.links.process_started(process);
             self.links_changed();
@@ -458,6 +461,7 @@ fn disturbs(fault: &Fault) -> bool {
         | FaultKind::Restore { .. }
         | FaultKind::DiskLost { .. }
         | FaultKind::Clone { .. }
+        | FaultKind::Evict { .. }
         | FaultKind::Pause { .. }
         | FaultKind::SlowCpu { .. }
         | FaultKind::FsyncFails { .. }

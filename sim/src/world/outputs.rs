@@ -68,6 +68,7 @@ impl<D: Document> World<D> {
             Output::SendDatagram { to, bytes } => {
                 self.checkers.check_datagram(node, &bytes, self.scenario.sealed, now);
                 if let Some(to) = self.resolve(&to) {
+                    self.look_at_shut_out(node, to, None);
                     let pair = (node, to);
                     self.links.send_datagram(pair, &bytes, now, &mut plan);
                     self.observe_datagram(pair, &bytes, &plan);
@@ -113,6 +114,7 @@ impl<D: Document> World<D> {
         let now = self.now;
         self.checkers.check_sent(process.node, &frame, now);
         if let Some(to) = self.streams.peer_of(process, session) {
+            self.look_at_shut_out(process.node, to, Some(&frame));
             self.checkers.check_entitled((process.node, to), &frame, now);
             if self.waits_for_peers {
                 self.checkers.check_held((process.node, to), &frame, now);
@@ -207,6 +209,7 @@ impl<D: Document> World<D> {
                 self.trace.log(self.now, node, || {
                     format!("has {} at {} deleted {}", summary.id, summary.etag, summary.deleted)
                 });
+                self.on_eviction(node, &summary);
                 self.observe_scopes(node);
             }
             Event::RepairStarted { peer, scope } => {

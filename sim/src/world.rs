@@ -45,6 +45,8 @@ const IDLE_WAKES_MAX: u32 = 1_000;
 const SERVERS_MAX: usize = 64;
 /// How often queues are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often it is looked who is known.
+const GLANCE_EVERY: Duration = Duration::from_millis(250);
 
 /// Lets `scenario` happen with the documents that it names, and with `application` in place of the simulator's own
 /// clients.
@@ -184,6 +186,7 @@ impl<D: Document> World<D> {
             self.insert(at, Happening::Operation(index));
         }
         self.insert(Instant::ZERO + LOOK_EVERY, Happening::Look);
+        self.insert(Instant::ZERO + GLANCE_EVERY, Happening::Glance);
     }
 
     /// Lets it all happen: until the first broken promise, or until all has settled and been audited.
@@ -300,6 +303,7 @@ impl<D: Document> World<D> {
             Happening::Turn(node) => self.on_turn(node),
             Happening::Spread(change) => self.on_spread_due(&change),
             Happening::Look => self.on_look(),
+            Happening::Glance => self.on_glance(),
         }
     }
 
@@ -541,6 +545,12 @@ impl<D: Document> World<D> {
         self.pairs.opens(None);
     }
 
+    /// Looks at what is to be known within a second or two.
+    fn on_glance(&mut self) {
+        self.look_who_is_known();
+        self.insert(self.now + GLANCE_EVERY, Happening::Glance);
+    }
+
     fn on_look(&mut self) {
         // What a fault has left in streams goes on disturbing.
         if self.streams.are_disturbed(8 * RETRANSMIT, self.now) {
@@ -562,7 +572,6 @@ impl<D: Document> World<D> {
             }
         }
         self.look_at_pairs();
-        self.look_who_is_known();
         self.look_who_is_heard();
         self.look_at_doubles();
         self.insert(self.now + LOOK_EVERY, Happening::Look);

@@ -125,7 +125,7 @@ faults! {
         ConnectGivesUp = "connect_gives_up",
         /// Compares tables of members but for the last bucket.
         BucketSkipped = "bucket_skipped",
-        /// Tells news only with probes and their answers.
+        /// Tells nobody any news, so that others learn of it where tables are compared.
         NewsUntold = "news_untold",
         /// Leaves the last member out of each round of probes.
         RoundCutShort = "round_cut_short",

@@ -47,6 +47,8 @@ const IDLE_WAKES_MAX: u32 = 1_000;
 const SERVERS_MAX: usize = 64;
 /// How often queues are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often it is looked who is known.
+const GLANCE_EVERY: Duration = Duration::from_millis(250);
 
 /// Lets `scenario` happen with the documents that it names, and with `application` in place of the simulator's own
 /// clients.
@@ -188,6 +190,7 @@ impl<D: Document> World<D> {
             self.insert(at, Happening::Operation(index));
         }
         self.insert(Instant::ZERO + LOOK_EVERY, Happening::Look);
+        self.insert(Instant::ZERO + GLANCE_EVERY, Happening::Glance);
     }
 
     /// Lets it all happen: until the first broken promise, or until all has settled and been audited.
@@ -304,6 +307,7 @@ impl<D: Document> World<D> {
             Happening::Turn(node) => self.on_turn(node),
             Happening::Spread(change) => self.on_spread_due(&change),
             Happening::Look => self.on_look(),
+            Happening::Glance => self.on_glance(),
         }
     }
 
@@ -550,6 +554,12 @@ impl<D: Document> World<D> {
         self.pairs.opens(None);
     }
 
+    /// Looks at what is to be known within a second or two.
+    fn on_glance(&mut self) {
+        self.look_who_is_known();
+        self.insert(self.now + GLANCE_EVERY, Happening::Glance);
+    }
+
     fn on_look(&mut self) {
         self.see_to_readmissions();
         // What a fault has left in streams goes on disturbing.
@@ -572,7 +582,6 @@ impl<D: Document> World<D> {
             }
         }
         self.look_at_pairs();
-        self.look_who_is_known();
         self.look_who_is_heard();
         self.look_at_doubles();
         self.insert(self.now + LOOK_EVERY, Happening::Look);

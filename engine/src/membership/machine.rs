@@ -66,14 +66,8 @@ impl Timer {
 /// What happened so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Probes sent.
-    pub probes: u64,
-    /// Probes that neither the member nor a helper answered.
-    pub probes_missed: u64,
     /// Suspicions that this node raised itself.
     pub suspicions: u64,
-    /// Members that this node declared failed itself.
-    pub failures: u64,
     /// Times this node denied what was said of it.
     pub refutations: u64,
     /// Comparisons of tables begun.

@@ -167,7 +167,6 @@ impl Membership {
         if !urgent {
             timeout *= self.sick + 1;
         }
-        self.stats.probes += 1;
         let seq = self.next_seq();
         // A datagram goes even where none has verified yet: it is how the first one gets the chance.
         self.ping(target, Via::Datagram, seq, now);
@@ -241,7 +240,7 @@ impl Membership {
         if refused {
             sometimes!("probe refused");
             self.probes.remove(&seq);
-            self.miss(target, now);
+            self.note_outcome(target, false, now);
             self.suspect(target, true, now);
             return;
         }
@@ -283,7 +282,7 @@ impl Membership {
         if probe.nacks < probe.helpers || probe.helpers == 0 {
             self.worsen();
         }
-        self.miss(probe.target, now);
+        self.note_outcome(probe.target, false, now);
         let Some(entry) = self.table.get(&probe.target) else {
             return;
         };
@@ -307,16 +306,11 @@ impl Membership {
             sometimes!("probe settled by refusal");
             self.probes.remove(&seq);
             self.timers.disarm(&Timer::ProbeEnd(seq));
-            self.miss(node, now);
+            self.note_outcome(node, false, now);
             self.suspect(node, true, now);
         } else {
             self.probe(node, true, None, now);
         }
-    }
-
-    fn miss(&mut self, target: NodeId, now: Instant) {
-        self.stats.probes_missed += 1;
-        self.note_outcome(target, false, now);
     }
 
     fn note_outcome(&mut self, target: NodeId, answered: bool, now: Instant) {

@@ -254,6 +254,9 @@ impl Membership {
         let accused = self.table.get(to).filter(|entry| entry.status != Status::Alive && !entry.restored);
         let mut updates: Vec<_> = accused.map(|entry| entry.update(false, now)).into_iter().collect();
         budget -= updates.first().map_or(0, encoded_bytes);
+        if self.faults.has(Fault::NewsUntold) {
+            return updates;
+        }
         let live = self.live();
         let mut queue = std::mem::take(&mut self.gossip);
         updates.extend(queue.take(budget, live, |node, full| self.update_of(node, full, now)));
@@ -262,7 +265,7 @@ impl Membership {
     }
 
     pub(super) fn on_gossip_due(&mut self, now: Instant) {
-        if self.gossip.is_empty() || self.faults.has(Fault::NewsUntold) {
+        if self.gossip.is_empty() {
             return;
         }
         for to in self.gossip_targets() {

@@ -13,11 +13,11 @@ use knot_engine::{Instant, NodeId};
 use super::{Checkers, Invariant};
 
 /// What a process does besides waiting for others: it may be in the middle of a look, or a commit.
-const OWN: Duration = Duration::from_millis(700);
+const OWN: Duration = Duration::from_millis(300);
 /// Round trips in which two that have never met know each other: a connection, a handshake, and a comparison of tables.
 const MEET_ROUND_TRIPS: u32 = 6;
 /// Rounds of gossip in which those are told whom chance has left out.
-const LAST_ROUNDS: u32 = 3;
+const LAST_ROUNDS: u32 = 6;
 /// Datagrams that somebody sends in a row before an answer is due: to the member, and to its helpers.
 const PROBE_STEPS: u32 = 2;
 /// Once in so many turns a probe goes anywhere, instead of to the next of the round.

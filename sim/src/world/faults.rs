@@ -363,7 +363,8 @@ impl<D: Document> World<D> {
             | Happening::Start(_)
             | Happening::Turn(_)
             | Happening::Spread(_)
-            | Happening::Look => None,
+            | Happening::Look
+            | Happening::Glance => None,
         }
     }
 

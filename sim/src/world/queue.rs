@@ -30,6 +30,7 @@ pub(super) enum Happening<D: Document> {
     /// A write should be everywhere.
     Spread(Spreading),
     Look,
+    Glance,
 }
 
 struct Entry<D: Document> {

@@ -143,16 +143,15 @@ impl<D: Document> World<D> {
         for _ in 0..AUDITS_MAX {
             let before = self.sequences();
             let Some(all) = self.look_at_all() else { return };
-            if self.sequences() == before {
+            if self.sequences() == before && self.audit_forged(&all, &before) {
                 self.checkers.audit(&all, self.now);
                 self.audit_feeds();
                 self.audit_lists(&all);
                 self.audit_members();
                 self.check_application(&all);
-                self.audit_forged(&all);
                 self.replay_logs();
-                self.audit_memory();
                 self.check_spending();
+                self.audit_memory();
                 return;
             }
             if self.settle().is_none() {
@@ -175,9 +174,10 @@ impl<D: Document> World<D> {
     }
 
     /// What a hostile member has forged: in the documents of others it counts nowhere, and its own are alike everywhere.
-    fn audit_forged(&mut self, all: &BTreeMap<Target, Vec<(usize, Seen)>>) {
+    /// False where something of it came late, and others do not have it yet.
+    fn audit_forged(&mut self, all: &BTreeMap<Target, Vec<(usize, Seen)>>, before: &[Option<u64>]) -> bool {
         if !self.hostile.has_forged() {
-            return;
+            return true;
         }
         let own: Vec<Target> = self.hostile.own().cloned().collect();
         let spoiled = self.hostile.spoiled();
@@ -186,15 +186,19 @@ impl<D: Document> World<D> {
             // A change is tried when its document is read first, and its history says so from then on.
             self.look_at(target);
             let seen = self.look_at(target);
+            if self.sequences() != before {
+                return false;
+            }
             self.checkers.check_forged(&self.hostile, target, &seen, self.now);
             if self.is_over() {
-                return;
+                return true;
             }
         }
         self.check_confined(&own);
         if let Some((invariant, node, detail)) = root_gap(&self.replicas(), true) {
             self.checkers.report(invariant, self.now, node, || detail);
         }
+        true
     }
 
     /// A zone's document is nowhere else, although it was sent there.

@@ -16,7 +16,7 @@ const UNHEARD_PER_MILLE: u64 = 60;
 const BRIMS_PER_MILLE: u64 = 60;
 const PARTED_PER_MILLE: u64 = 300;
 const COPIED_PER_MILLE: u64 = 150;
-const EVICTED_PER_MILLE: u64 = 60;
+const EVICTED_PER_MILLE: u64 = 120;
 /// Least time for which somebody is shut out, and how long before the end it is let in again, in units.
 const EVICTED_MIN: u64 = 4;
 const READMITTED: u64 = 20;

@@ -7,9 +7,11 @@ pub mod authority;
 pub mod between;
 pub mod client;
 pub mod cluster;
+pub mod intruder;
 pub mod load;
 #[cfg(target_os = "linux")]
 pub mod netns;
+pub mod proxy;
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -104,6 +106,8 @@ pub struct Cluster {
     pub address: String,
     /// Where else.
     pub also: Option<String>,
+    /// What others are told instead of all these.
+    pub advertised: Option<String>,
     /// Addresses of some others.
     pub peers: Vec<String>,
 }
@@ -136,6 +140,7 @@ impl Setup {
                 keys: vec![KEY.to_owned()],
                 address: addresses[index].clone(),
                 also: None,
+                advertised: None,
                 peers: addresses.clone(),
             });
             setup
@@ -159,12 +164,13 @@ impl Setup {
         if let Some(tls) = &self.tls {
             let _ = write!(text, "\n[server.tls]\n{tls}\n");
         }
-        if let Some(Cluster { keys, address, also, peers }) = &self.cluster {
+        if let Some(Cluster { keys, address, also, advertised, peers }) = &self.cluster {
             let keys = match keys.as_slice() {
                 [key] => format!("key = {key:?}"),
                 keys => format!("keys = {keys:?}"),
             };
-            let advertised: Vec<_> = std::iter::once(address).chain(also).collect();
+            let own = || std::iter::once(address).chain(also).collect();
+            let advertised: Vec<_> = advertised.as_ref().map_or_else(own, |told| vec![told]);
             let is_direct = !address.contains("://");
             let bind = if is_direct { format!("bind_addr = \"{address}\"\n") } else { String::new() };
             let _ =

@@ -5,6 +5,7 @@
 
 mod acceptor;
 mod committer;
+mod half_open;
 mod rate_limited;
 mod resolver;
 mod stream;

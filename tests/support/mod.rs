@@ -95,6 +95,8 @@ pub struct Setup {
     pub extra: String,
     /// Variables for the process.
     pub variables: Vec<(&'static str, String)>,
+    /// File descriptors that the process may have, where it is not as many as the test.
+    pub descriptors: Option<u32>,
 }
 
 /// The cluster part of a [`Setup`].
@@ -126,6 +128,7 @@ impl Setup {
             token: None,
             extra: String::new(),
             variables: Vec::new(),
+            descriptors: None,
         }
     }
 
@@ -244,6 +247,11 @@ impl Server {
 
     fn command(&self) -> Command {
         const KNOT: &str = env!("CARGO_BIN_EXE_knot");
+        if let Some(descriptors) = self.setup.descriptors {
+            let mut command = Command::new("sh");
+            command.args(["-c", &format!("ulimit -n {descriptors}; exec {KNOT} \"$@\""), "knot"]);
+            return command;
+        }
         let Some(netns) = &self.setup.netns else { return Command::new(KNOT) };
         // It executes the server in its own place, so that the process is the server's.
         let mut command = Command::new("ip");

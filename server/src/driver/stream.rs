@@ -14,10 +14,11 @@ use knot_engine::seal::KeyId;
 use knot_engine::session::{self, Role, SendError, Session, SessionError};
 use knot_engine::{SessionEvent, SessionId};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 use super::Input;
+use super::half_open::Place;
 use crate::links::Pipe;
 use crate::websocket::DialError;
 
@@ -137,7 +138,7 @@ impl StreamError {
     }
 }
 
-/// Shakes hands by `deadline` and reports the peer, then carries frames until the stream ends. `permit` counts the stream among
+/// Shakes hands by `deadline` and reports the peer, then carries frames until the stream ends. `place` counts the stream among
 /// those that are shaking hands.
 pub(super) async fn run<S>(
     stream: S,
@@ -146,7 +147,7 @@ pub(super) async fn run<S>(
     outbox: Outbox,
     inputs: mpsc::Sender<Input>,
     deadline: Instant,
-    permit: Option<OwnedSemaphorePermit>,
+    place: Option<Place>,
 ) -> StreamError
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -168,7 +169,7 @@ where
         Ok(Err(error)) => return error,
         Err(_) => return StreamError::HandshakeTimeout,
     }
-    drop(permit);
+    drop(place);
     carrier.carry().await
 }
 

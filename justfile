@@ -51,8 +51,8 @@ mutants *args="--shard 0/24":
     cargo mutants --workspace --baseline skip --timeout 240 --sharding round-robin --no-default-features {{args}} || true
     cargo mutants --workspace --baseline skip --timeout 240 --sharding round-robin --iterate {{args}}
 
-# Fuzz what peers send: `just fuzz 600`
-fuzz seconds="30":
+# Fuzz what peers, clients, disks and people may send, each target for so long: `just fuzz 7200`
+fuzz seconds="60":
     KNOT_CI_FUZZ_SECONDS={{seconds}} .ci/run fuzz
 
 # Durable writes, time to visible, catching up: ratios against etcd and Corrosion

@@ -241,6 +241,16 @@ impl Session {
         }
     }
 
+    /// The number of the segment of which the beginning has arrived and the rest has not; none between two. One that stays
+    /// the same for long is a sign that its length was altered on the way: only the whole segment would tell.
+    #[must_use]
+    pub fn unfinished_segment(&self) -> Option<u64> {
+        match &self.state {
+            State::Established(traffic) if !self.received.is_empty() => Some(traffic.opener.opened()),
+            State::Established(_) | State::Handshaking { .. } | State::Failed => None,
+        }
+    }
+
     /// True from the moment the peer has proved who it is until the session fails.
     #[must_use]
     pub fn is_established(&self) -> bool {

@@ -283,7 +283,7 @@ impl Frame {
 /// Documents in one request; ours name at most half as many.
 const WANTED_DOCUMENTS_MAX: usize = 1_024;
 /// Shortest change: a chunk's header alone takes more.
-const CHANGE_BYTES_MIN: usize = 16;
+pub(crate) const CHANGE_BYTES_MIN: usize = 16;
 
 impl DocumentChanges {
     fn is_valid(&self) -> bool {

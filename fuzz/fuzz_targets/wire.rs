@@ -1,9 +1,6 @@
 #![no_main]
 
+use knot_fuzz::wire::TARGET;
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|input: &[u8]| {
-    if let Some(case) = knot_fuzz::Case::of(input) {
-        case.run();
-    }
-});
+fuzz_target!(init: knot_fuzz::prepare(), |input: &[u8]| knot_fuzz::fuzz(&TARGET, input));

@@ -1,179 +1,103 @@
-//! What the `wire` target does with an input, as a library, so that the corpus can be generated and replayed without a
-//! fuzzer.
+//! What the fuzz targets do with an input, as a library, so that corpora can be made and replayed without a fuzzer.
 //!
-//! The first byte of an input chooses the decoder. Ciphers keep mutated bytes out of what lies behind them, so that is
-//! reached without them: bare datagrams, a handshake of our own that agrees at once, the frame decoder by itself.
+//! A [`Target`] takes bytes, drives one part of knot with them, and checks what must hold whatever they are. While it
+//! runs it may allocate so much and no more: the allocator here counts, and a run beyond its bound is a crash. An input
+//! means the same in every process and whatever ran before it.
 
-use bytes::{Bytes, BytesMut};
-use knot_engine::seal::{ClusterKey, DATAGRAM_BYTES_MAX, Datagrams};
-use knot_engine::session::{
-    Agreed, Config, FRAME_BYTES_MAX, FrameDecoder, Handshake, Role, Session, SessionError, SessionEvent,
-    UNREAD_BYTES_MAX,
-};
-use knot_engine::{Boot, ClusterId, NodeId, NodeKey, PeerIdentity};
+pub mod body;
+pub mod config;
+pub mod disk;
+pub mod gate;
+pub mod repair;
+pub mod scenario;
+pub mod script;
+pub mod session;
+pub mod wire;
 
-/// A decoder, and the bytes for it.
+#[expect(dead_code, reason = "a target needs less of it than the engine's tests do")]
+#[path = "../../engine/tests/replication/hand.rs"]
+mod hand;
+#[expect(dead_code, reason = "a target needs less of it than the engine's tests do")]
+#[path = "../../engine/tests/documents/replica.rs"]
+mod replica;
+
+use std::alloc::System;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Mutex, PoisonError};
+
+use cap::Cap;
+
+pub use self::script::Script;
+
+#[global_allocator]
+static ALLOCATOR: Cap<System> = Cap::new(System, usize::MAX);
+
+/// What the last panic said; Automerge's are caught, and only one that is not is told.
+static PANIC: Mutex<String> = Mutex::new(String::new());
+
+/// One fuzz target.
 #[derive(Clone, Copy, Debug)]
-pub enum Case<'a> {
-    /// A datagram that has to be sealed.
-    SealedDatagram(&'a [u8]),
-    /// A datagram of a cluster whose sealing is off.
-    BareDatagram(&'a [u8]),
-    /// What an initiator sends to us. Here and below the first byte is the size of the portions in which bytes come.
-    Responder(&'a [u8]),
-    /// What a responder sends to us.
-    Initiator(&'a [u8]),
-    /// Segments after a handshake.
-    Segments(&'a [u8]),
-    /// Frames inside segments.
-    Frames(&'a [u8]),
+pub struct Target {
+    /// Its name, which is also that of its binary and of its corpus.
+    pub name: &'static str,
+    /// Drives the code with an input. Returns how much came of it, as the target counts: what a seed is checked by.
+    pub run: fn(&[u8]) -> usize,
+    /// Most bytes that a run may have allocated at once, whatever the input.
+    pub memory_bytes_max: usize,
+    /// And for each byte of the input as many more.
+    pub memory_bytes_per_byte: usize,
 }
 
-impl<'a> Case<'a> {
-    /// The case that `input` describes; None when it is empty.
-    pub fn of(input: &'a [u8]) -> Option<Self> {
-        let (choice, bytes) = input.split_first()?;
-        Some(match choice % 6 {
-            0 => Self::SealedDatagram(bytes),
-            1 => Self::BareDatagram(bytes),
-            2 => Self::Responder(bytes),
-            3 => Self::Initiator(bytes),
-            4 => Self::Segments(bytes),
-            _ => Self::Frames(bytes),
-        })
-    }
+/// All targets.
+pub const TARGETS: [Target; 8] = [
+    wire::TARGET,
+    session::TARGET,
+    gate::TARGET,
+    repair::TARGET,
+    disk::TARGET,
+    config::TARGET,
+    body::TARGET,
+    scenario::TARGET,
+];
 
-    /// The input that describes this case.
-    pub fn input(self) -> Vec<u8> {
-        let (choice, bytes) = match self {
-            Self::SealedDatagram(bytes) => (0, bytes),
-            Self::BareDatagram(bytes) => (1, bytes),
-            Self::Responder(bytes) => (2, bytes),
-            Self::Initiator(bytes) => (3, bytes),
-            Self::Segments(bytes) => (4, bytes),
-            Self::Frames(bytes) => (5, bytes),
-        };
-        [&[choice], bytes].concat()
-    }
+/// The target of this name.
+///
+/// # Panics
+/// When there is none.
+pub fn target(name: &str) -> Target {
+    let named = TARGETS.into_iter().find(|target| target.name == name);
+    named.unwrap_or_else(|| panic!("no target is called {name}"))
+}
 
-    /// Decodes it and checks what must hold whatever the bytes are. Returns how many bodies, events or frames came out.
-    ///
-    /// # Panics
-    /// When something does not hold.
-    pub fn run(self) -> usize {
-        match self {
-            Self::SealedDatagram(bytes) => open(Some(key()), bytes),
-            Self::BareDatagram(bytes) => open(None, bytes),
-            Self::Responder(bytes) => receive(session(Role::Responder), bytes),
-            Self::Initiator(bytes) => receive(session(Role::Initiator), bytes),
-            Self::Segments(bytes) => receive(agreed(), bytes),
-            Self::Frames(bytes) => decode(bytes),
+impl Target {
+    /// Runs an input within the target's memory. Inputs are run one at a time.
+    pub fn run_bounded(&self, input: &[u8]) -> usize {
+        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+        let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        let limit = ALLOCATOR.allocated() + self.memory_bytes_max + self.memory_bytes_per_byte * input.len();
+        ALLOCATOR.set_limit(limit).expect("the bound is above what is allocated");
+        let came_of_it = catch_unwind(AssertUnwindSafe(|| (self.run)(input)));
+        ALLOCATOR.set_limit(usize::MAX).expect("more is always possible");
+        match came_of_it {
+            Ok(came_of_it) => came_of_it,
+            Err(panic) => std::panic::resume_unwind(panic),
         }
     }
 }
 
-/// The key that every case uses.
-pub fn key() -> ClusterKey {
-    ClusterKey::new("0123456789abcdefghijklmnopqrstuv").expect("32 printable characters")
+/// Undoes libFuzzer's habit to take any panic for a crash: knot catches those of Automerge. Called once, before
+/// [`fuzz`].
+pub fn prepare() {
+    drop(std::panic::take_hook());
+    std::panic::set_hook(Box::new(|panic| {
+        *PANIC.lock().unwrap_or_else(PoisonError::into_inner) = panic.to_string();
+    }));
 }
 
-/// The boot of node `me`, of which there are few.
-pub fn boot(me: u8) -> Boot {
-    Boot([me; 16])
-}
-
-/// The name of node `me`.
-pub fn node(me: u8) -> NodeId {
-    NodeId([me; 16])
-}
-
-/// One side of a stream that starts a handshake.
-pub fn session(role: Role) -> Session {
-    let secret = match role {
-        Role::Initiator => 1,
-        Role::Responder => 2,
-    };
-    let node_key = NodeKey::from_bytes([secret; 32]);
-    let (keys, cluster) = (key().into(), "fuzzed".to_owned());
-    let config = Config { keys, cluster, identity: identity(&node_key), node_key, compression: true };
-    Session::new(role, config, [secret + 2; 32])
-}
-
-/// A session past its handshake, whose two directions use one key, so that it understands itself.
-pub fn agreed() -> Session {
-    Session::with_handshake(Box::new(Immediate), true)
-}
-
-#[derive(Debug)]
-struct Immediate;
-
-impl Handshake for Immediate {
-    fn advance(&mut self, _received: &mut BytesMut, _transmit: &mut BytesMut) -> Result<Option<Agreed>, SessionError> {
-        let peer = identity(&NodeKey::from_bytes([1; 32]));
-        Ok(Some(Agreed { peer, key: key().id(), sending_key: [9; 32], receiving_key: [9; 32] }))
+/// Runs one input of a fuzzer.
+pub fn fuzz(target: &Target, input: &[u8]) {
+    if catch_unwind(AssertUnwindSafe(|| target.run_bounded(input))).is_err() {
+        eprintln!("{}", PANIC.lock().unwrap_or_else(PoisonError::into_inner));
+        std::process::abort();
     }
-}
-
-fn identity(node_key: &NodeKey) -> PeerIdentity {
-    PeerIdentity { public: node_key.public(), boot: boot(1), cluster: ClusterId([3; 16]), empty: false, wire: 1 }
-}
-
-fn open(key: Option<ClusterKey>, bytes: &[u8]) -> usize {
-    let mut ours = Datagrams::new(key.map(Into::into), node(2), boot(2));
-    let opened = ours.open(bytes, |sender| (sender == node(1)).then(|| boot(1)));
-    let Ok((sender, body)) = opened else {
-        return 0;
-    };
-    assert!(bytes.len() <= DATAGRAM_BYTES_MAX && body.len() < bytes.len());
-    assert_eq!(sender, node(1));
-    let again = ours.open(bytes, |_| Some(boot(1)));
-    assert!(again.is_err(), "a replay was opened");
-    1
-}
-
-fn receive(mut session: Session, bytes: &[u8]) -> usize {
-    let mut events = 0;
-    for portion in portions(bytes) {
-        session.poll_transmit();
-        let failed = session.handle_bytes(portion).is_err();
-        while let Some(event) = session.poll_event() {
-            if let SessionEvent::Frame(frame) = event {
-                assert!(frame.len() <= FRAME_BYTES_MAX);
-            }
-            events += 1;
-        }
-        if failed {
-            assert!(!session.is_established());
-            assert_eq!(session.poll_transmit(), None, "it answered what did not verify");
-        }
-    }
-    events
-}
-
-fn portions(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let (portion_bytes, stream) = bytes.split_first().unwrap_or((&0, &[]));
-    stream.chunks(usize::from(*portion_bytes) + 1)
-}
-
-fn decode(bytes: &[u8]) -> usize {
-    let mut decoder = FrameDecoder::default();
-    let (mut frames, mut unfolded_bytes) = (0, 0);
-    for portion in portions(bytes) {
-        decoder.handle_bytes(Bytes::copy_from_slice(portion));
-        loop {
-            match decoder.poll_frame() {
-                Err(_) => return frames,
-                Ok(None) => break,
-                Ok(Some(frame)) => {
-                    assert!(frame.len() <= FRAME_BYTES_MAX);
-                    frames += 1;
-                    unfolded_bytes += frame.len();
-                }
-            }
-        }
-        if unfolded_bytes > UNREAD_BYTES_MAX {
-            break;
-        }
-    }
-    frames
 }

@@ -5,6 +5,7 @@
 
 mod acceptor;
 mod committer;
+mod half_open;
 mod rate_limited;
 mod resolver;
 mod stream;
@@ -137,6 +138,8 @@ pub(crate) struct Driver<N: Network> {
     histories: HashMap<ReadId, oneshot::Sender<Result<Vec<HistoryEntry>, ReadError>>>,
     wrong_keys: RateLimited,
     failed_handshakes: RateLimited,
+    closed_streams: RateLimited,
+    quarantines: RateLimited,
     stop: Option<Stop>,
     leaving: Option<(bool, Instant)>,
     /// Nobody is left to give commands.
@@ -173,6 +176,8 @@ impl<N: Network> Driver<N> {
             histories: HashMap::new(),
             wrong_keys: RateLimited::default(),
             failed_handshakes: RateLimited::default(),
+            closed_streams: RateLimited::default(),
+            quarantines: RateLimited::default(),
             stop: None,
             leaving: None,
             is_abandoned: false,
@@ -341,7 +346,10 @@ impl<N: Network> Driver<N> {
             StreamError::Dial(error) => self.failed_handshakes.report(|suppressed| {
                 tracing::warn!(peer, suppressed, "{error}");
             }),
-            StreamError::Session(error) => tracing::warn!(peer, %error, "closed a stream"),
+            // Anybody can send rubbish, as often as it is taken.
+            StreamError::Session(_) | StreamError::Stalled => self.closed_streams.report(|suppressed| {
+                tracing::warn!(peer, %error, suppressed, "closed a stream");
+            }),
             StreamError::Connect(_)
             | StreamError::Io(_)
             | StreamError::Eof
@@ -568,7 +576,9 @@ impl<N: Network> Driver<N> {
                 tracing::warn!(name, addresses, "several servers have one name; give each its own `name` in [server]");
             }
             Event::Quarantined { document, change, why } => {
-                tracing::warn!(%document, %change, %why, "a change is in quarantine: it is kept and counted, and never applied");
+                self.quarantines.report(|suppressed| {
+                    tracing::warn!(%document, %change, %why, suppressed, "a change is in quarantine: it is kept and counted, and never applied");
+                });
             }
             Event::ForeignCluster { node, theirs, ours } => {
                 tracing::warn!(%node, %theirs, %ours, "a server holds the key but its data is another cluster's; empty its data_dir to let it join");

@@ -7,9 +7,11 @@ pub mod authority;
 pub mod between;
 pub mod client;
 pub mod cluster;
+pub mod intruder;
 pub mod load;
 #[cfg(target_os = "linux")]
 pub mod netns;
+pub mod proxy;
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -93,6 +95,8 @@ pub struct Setup {
     pub extra: String,
     /// Variables for the process.
     pub variables: Vec<(&'static str, String)>,
+    /// File descriptors that the process may have, where it is not as many as the test.
+    pub descriptors: Option<u32>,
 }
 
 /// The cluster part of a [`Setup`].
@@ -104,6 +108,8 @@ pub struct Cluster {
     pub address: String,
     /// Where else.
     pub also: Option<String>,
+    /// What others are told instead of all these.
+    pub advertised: Option<String>,
     /// Addresses of some others.
     pub peers: Vec<String>,
 }
@@ -122,6 +128,7 @@ impl Setup {
             token: None,
             extra: String::new(),
             variables: Vec::new(),
+            descriptors: None,
         }
     }
 
@@ -136,6 +143,7 @@ impl Setup {
                 keys: vec![KEY.to_owned()],
                 address: addresses[index].clone(),
                 also: None,
+                advertised: None,
                 peers: addresses.clone(),
             });
             setup
@@ -159,12 +167,13 @@ impl Setup {
         if let Some(tls) = &self.tls {
             let _ = write!(text, "\n[server.tls]\n{tls}\n");
         }
-        if let Some(Cluster { keys, address, also, peers }) = &self.cluster {
+        if let Some(Cluster { keys, address, also, advertised, peers }) = &self.cluster {
             let keys = match keys.as_slice() {
                 [key] => format!("key = {key:?}"),
                 keys => format!("keys = {keys:?}"),
             };
-            let advertised: Vec<_> = std::iter::once(address).chain(also).collect();
+            let own = || std::iter::once(address).chain(also).collect();
+            let advertised: Vec<_> = advertised.as_ref().map_or_else(own, |told| vec![told]);
             let is_direct = !address.contains("://");
             let bind = if is_direct { format!("bind_addr = \"{address}\"\n") } else { String::new() };
             let _ =
@@ -238,6 +247,11 @@ impl Server {
 
     fn command(&self) -> Command {
         const KNOT: &str = env!("CARGO_BIN_EXE_knot");
+        if let Some(descriptors) = self.setup.descriptors {
+            let mut command = Command::new("sh");
+            command.args(["-c", &format!("ulimit -n {descriptors}; exec {KNOT} \"$@\""), "knot"]);
+            return command;
+        }
         let Some(netns) = &self.setup.netns else { return Command::new(KNOT) };
         // It executes the server in its own place, so that the process is the server's.
         let mut command = Command::new("ip");

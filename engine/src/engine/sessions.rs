@@ -283,7 +283,11 @@ impl<D: Document> Engine<D> {
     }
 
     pub(super) fn on_closed(&mut self, id: SessionId, why: Closed, now: Instant) {
-        let Some(session) = self.sessions.sessions.remove(&id) else { return };
+        let Some(session) = self.sessions.sessions.remove(&id) else {
+            // One that was opened to this node, and did not come as far as a handshake's end.
+            self.stats.dropped("stream that did not verify");
+            return;
+        };
         self.replica.forget_session(id);
         let Some(peer) = session.peer else {
             if self.faults.has(Fault::AttemptsLeak) {

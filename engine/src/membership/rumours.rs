@@ -9,7 +9,7 @@ use super::message::{
     BUCKETS, DATAGRAM_BYTES_MAX, Message, SYNC_BYTES_MAX, SYNC_UPDATES_MAX, Standing, Update, Via, encoded_bytes,
 };
 use super::table::{Entry, Fact, bucket, render};
-use super::{Record, Status};
+use super::{Record, STARTS_SKIPPED_MAX, Status};
 use crate::faults::Fault;
 use crate::identity::{Boot, Incarnation, NodeId};
 use crate::sometimes;
@@ -72,6 +72,13 @@ impl Membership {
         }
         let risen = fact.record.incarnation.starts > held_version.0.starts;
         if from != node && risen && entry.contact().disowned.is_some_and(|disowned| fact.version() <= disowned) {
+            self.stats.disowned += 1;
+            return;
+        }
+        // Nobody rises further by himself. Two members that believed it of each other would never ask each other again.
+        let reach = held_version.0.starts.saturating_add(STARTS_SKIPPED_MAX);
+        let by_own_word = entry.contact().own_word == Some(held_version.1);
+        if from != node && by_own_word && fact.record.incarnation.starts > reach {
             self.stats.disowned += 1;
             return;
         }

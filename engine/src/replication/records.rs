@@ -5,11 +5,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::documents::{DocumentId, Quarantine, Scope};
+use crate::documents::{CHANGE_BYTES_MAX, DocumentId, Quarantine, Scope};
 use crate::identity::{ChangeHash, ClusterId};
 use crate::membership::{Record, Status};
 use crate::storage::{Query, Table, Write};
 use crate::time::Wall;
+use crate::wire::CHANGE_BYTES_MIN;
 
 /// The version of this layout.
 pub(crate) const FORMAT: u8 = 1;
@@ -153,11 +154,14 @@ impl StoredChange {
         let (document, order) = key.split_at_checked(DOC_KEY_BYTES)?;
         let [format, quarantine, ..] = **value else { return None };
         (format == FORMAT).then_some(())?;
+        let chunk = value.slice(2..);
+        // A peer that was sent anything else would take it for misbehaviour, each time.
+        (CHANGE_BYTES_MIN..=CHANGE_BYTES_MAX).contains(&chunk.len()).then_some(())?;
         Some(Self {
             key: DocKey::from_slice(document)?,
             order: u32::from_be_bytes(order.try_into().ok()?),
             quarantine: quarantine_of(quarantine),
-            chunk: value.slice(2..),
+            chunk,
         })
     }
 }

@@ -155,6 +155,11 @@ impl Opener {
         Self { direction: Direction::new(key) }
     }
 
+    /// Segments opened so far.
+    pub(super) fn opened(&self) -> u64 {
+        self.direction.counter
+    }
+
     /// Removes the next whole segment from `received` and returns what it held, nothing where the key changes; None until
     /// all of it has arrived.
     pub(super) fn open_next(&mut self, received: &mut BytesMut) -> Result<Option<Bytes>, PeerMisbehaved> {

@@ -403,6 +403,24 @@ fn a_cut_stream_yields_whole_frames_only() {
 }
 
 #[test]
+fn a_segment_that_is_not_whole_is_named_until_it_is() {
+    let (mut alice, mut bob) = established(false);
+    let sent = segments(&mut alice, &[b"one", b"two", b"three"]);
+    assert_eq!(bob.unfinished_segment(), None);
+    bob.handle_bytes(&sent[0][..1]).unwrap();
+    assert_eq!(bob.unfinished_segment(), Some(0));
+    bob.handle_bytes(&[&sent[0][1..], &sent[1][..9]].concat()).unwrap();
+    assert_eq!(bob.unfinished_segment(), Some(1));
+    bob.handle_bytes(&sent[1][9..]).unwrap();
+    assert_eq!(bob.unfinished_segment(), None);
+    let mut longer = sent[2].to_vec();
+    longer[1] = 0xff;
+    bob.handle_bytes(&longer).unwrap();
+    assert_eq!(bob.unfinished_segment(), Some(2), "only the bytes that it claims would end the session");
+    assert_eq!(frames(&mut bob).len(), 2);
+}
+
+#[test]
 fn frames_that_verified_outlive_the_session() {
     let (mut alice, mut bob) = established(false);
     let mut stream = segments(&mut alice, &[b"good", b"bad"]).concat();

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use knot_engine::membership::{
-    Action, BUCKETS, MEMBERS_MAX, Membership, Message, Record, STARTS_SKIPPED_MAX, Standing, Status, Update, Via,
+    Action, BUCKETS, MEMBERS_MAX, Membership, Message, Record, STARTS_MAX, STARTS_SKIPPED_MAX, Standing, Status,
+    Update, Via,
 };
 use knot_engine::{Address, Boot, Faults, Incarnation, Instant, NodeId, Random};
 use quickcheck::QuickCheck;
@@ -138,6 +139,28 @@ fn what_a_member_says_of_itself_nobody_else_changes() {
     assert_eq!(held(&machine), truth);
     machine.handle_message(NodeId([PEER; 16]), Via::Stream, lie(1), Instant::ZERO);
     assert_eq!((held(&machine).zone, held(&machine).addresses), (truth.zone.clone(), truth.addresses.clone()));
+}
+
+/// Two members that believed it of each other would never ask again.
+#[test]
+fn nobody_is_believed_to_be_where_no_start_of_its_own_could_lead() {
+    let first = Incarnation { starts: 1, refutations: 0 };
+    let mut machine = machine();
+    let truth = record(3, first);
+    meet(&mut machine, truth.clone());
+    let left = |starts| {
+        let mut record = record(3, Incarnation { starts, refutations: u32::MAX });
+        record.boot = Boot([9; 16]);
+        let standing = Standing { status: Status::Left, ..Standing::ALIVE };
+        Message::Gossip { updates: vec![Update::Full { record: record.into(), standing }] }
+    };
+    let status = |machine: &Membership| machine.member(&truth.node).unwrap().status;
+    for starts in [STARTS_MAX, STARTS_SKIPPED_MAX + 2] {
+        machine.handle_message(NodeId([PEER; 16]), Via::Stream, left(starts), Instant::ZERO);
+        assert_eq!(status(&machine), Status::Alive, "{starts}");
+    }
+    machine.handle_message(NodeId([PEER; 16]), Via::Stream, left(STARTS_SKIPPED_MAX + 1), Instant::ZERO);
+    assert_eq!(status(&machine), Status::Left, "as far as it may be driven it is heard of from others");
 }
 
 fn crowd(numbers: std::ops::Range<u32>) -> Message {

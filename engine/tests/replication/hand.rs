@@ -1,10 +1,9 @@
 //! One engine driven by hand: a disk in memory, and peers that say what a test has them say.
-#![expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use knot_engine::documents::{DocumentId, Edit, ModelDocument, Scope};
+use knot_engine::documents::{Document, DocumentId, Edit, ModelDocument, Scope};
 use knot_engine::membership::{self, BUCKETS, Message, Record};
 use knot_engine::wire::Frame;
 use knot_engine::{
@@ -18,8 +17,8 @@ const OUTPUTS_MAX: usize = 100_000;
 
 pub(crate) type Disk = BTreeMap<(Table, Bytes), Bytes>;
 
-pub(crate) struct Hand {
-    pub(crate) engine: Engine<ModelDocument>,
+pub(crate) struct Hand<D = ModelDocument> {
+    pub(crate) engine: Engine<D>,
     pub(crate) now: Instant,
     pub(crate) disk: Disk,
     /// While set, storage keeps what it is given waiting.
@@ -47,6 +46,13 @@ impl Hand {
 
     /// A node in `zone` that begins to start with what is on `disk`.
     pub(crate) fn recovered(zone: &str, disk: Disk, limits: Limits) -> Self {
+        Self::recovered_as(zone, disk, limits)
+    }
+}
+
+impl<D: Document> Hand<D> {
+    /// The same with documents of any kind.
+    pub(crate) fn recovered_as(zone: &str, disk: Disk, limits: Limits) -> Self {
         let config = Config {
             node_key: NodeKey::from_bytes([1; 32]),
             name: "node-1".to_owned(),

@@ -73,35 +73,28 @@ impl Excerpt {
     }
 }
 
-/// From this length on, a quoted text is as long as a key may be.
+/// From this length on, a word is as long as a key may be.
 const SECRET_CHARACTERS_MIN: usize = 24;
 
-/// A line of a configuration in which whatever is quoted is starred if it may be a key: where the line speaks of one, or
-/// the text is as long as one.
+/// A line of a configuration in which every word is starred that may be a key, quoted or not: where the line speaks of
+/// keys all that is behind its first equals sign, else what is as long as one. A missing quote is a mistake like others.
 fn without_secrets(line: &str) -> String {
     let speaks_of_keys = line.to_ascii_lowercase().contains("key") && !line.contains("key_file");
+    let value_at = line.find('=').map_or(0, |at| at + 1);
     let mut shown = String::with_capacity(line.len());
-    let mut rest = line;
-    while let Some((before, quote, quoted)) =
-        rest.find(['"', '\'']).map(|at| (&rest[..at], &rest[at..=at], &rest[at + 1..]))
-    {
-        // A quote that is missing leaves all that follows in doubt.
-        let end = quoted.find(quote).unwrap_or(quoted.len());
-        let characters = quoted[..end].chars().count();
-        shown.push_str(before);
-        shown.push_str(quote);
-        if speaks_of_keys || characters >= SECRET_CHARACTERS_MIN && !quoted[..end].contains('/') {
-            shown.push_str(&"*".repeat(characters));
-        } else {
-            shown.push_str(&quoted[..end]);
+    let mut word_at = 0;
+    for part in line.split_inclusive(|c: char| c.is_whitespace() || "\"'".contains(c)) {
+        let word = part.trim_end_matches(|c: char| c.is_whitespace() || "\"'".contains(c));
+        let may_be_a_key = word.chars().count() >= SECRET_CHARACTERS_MIN && !word.contains('/');
+        for (at, character) in word.char_indices() {
+            let is_value = speaks_of_keys && word_at + at >= value_at;
+            let is_shown = ",[]".contains(character) || !(may_be_a_key || is_value);
+            shown.push(if is_shown { character } else { '*' });
         }
-        rest = &quoted[end..];
-        if let Some(after) = rest.strip_prefix(quote) {
-            shown.push_str(quote);
-            rest = after;
-        }
+        shown.push_str(&part[word.len()..]);
+        word_at += part.len();
     }
-    shown + rest
+    shown
 }
 
 fn floor_boundary(text: &str, at: usize) -> usize {
@@ -133,13 +126,17 @@ mod tests {
     fn what_may_be_a_key_is_not_shown() {
         for (line, shown) in [
             ("key = 'short'", "key = '*****'"),
-            ("keys = [\"one\", 'two'] # both", "keys = [\"***\", '***'] # both"),
+            ("keys = [\"one\", 'two'] # both", "keys = [\"***\", '***'] * ****"),
             ("  '0123456789abcdefghijklmnopqrstuv',", "  '********************************',"),
-            ("key = 'no end", "key = '******"),
+            ("key = 'no end", "key = '** ***"),
             ("zone = 'gb'", "zone = 'gb'"),
             ("peers = ['knot1.internal:3100']", "peers = ['knot1.internal:3100']"),
             ("cert_file = '/etc/knot/certificates/server.pem'", "cert_file = '/etc/knot/certificates/server.pem'"),
             ("zone = gb", "zone = gb"),
+            ("key = 0123456789abcdefghijklmnopqrstuv", "key = ********************************"),
+            ("key = \"k = \"0123456789\"", "key = \"* * \"**********\""),
+            ("0123456789abcdefghijklmnopqrstuv = 1", "******************************** = 1"),
+            ("key = 'a b/c' peers = []", "key = '* ***' ***** * []"),
         ] {
             assert_eq!(without_secrets(line), shown);
         }

@@ -8,17 +8,16 @@ use std::time::Duration;
 use knot_engine::session::{Role, Session};
 use knot_engine::{PeerIdentity, Random, SessionId};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use super::half_open::HalfOpen;
 use super::stream::{self, HANDSHAKE_TIMEOUT, StreamHandle};
 use super::{Input, SessionConfig};
 use crate::links::Pipe;
 use crate::net::Listener;
 use crate::websocket::Arrival;
 
-/// Streams that are shaking hands at once, accepted ones; one beyond is closed at once.
-const HANDSHAKES_MAX: usize = 256;
 /// How long the acceptor waits after the system refused it a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -29,7 +28,7 @@ pub(super) struct Acceptor {
     identity: watch::Receiver<PeerIdentity>,
     inputs: mpsc::Sender<Input>,
     random: Random,
-    half_open: Arc<Semaphore>,
+    half_open: HalfOpen,
     /// The number of the next stream, in steps of two.
     next: Arc<AtomicU64>,
 }
@@ -41,8 +40,7 @@ impl Acceptor {
         inputs: mpsc::Sender<Input>,
         random: Random,
     ) -> Self {
-        let half_open = Arc::new(Semaphore::new(HANDSHAKES_MAX));
-        Self { config, identity, inputs, random, half_open, next: Arc::new(AtomicU64::new(1)) }
+        Self { config, identity, inputs, random, half_open: HalfOpen::new(), next: Arc::new(AtomicU64::new(1)) }
     }
 
     /// Takes what comes over TCP.
@@ -64,7 +62,7 @@ impl Acceptor {
     }
 
     fn take<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(&mut self, stream: S, from: SocketAddr, pipe: Pipe) {
-        let Ok(permit) = self.half_open.clone().try_acquire_owned() else { return };
+        let Some(place) = self.half_open.enter(from.ip()) else { return };
         let session = SessionId(self.next.fetch_add(2, Ordering::Relaxed));
         let (handle, outbox) = StreamHandle::new(self.config.peer_queue_bytes, pipe, from.ip().to_string());
         let config = self.config.clone().with(self.identity.borrow().clone());
@@ -75,7 +73,7 @@ impl Acceptor {
                 return;
             }
             let machine = Session::new(Role::Responder, config, random);
-            let error = stream::run(stream, session, machine, outbox, inputs.clone(), deadline, Some(permit)).await;
+            let error = stream::run(stream, session, machine, outbox, inputs.clone(), deadline, Some(place)).await;
             let _ = inputs.send(Input::Ended(session, from.to_string(), Role::Responder, error)).await;
         });
     }

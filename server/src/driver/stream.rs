@@ -14,10 +14,11 @@ use knot_engine::seal::KeyId;
 use knot_engine::session::{self, Role, SendError, Session, SessionError};
 use knot_engine::{SessionEvent, SessionId};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Input;
+use super::half_open::Place;
 use crate::links::Pipe;
 use crate::websocket::DialError;
 
@@ -25,6 +26,8 @@ use crate::websocket::DialError;
 pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Frames that may wait for one stream; the engine bounds most of their bytes, and a stream with more is cut.
 pub(super) const FRAMES_MAX: usize = 16_384;
+/// How long a segment may take from its first byte to its last; the longest takes less over 20 kbit/s.
+const SEGMENT_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a session seals under one key.
 const KEY_AGE_MAX: Duration = Duration::from_secs(3_600);
 /// How long a stream that is closed may still take to write what was given to it.
@@ -109,6 +112,11 @@ pub(super) enum StreamError {
     HandshakeTimeout,
     #[error(transparent)]
     Session(#[from] SessionError),
+    #[error(
+        "the rest of a segment did not come within {} s: its length was altered on the way, or the way is dead",
+        SEGMENT_TIMEOUT.as_secs()
+    )]
+    Stalled,
     #[error("this side closed it")]
     Local,
 }
@@ -120,7 +128,7 @@ impl StreamError {
             Self::Connect(error) if error.kind() == io::ErrorKind::ConnectionRefused => Closed::Refused,
             Self::Connect(error) | Self::Io(error) if error.kind() == io::ErrorKind::TimedOut => Closed::Timeout,
             // What refuses a WebSocket may be a proxy, of which nothing follows for the server behind it.
-            Self::Dial(_) | Self::HandshakeTimeout => Closed::Timeout,
+            Self::Dial(_) | Self::HandshakeTimeout | Self::Stalled => Closed::Timeout,
             Self::Connect(_) | Self::Io(_) => Closed::Reset,
             Self::Eof | Self::HandshakeEof => Closed::Eof,
             Self::Session(_) | Self::Local => Closed::Local,
@@ -133,12 +141,12 @@ impl StreamError {
         match self {
             Self::Connect(_) | Self::Dial(_) | Self::Session(_) => true,
             Self::Io(_) | Self::Eof | Self::HandshakeEof | Self::HandshakeTimeout => role == Role::Initiator,
-            Self::Local => false,
+            Self::Stalled | Self::Local => false,
         }
     }
 }
 
-/// Shakes hands by `deadline` and reports the peer, then carries frames until the stream ends. `permit` counts the stream among
+/// Shakes hands by `deadline` and reports the peer, then carries frames until the stream ends. `place` counts the stream among
 /// those that are shaking hands.
 pub(super) async fn run<S>(
     stream: S,
@@ -147,20 +155,29 @@ pub(super) async fn run<S>(
     outbox: Outbox,
     inputs: mpsc::Sender<Input>,
     deadline: Instant,
-    permit: Option<OwnedSemaphorePermit>,
+    place: Option<Place>,
 ) -> StreamError
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let unhandled = Arc::new(Semaphore::new(UNHANDLED_MAX as usize));
-    let mut carrier =
-        Carrier { stream, session, id, outbox, inputs, unhandled, unflushed: false, key_since: Instant::now() };
+    let mut carrier = Carrier {
+        stream,
+        session,
+        id,
+        outbox,
+        inputs,
+        unhandled,
+        unflushed: false,
+        unfinished: None,
+        key_since: Instant::now(),
+    };
     match timeout_at(deadline, carrier.shake_hands()).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => return error,
         Err(_) => return StreamError::HandshakeTimeout,
     }
-    drop(permit);
+    drop(place);
     carrier.carry().await
 }
 
@@ -199,6 +216,8 @@ struct Carrier<S> {
     unhandled: Arc<Semaphore>,
     /// What was written may not have left yet.
     unflushed: bool,
+    /// The segment of which the rest is waited for, and until when.
+    unfinished: Option<(u64, Instant)>,
     /// When it began to seal under its present key.
     key_since: Instant,
 }
@@ -233,7 +252,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Carrier<S> {
             if outgoing.is_empty() {
                 outgoing = self.session.poll_transmit().unwrap_or_default();
             }
-            let step = poll_fn(|context| self.poll_step(&mut incoming, &outgoing, first, context)).await;
+            let until = self.unfinished.map(|(_, until)| until);
+            let step = poll_fn(|context| self.poll_step(&mut incoming, &outgoing, first, context));
+            let step = match until {
+                None => step.await,
+                Some(until) => match timeout_at(until, step).await {
+                    Ok(step) => step,
+                    Err(_) => return StreamError::Stalled,
+                },
+            };
             first = (first + 1) % Way::ALL.len();
             let went_on = match step {
                 Step::Read(Ok(0)) => Err(StreamError::Eof),
@@ -316,6 +343,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Carrier<S> {
     async fn on_bytes(&mut self, incoming: &[u8]) -> Result<(), StreamError> {
         let verified = self.session.handle_bytes(incoming);
         self.report().await?;
+        let waited_for = self.unfinished.map(|(segment, _)| segment);
+        let unfinished = self.session.unfinished_segment();
+        if unfinished != waited_for {
+            self.unfinished = unfinished.map(|segment| (segment, Instant::now() + SEGMENT_TIMEOUT));
+        }
         Ok(verified?)
     }
 

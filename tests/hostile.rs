@@ -8,6 +8,7 @@
 mod parts;
 mod support;
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -119,6 +120,15 @@ fn forbidden(last: &Bytes, intruder: &Intruder) -> Vec<(&'static str, Parts)> {
     ]
 }
 
+/// What `knot cluster quarantine …` prints.
+fn quarantine(server: &Server, arguments: &[&str]) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_knot"));
+    command.args(["cluster", "quarantine"]).args(arguments).arg("--config").arg(server.config());
+    let output = command.env_clear().current_dir("/").output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
 #[test]
 fn forged_changes_are_kept_apart_and_named() {
     let mut servers = three();
@@ -152,6 +162,13 @@ fn forged_changes_are_kept_apart_and_named() {
         let told = entries.iter().any(|entry| entry["quarantine"].as_str().is_some_and(|told| told.contains(why)));
         assert!(told, "{why}: {history}");
     }
+    let list = quarantine(&servers[0], &["list"]);
+    assert_eq!(list.lines().count(), 1 + forged.iter().filter(|(why, _)| !why.is_empty()).count(), "{list}");
+    let last = list.lines().last().unwrap();
+    assert!(last.contains("global/users/ada"), "{list}");
+    let hash = last.split_whitespace().next().unwrap().trim_end_matches('.');
+    let shown = quarantine(&servers[0], &["show", hash]);
+    assert!(shown.contains(hash) && shown.contains(&intruder.node().to_string()), "{shown}");
     client.patch("/api/documents/users/ada", "application/merge-patch+json", &json!({"visits": 2})).expect(200);
     wait_until_reads(&servers, "/api/documents/users/ada", &json!({"name": "Ada", "visits": 2}));
     // They count in heads, so that all servers agree on what they hold.

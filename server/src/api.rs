@@ -13,6 +13,7 @@ mod etag;
 mod eviction;
 mod list;
 mod path;
+mod quarantine;
 mod query;
 mod status;
 mod timestamp;
@@ -150,6 +151,7 @@ pub fn router(state: ApiState) -> Router {
         .route("/api/changes", get(changes::changes))
         .route("/api/cluster", get(cluster::members).delete(cluster::force_leave))
         .route("/api/cluster/evict", post(eviction::evict))
+        .route("/api/cluster/quarantine", get(quarantine::list))
         .route("/api/cluster/readmit", post(eviction::readmit))
         .route("/api/cluster/leave", post(cluster::leave))
         .route("/api/cluster/status", get(status::status))

@@ -33,7 +33,7 @@ impl Route {
     #[must_use]
     pub fn of(method: &Method, path: &str) -> Self {
         const METHODS: [&str; 6] = ["GET", "PUT", "PATCH", "DELETE", "POST", "HEAD"];
-        const EXACT: [&str; 12] = [
+        const EXACT: [&str; 13] = [
             "/health",
             "/livez",
             "/readyz",
@@ -43,6 +43,7 @@ impl Route {
             "/api/cluster",
             "/api/cluster/evict",
             "/api/cluster/leave",
+            "/api/cluster/quarantine",
             "/api/cluster/readmit",
             "/api/cluster/status",
             "/api/reload",

@@ -1,6 +1,7 @@
 //! `knot cluster` and `knot ping`.
 
 mod keys;
+mod quarantine;
 
 use std::time::Instant;
 
@@ -9,6 +10,7 @@ use hyper::Method;
 use serde_json::{Map, Value};
 
 use self::keys::KeysCommand;
+use self::quarantine::QuarantineCommand;
 use super::CliError;
 use super::client::{Ask, Client, ClientArgs, with_query};
 use super::output::{number, print, print_table, table, text};
@@ -61,6 +63,9 @@ pub(super) enum ClusterCommand {
     /// List, add, promote and remove the keys of the cluster that a server holds
     #[command(subcommand, after_help = keys::EXAMPLES)]
     Keys(KeysCommand),
+    /// Look at changes that were refused, and are kept without being applied
+    #[command(subcommand, after_help = quarantine::EXAMPLES)]
+    Quarantine(QuarantineCommand),
     /// Let a server in again that was shut out
     #[command(after_help = READMIT_EXAMPLES)]
     Readmit {
@@ -145,6 +150,7 @@ pub(super) async fn run(command: ClusterCommand) -> Result<(), CliError> {
             about_a_member(Method::POST, "/api/cluster/evict", body, &client).await
         }
         ClusterCommand::Keys(command) => keys::run(command).await,
+        ClusterCommand::Quarantine(command) => quarantine::run(command).await,
         ClusterCommand::Readmit { member, client } => {
             about_a_member(Method::POST, "/api/cluster/readmit", member.body(), &client).await
         }

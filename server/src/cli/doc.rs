@@ -5,14 +5,12 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use http_body_util::BodyExt;
 use hyper::{Method, StatusCode};
-use knot_engine::Wall;
 use serde_json::{Value, json};
 
 use super::CliError;
 use super::client::{Ask, Client, ClientArgs, Reply, body_of, encode, with_query};
 use super::events::{Event, Reader};
-use super::output::{number, print, print_pretty, print_table, printable, shortened, table, text};
-use crate::api::rfc3339;
+use super::output::{number, print, print_pretty, print_table, printable, shortened, table, text, time};
 
 /// Documents in one page, the server's limit.
 const PAGE_MAX: usize = 1000;
@@ -351,11 +349,6 @@ async fn history(document: &Document, args: &ClientArgs) -> Result<(), CliError>
         ]);
     }
     print_table(shown)
-}
-
-/// When the author's clock says that it was.
-fn time(row: &Value) -> String {
-    row.get("time").and_then(Value::as_i64).map_or_else(|| "-".to_owned(), |ms| rfc3339(Wall(ms)))
 }
 
 async fn watch(path: String, once: bool, args: &ClientArgs) -> Result<(), CliError> {

@@ -4,9 +4,11 @@ use std::fmt::Display;
 use std::io::Write;
 
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
+use knot_engine::Wall;
 use serde_json::Value;
 
 use super::CliError;
+use crate::api::rfc3339;
 
 /// Prints a line.
 pub(super) fn print(line: impl Display) -> Result<(), CliError> {
@@ -52,6 +54,11 @@ pub(super) fn text(value: &Value, name: &str) -> String {
         Some(Value::String(text)) => printable(text),
         Some(other) => other.to_string(),
     }
+}
+
+/// When a change was made, as its author's clock says.
+pub(super) fn time(row: &Value) -> String {
+    row.get("time").and_then(Value::as_i64).map_or_else(|| "-".to_owned(), |ms| rfc3339(Wall(ms)))
 }
 
 /// Text that came over the network, without what a terminal would obey.

@@ -4,6 +4,8 @@
 
 mod support;
 
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -139,4 +141,62 @@ fn a_configuration_that_is_wrong_changes_nothing() {
     wait_for("what needs a restart is said", JOIN_TIMEOUT, || {
         servers[0].log().contains("that need a restart").then_some(())
     });
+}
+
+/// Runs `knot cluster keys …` on the machine of a server.
+fn keys(server: &Server, arguments: &[&str], input: &str) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_knot"));
+    command.args(["cluster", "keys"]).args(arguments).arg("--config").arg(server.config());
+    command.env_clear().current_dir("/").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+#[track_caller]
+fn said(output: &Output) -> String {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+#[track_caller]
+fn expect_refusal(output: &Output, code: i32, words: &str) {
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{said}");
+    assert!(said.contains(words), "{words:?} is not in {said}");
+}
+
+#[test]
+fn a_key_is_replaced_by_the_command_line_without_a_restart() {
+    let mut servers = cluster::start(Setup::cluster(&["au", "gb"]));
+    let id = |key: &str| ClusterKey::new(key).unwrap().id().to_string();
+    let (old, new) = (support::KEY.to_owned(), said(&keys(&servers[0], &["add"], "")).trim().to_owned());
+    said(&keys(&servers[1], &["add", "-"], &format!("{new}\n")));
+    expect_refusal(&keys(&servers[0], &["remove", &id(&old)], ""), 2, "n1 still speak with this server");
+    expect_refusal(&keys(&servers[0], &["remove", "--force", &id(&old)], ""), 2, "promote another one first");
+    expect_refusal(&keys(&servers[0], &["promote", "00000000"], ""), 2, &id(&new));
+    for server in &servers {
+        said(&keys(server, &["promote", &id(&new)], ""));
+    }
+    // A stream keeps the key that it began with until it is opened again.
+    servers[1].kill();
+    wait_for_status(&servers[0], "n1", "failed", Duration::from_secs(30));
+    servers[1].restart();
+    wait_until_alive(&servers);
+    for server in &servers {
+        wait_for("nobody speaks under the old one", JOIN_TIMEOUT, || {
+            let removed = keys(server, &["remove", &id(&old)], "");
+            removed.status.success().then_some(())
+        });
+        assert_eq!(said(&keys(server, &["list", "--json"], "")).matches(&id(&new)).count(), 1);
+        let file = std::fs::read_to_string(server.config()).unwrap();
+        assert!(file.contains(&new) && !file.contains(&old), "{file}");
+    }
+    servers[0].client().put("/api/documents/users/a?w=1", &json!({"n": 1})).expect(201);
+
+    servers[0].stop();
+    expect_refusal(&keys(&servers[0], &["add"], ""), 3, "is changed, but the server does not know yet");
+    servers[0].restart();
+    wait_until_alive(&servers);
+    assert_eq!(said(&keys(&servers[0], &["list"], "")).lines().count(), 3, "it took the new one over when it started");
 }

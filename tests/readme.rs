@@ -139,6 +139,7 @@ fn the_examples_of_the_http_api_work_as_they_are_pasted() {
     // The document is there already, and nobody is called n3 or has that id.
     let refused: Vec<&str> = said.lines().filter(|line| line.contains("\"error\":")).collect();
     let count = |words: &str| said.matches(words).count();
-    assert_eq!((count("\"error\":"), count("no such member")), (3, 2), "{refused:#?}");
+    let counts = (count("\"error\":"), count("no such member"), count("no such server is evicted"));
+    assert_eq!(counts, (5, 3, 1), "{refused:#?}");
     assert!(server.wait_for_exit().success(), "the last example retires it");
 }

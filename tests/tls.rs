@@ -5,14 +5,20 @@
 
 mod support;
 
+use std::ops::Add;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 use support::authority::Authority;
 use support::cluster::{JOIN_TIMEOUT, SPREAD_TIMEOUT};
 use support::{START_TIMEOUT, Server, Setup, wait_for};
+
+/// How long a changed certificate may take to be shown.
+const RENEWAL_TIMEOUT: Duration = Duration::from_secs(20);
+/// Less than what is warned of.
+const DAYS: Duration = Duration::from_secs(3 * 24 * 3_600);
 
 /// Runs a command far from any configuration, with the certificate to trust where one is named.
 fn knot(arguments: &[&str], cacert: Option<&Path>) -> Output {
@@ -121,6 +127,21 @@ fn servers_with_certificates_of_an_authority_are_trusted_by_it() {
     for server in &servers {
         assert!(!server.data_dir().join("cert.pem").exists(), "none is made where one is named");
     }
+
+    let fingerprint = || {
+        let status = ["cluster", "status", "--json", "--config", text(&config)];
+        said(&knot(&status, Some(&ca)))["tls"]["fingerprint"].as_str().unwrap().to_owned()
+    };
+    let before = fingerprint();
+    let soon = |params: &mut rcgen::CertificateParams| params.not_after = SystemTime::now().add(DAYS).into();
+    authority.sign("all", "127.0.0.1", soon);
+    wait_for("the new certificate is shown", RENEWAL_TIMEOUT, || (fingerprint() != before).then_some(()));
+    wait_for("it is warned of", RENEWAL_TIMEOUT, || servers[0].log().contains("expires soon").then_some(()));
+    std::fs::write(&signed.key, "half of a ke").unwrap();
+    wait_for("what is broken is named", RENEWAL_TIMEOUT, || {
+        servers[0].log().contains("the certificate stays as it was").then_some(())
+    });
+    said(&knot(&["ping", "--json", "--config", text(&config)], Some(&ca)));
 }
 
 #[test]

@@ -371,6 +371,16 @@ pub enum Event {
         /// Ours.
         ours: ClusterId,
     },
+    /// This node is shut out of the cluster.
+    Evicted {
+        /// Who has said so by refusing it, and where it was connected to; none where this node holds the eviction itself.
+        by: Option<(NodeId, Option<Address>)>,
+    },
+    /// A node that is shut out has come, and was refused.
+    EvictedCame {
+        /// Who.
+        node: NodeId,
+    },
     /// This node, being empty, took over a cluster's identity.
     Adopted(ClusterId),
     /// Another live copy of this node is above it: this one stops writing.

@@ -3,12 +3,15 @@
 //! A driver calls the `handle_*` methods as things happen, then drains [`Engine::poll_output`], then sleeps until
 //! [`Engine::poll_timeout`]. The engine never fails: bad bytes from a peer end in a counter, a closed session or an event.
 
+mod eviction;
 mod idle;
 mod relay;
 mod repair;
 mod sessions;
 mod spread;
 mod views;
+
+pub use self::eviction::{EVICTED, eviction_of};
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -114,7 +117,7 @@ impl<D: Document> Engine<D> {
         let author = Author { node, boot, zone: config.zone.clone() };
         let mut replica = Replica::new(author, record.secret, recovered.documents, config.limits.clone(), faults);
         replica.save_node(&record);
-        Self {
+        let mut engine = Self {
             datagrams: Datagrams::new(config.cluster_keys.clone(), node, boot),
             node,
             boot,
@@ -137,7 +140,9 @@ impl<D: Document> Engine<D> {
             stats: Stats::default(),
             faults,
             config,
-        }
+        };
+        engine.follow_evictions(now);
+        engine
     }
 
     /// A datagram arrived. Whatever does not verify is counted and forgotten.
@@ -146,7 +151,8 @@ impl<D: Document> Engine<D> {
             return;
         }
         let membership = &self.membership;
-        let boot_of = |node: NodeId| membership.record(&node).map(|record| record.boot);
+        let is_let_in = |node: &NodeId| !membership.evicted().contains(node);
+        let boot_of = |node: NodeId| membership.record(&node).filter(|_| is_let_in(&node)).map(|record| record.boot);
         match self.datagrams.open(&bytes, boot_of) {
             Ok((from, body)) => self.on_packet(from, &body, now),
             Err(drop) => {
@@ -362,7 +368,8 @@ impl<D: Document> Engine<D> {
         self.stats.dropped_so_far("claim that its subject disowns", membership.disowned);
         self.stats.dropped_so_far("member without room", membership.table_full);
         self.stats.dropped_so_far("membership action without room", membership.actions_dropped);
-        if self.started && self.save_members.is_none() && self.membership.take_dirty() {
+        let keeps = self.started && !self.faults.has(Fault::MembersUnsaved);
+        if keeps && self.save_members.is_none() && self.membership.take_dirty() {
             let often = u32::try_from(self.membership.known() / MEMBERS_SAVED_AT_ONCE).unwrap_or(u32::MAX);
             self.save_members = Some(now + MEMBERS_SAVE * often.max(1));
         }
@@ -373,10 +380,14 @@ impl<D: Document> Engine<D> {
             Effect::Load { load, query } => self.outputs.push_back(Output::Load { load, query }),
             Effect::Verify(job) => self.outputs.push_back(Output::Verify(job)),
             Effect::Event(event) => {
+                let is_eviction = matches!(&event, Event::Changed(summary) if summary.id.collection() == EVICTED);
                 if matches!(event, Event::Changed(_)) {
                     self.repairs.arm(now);
                 }
                 self.emit(event);
+                if is_eviction {
+                    self.follow_evictions(now);
+                }
             }
             Effect::Started => {
                 if !self.started {
@@ -460,7 +471,9 @@ impl<D: Document> Engine<D> {
         if !mine.is_empty() && !mine.iter().any(Address::takes_datagrams) {
             return;
         }
-        let Some(record) = self.membership.record(&to) else { return };
+        let Some(record) = self.membership.record(&to).filter(|_| !self.membership.evicted().contains(&to)) else {
+            return;
+        };
         let Some(address) = record.addresses.iter().find(|address| address.takes_datagrams()).cloned() else {
             return;
         };

@@ -125,6 +125,12 @@ faults! {
         ConnectGivesUp = "connect_gives_up",
         /// Compares tables of members but for the last bucket.
         BucketSkipped = "bucket_skipped",
+        /// Tells nobody any news, so that others learn of it where tables are compared.
+        NewsUntold = "news_untold",
+        /// Leaves the last member out of each round of probes.
+        RoundCutShort = "round_cut_short",
+        /// Does not keep what it learns of members.
+        MembersUnsaved = "members_unsaved",
     }
     Push {
         /// Sends a change to peers before its batch is durable.
@@ -147,6 +153,10 @@ faults! {
         CountsItself = "counts_itself",
         /// Says that enough peers hold a change when the time to wait for them is up.
         TimeoutCountsAsHeld = "timeout_counts_as_held",
+        /// Does not say that it holds a change.
+        HeldUnsaid = "held_unsaid",
+        /// Does not pass a change on.
+        RelayNotTaken = "relay_not_taken",
         /// Forgets the deadline of edits that share it with one that is answered.
         SharedDeadlineLost = "shared_deadline_lost",
     }
@@ -271,6 +281,8 @@ faults! {
         DoubleIgnored = "double_ignored",
         /// Takes edits after it has stepped back before another boot of its own.
         FencedTakesEdits = "fenced_takes_edits",
+        /// Lets a node in that is evicted, once its streams were closed.
+        EvictedLetIn = "evicted_let_in",
         /// Takes a session of a peer's new start for a second one of the old.
         RestartUnnoticed = "restart_unnoticed",
     }

@@ -34,7 +34,7 @@ pub mod wire;
 
 pub use self::api::*;
 pub use self::config::{Config, Limits};
-pub use self::engine::{Engine, TimerKind};
+pub use self::engine::{EVICTED, Engine, TimerKind, eviction_of};
 pub use self::faults::{Area, Fault, Faults};
 pub use self::identity::*;
 pub use self::random::{Random, Seed};

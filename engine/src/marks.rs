@@ -73,6 +73,9 @@ marks! {
 
     // Sessions
     "connected to itself": "a seed may be the node itself",
+    "evicted while connected": "who is shut out loses its streams",
+    "evicted node refused": "and gets no others",
+    "readmitted": "until it is let in again",
     "sessions collided": "two that connect at once end with one stream",
     "peer by another name": "an address may lead to who is connected",
     "session may not wait": "one stream may wait beside the one in use",

@@ -150,6 +150,8 @@ pub enum Frame {
         /// What keys its hashed names and sums.
         secret: [u8; 32],
     },
+    /// The receiver is shut out of the cluster.
+    Evicted,
 }
 
 /// A frame whose body does not decode: the peer's fault.
@@ -167,6 +169,7 @@ const WANT: u8 = 7;
 const WINDOW: u8 = 8;
 const ADOPT: u8 = 9;
 const RELAY: u8 = 10;
+const EVICTED: u8 = 11;
 
 impl Frame {
     /// Its kind, for counters.
@@ -183,6 +186,7 @@ impl Frame {
             Self::Want { .. } => "want",
             Self::Window { .. } => "window",
             Self::Adopt { .. } => "adopt",
+            Self::Evicted => "evicted",
         }
     }
 
@@ -200,6 +204,7 @@ impl Frame {
             Self::Want { request, wanted } => body(WANT, &(request, wanted)),
             Self::Window { request, changes, next } => body(WINDOW, &(request, changes, next)),
             Self::Adopt { cluster, secret } => body(ADOPT, &(cluster, secret)),
+            Self::Evicted => body(EVICTED, &()),
         }
     }
 
@@ -244,6 +249,10 @@ impl Frame {
                 let (cluster, secret) = whole(rest)?;
                 Self::Adopt { cluster, secret }
             }
+            EVICTED => {
+                let () = whole(rest)?;
+                Self::Evicted
+            }
             _ => return Ok(None),
         };
         if frame.is_valid() { Ok(Some(frame)) } else { Err(BadFrame) }
@@ -266,7 +275,7 @@ impl Frame {
             Self::Push { changes, .. } | Self::Relay { changes, .. } | Self::Window { changes, .. } => {
                 changes.iter().all(DocumentChanges::is_valid)
             }
-            Self::Held { .. } | Self::Roots(_) | Self::Differences { .. } | Self::Adopt { .. } => true,
+            Self::Held { .. } | Self::Roots(_) | Self::Differences { .. } | Self::Adopt { .. } | Self::Evicted => true,
         }
     }
 }

@@ -10,6 +10,7 @@ mod cluster;
 mod documents;
 mod error;
 mod etag;
+mod eviction;
 mod list;
 mod path;
 mod query;
@@ -34,6 +35,8 @@ use tokio::time::Instant;
 use self::error::{ApiError, Form};
 use crate::handle::Handle;
 use crate::metrics::{Metrics, Route};
+use crate::run::Reload;
+use crate::tls::Certificate;
 use crate::websocket;
 
 pub(crate) use self::cluster::status_name;
@@ -90,8 +93,12 @@ pub struct ApiState {
     pub wall: Arc<dyn Fn() -> Wall + Send + Sync>,
     /// Counts of requests.
     pub metrics: Arc<Metrics>,
+    /// What the API shows for a certificate; none where it runs without TLS.
+    pub certificate: Option<Arc<Certificate>>,
     /// Turns true when the server begins to stop; change feeds end then.
     pub stopping: watch::Receiver<bool>,
+    /// Who reads the configuration again.
+    pub reload: Option<Reload>,
     /// What stands before the path at which other servers open WebSockets, as this one's addresses have it; none where
     /// they do not come.
     pub stream_prefixes: Vec<String>,
@@ -142,8 +149,11 @@ pub fn router(state: ApiState) -> Router {
         .route("/api/zones/{zone}/documents/{collection}/{*key}", document())
         .route("/api/changes", get(changes::changes))
         .route("/api/cluster", get(cluster::members).delete(cluster::force_leave))
+        .route("/api/cluster/evict", post(eviction::evict))
+        .route("/api/cluster/readmit", post(eviction::readmit))
         .route("/api/cluster/leave", post(cluster::leave))
         .route("/api/cluster/status", get(status::status))
+        .route("/api/reload", post(status::reload))
         .fallback(async || ApiError::NoRoute)
         .method_not_allowed_fallback(async || ApiError::WrongMethod)
         .layer(from_fn_with_state(Arc::clone(&api), guard))

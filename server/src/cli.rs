@@ -10,6 +10,7 @@ mod events;
 mod output;
 pub mod server;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -17,7 +18,7 @@ use clap_complete::Shell;
 
 use self::client::{ClientArgs, ClientError};
 use self::output::print;
-use crate::config::ConfigError;
+use crate::config::{ConfigError, KeyChangeError};
 
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +59,17 @@ pub enum CliError {
     /// An argument is wrong.
     #[error("{0}")]
     Usage(String),
+    /// The keys stay as they were.
+    #[error(transparent)]
+    Keys(#[from] KeyChangeError),
+    /// The file was changed, and the server that reads it was not told.
+    #[error("{} is changed, but the server does not know yet: {source}", path.display())]
+    Untold {
+        /// The file.
+        path: PathBuf,
+        /// Why it was not told.
+        source: Box<ClientError>,
+    },
     /// Reading input or writing output failed.
     #[error("{what}: {source}")]
     Io {
@@ -97,7 +109,8 @@ impl CliError {
     fn exit(&self) -> Exit {
         match self {
             Self::Client(error) => error.exit(),
-            Self::Config(_) | Self::Usage(_) | Self::Logging(_) => Exit::Usage,
+            Self::Config(_) | Self::Usage(_) | Self::Logging(_) | Self::Keys(_) => Exit::Usage,
+            Self::Untold { source, .. } => source.exit(),
             Self::WatchEnded { .. } => Exit::Unreachable,
             Self::Io { .. } | Self::Start(_) | Self::Random(_) | Self::NotReplicated { .. } => Exit::Failure,
         }
@@ -109,10 +122,14 @@ impl CliError {
             Self::NotReplicated { .. } => {
                 Some("the others get it when they can be reached; nothing is lost".to_owned())
             }
+            Self::Untold { .. } => {
+                Some("it takes the keys over when it starts, at SIGHUP, or when this is run again".to_owned())
+            }
             Self::WatchEnded { last: Some(last), .. } => Some(format!("go on with --since {last}")),
             Self::WatchEnded { last: None, .. }
             | Self::Config(_)
             | Self::Usage(_)
+            | Self::Keys(_)
             | Self::Io { .. }
             | Self::Logging(_)
             | Self::Start(_)

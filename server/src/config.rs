@@ -7,6 +7,7 @@
 mod address;
 mod endpoint;
 mod error;
+mod keys;
 mod nearest;
 mod settings;
 mod value;
@@ -21,6 +22,7 @@ use knot_engine::membership::ADDRESSES_MAX;
 pub use self::address::{CLUSTER_PORT, HTTP_PORT, HostPort, first_address};
 pub use self::endpoint::{Endpoint, WebSocketUrl};
 pub use self::error::ConfigError;
+pub use self::keys::{KeyChange, KeyChangeError, change_keys};
 pub use self::settings::{SETTINGS, Setting};
 pub use self::value::parse_duration;
 pub use knot_engine::seal::{ClusterKey, KeyRing};
@@ -112,7 +114,7 @@ pub struct Trust {
     /// An authority to trust besides the system's, PEM.
     pub ca_file: Option<PathBuf>,
     /// Where there are any, the only certificates to trust, by whomever they are signed: SHA-256, as
-    /// [`ServerTls::fingerprint`](crate::tls::ServerTls::fingerprint) writes it.
+    /// [`Identity::fingerprint`](crate::tls::Identity::fingerprint) writes it.
     pub pins: Vec<String>,
     /// Whether any certificate will do.
     pub skip_verify: bool,

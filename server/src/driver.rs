@@ -427,7 +427,9 @@ impl<N: Network> Driver<N> {
                 Output::SendFrame { session, frame } => self.send_frame(session, frame),
                 Output::CloseSession { session, why } => {
                     tracing::debug!(session = session.0, why, "closing a stream");
-                    self.let_go(session);
+                    if let Some(stream) = self.let_go(session) {
+                        stream.finish();
+                    }
                 }
                 Output::Persist { batch, epoch, writes, .. } => {
                     if !self.committer.commit(Batch { id: batch, epoch, writes }) {
@@ -514,6 +516,7 @@ impl<N: Network> Driver<N> {
             self.let_go(session);
         } else if let Some(stream) = self.streams.get_mut(&session) {
             stream.key = Some(key);
+            self.parts.links.agreed(session, key);
             self.parts.links.well(&stream.address);
         }
     }
@@ -580,6 +583,19 @@ impl<N: Network> Driver<N> {
             Event::ForeignCluster { node, theirs, ours } => {
                 tracing::warn!(%node, %theirs, %ours, "a server holds the key but its data is another cluster's; empty its data_dir to let it join");
             }
+            Event::Evicted { by: None } => tracing::error!(
+                "this server was evicted from the cluster: no other takes anything from it; `knot cluster readmit` on another undoes that, and writes made here until then reach the others after it"
+            ),
+            Event::Evicted { by: Some((by, address)) } => {
+                let known = self.engine.member(&by).and_then(|member| member.record.addresses.first().cloned());
+                let address = address.or(known).map_or_else(|| by.to_string(), |address| address.to_string());
+                let error = "it refuses this server, which was evicted from the cluster; `knot cluster readmit` there undoes that";
+                self.parts.links.trouble(&address, error.to_owned(), (self.parts.wall)());
+                self.failed_handshakes.report(|suppressed| tracing::error!(%by, suppressed, "{error}"));
+            }
+            Event::EvictedCame { node } => self.wrong_keys.report(|suppressed| {
+                tracing::warn!(%node, suppressed, "refused a server that was evicted; stop it, or let it in again with `knot cluster readmit`");
+            }),
             Event::Adopted(cluster) => tracing::info!(%cluster, "took over the cluster's identity"),
             Event::Fenced => {
                 tracing::error!(

@@ -19,4 +19,4 @@ pub mod tls;
 pub mod websocket;
 
 pub use self::driver::Stop;
-pub use self::run::{Platform, RunError, Running, run};
+pub use self::run::{Platform, Reload, Reloaded, RunError, Running, run};

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use knot_engine::seal::KeyId;
 use knot_engine::{SessionId, Wall};
 
 /// Addresses whose troubles are remembered; the one that was heard of longest ago makes room.
@@ -49,7 +50,7 @@ pub struct Links(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
-    pipes: HashMap<SessionId, Pipe>,
+    streams: HashMap<SessionId, (Pipe, Option<KeyId>)>,
     troubles: BTreeMap<String, Trouble>,
 }
 
@@ -57,7 +58,13 @@ impl Links {
     /// What a stream goes through.
     #[must_use]
     pub fn pipe(&self, session: SessionId) -> Option<Pipe> {
-        self.state().pipes.get(&session).copied()
+        self.state().streams.get(&session).map(|(pipe, _)| *pipe)
+    }
+
+    /// The cluster key under which its two ends have agreed.
+    #[must_use]
+    pub fn key(&self, session: SessionId) -> Option<KeyId> {
+        self.state().streams.get(&session).and_then(|(_, key)| *key)
     }
 
     /// What stands in the way of streams at present, by address.
@@ -68,11 +75,17 @@ impl Links {
     }
 
     pub(crate) fn opened(&self, session: SessionId, pipe: Pipe) {
-        self.state().pipes.insert(session, pipe);
+        self.state().streams.insert(session, (pipe, None));
+    }
+
+    pub(crate) fn agreed(&self, session: SessionId, agreed: KeyId) {
+        if let Some((_, key)) = self.state().streams.get_mut(&session) {
+            *key = Some(agreed);
+        }
     }
 
     pub(crate) fn closed(&self, session: SessionId) {
-        self.state().pipes.remove(&session);
+        self.state().streams.remove(&session);
     }
 
     /// Nothing stands in the way any more.

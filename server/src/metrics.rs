@@ -33,7 +33,7 @@ impl Route {
     #[must_use]
     pub fn of(method: &Method, path: &str) -> Self {
         const METHODS: [&str; 6] = ["GET", "PUT", "PATCH", "DELETE", "POST", "HEAD"];
-        const EXACT: [&str; 9] = [
+        const EXACT: [&str; 12] = [
             "/health",
             "/livez",
             "/readyz",
@@ -41,8 +41,11 @@ impl Route {
             "/api/ping",
             "/api/changes",
             "/api/cluster",
+            "/api/cluster/evict",
             "/api/cluster/leave",
+            "/api/cluster/readmit",
             "/api/cluster/status",
+            "/api/reload",
         ];
         let method = METHODS.into_iter().find(|name| *name == method.as_str()).unwrap_or("other");
         let route = if let Some(rest) = path.strip_prefix("/api/documents/") {
@@ -102,11 +105,18 @@ impl Metrics {
         self.refused.inc();
     }
 
-    /// All metrics in the OpenMetrics text format, which Prometheus reads.
+    /// All metrics in the OpenMetrics text format, which Prometheus reads; among them when the API's certificate expires, in
+    /// seconds since 1970, where there is one.
     #[must_use]
-    pub fn encode(&self, engine: EngineSample) -> String {
+    pub fn encode(&self, engine: EngineSample, certificate_expires_s: Option<u64>) -> String {
         let mut registry = Registry::with_prefix("knot");
         self.register(&mut registry);
+        if let Some(expires_s) = certificate_expires_s {
+            let help = "When the certificate of the HTTP API expires, since 1970";
+            let gauge = WideGauge::default();
+            gauge.set(expires_s);
+            registry.register_with_unit("tls_certificate_expiry_timestamp", help, Unit::Seconds, gauge);
+        }
         engine.register(&mut registry);
         let mut text = String::with_capacity(16 << 10);
         // Writing to a string does not fail.
@@ -263,10 +273,11 @@ mod tests {
             let route = Route::of(&Method::PUT, &format!("/api/documents/users/{key}"));
             metrics.on_response(route, StatusCode::CREATED, Duration::from_micros(300));
         }
-        let text = metrics.encode(EngineSample::default());
+        let text = metrics.encode(EngineSample::default(), Some(7));
         let line = r#"knot_http_requests_total{method="PUT",route="/api/documents/{collection}/{key}",status="201"} 2"#;
         assert!(text.contains(line), "{text}");
         assert!(text.contains("knot_http_request_duration_seconds_count 2"), "{text}");
+        assert!(text.contains("knot_tls_certificate_expiry_timestamp_seconds 7"), "{text}");
         assert!(text.ends_with("# EOF\n"), "{text}");
     }
 

@@ -19,6 +19,7 @@ use crate::net::{Listener, Network};
 use crate::serve::{self, Serving};
 use crate::simulated::Simulated;
 use crate::storage::{Storage, StorageError};
+use crate::tls::ServerTls;
 use crate::websocket::{Arrival, Dialer};
 
 /// Bytes of records read at once when a server starts.
@@ -38,15 +39,30 @@ pub struct Platform<N> {
     /// The HTTP API's admin token.
     pub token: Arc<str>,
     /// TLS of the HTTP API; none for plain HTTP.
-    pub tls: Option<Arc<rustls::ServerConfig>>,
+    pub tls: Option<ServerTls>,
     /// Opens WebSockets to other servers.
     pub dialer: Dialer,
     /// Fresh randomness: 32 bytes that no other start has.
     pub seed: Seed,
     /// The wall clock. It labels changes; nothing is decided by it.
     pub wall: WallClock,
+    /// Who reads the configuration again when asked to; none where there is none to read.
+    pub reload: Option<Reload>,
     /// What only a simulator asks for.
     pub simulated: Option<Simulated>,
+}
+
+/// Asks for the configuration to be read again, and hears what came of it: whether all of it is in force now, or what is
+/// wrong with it.
+pub type Reload = mpsc::Sender<oneshot::Sender<Result<Reloaded, String>>>;
+
+/// How much of a configuration that was read again is in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reloaded {
+    /// All of it.
+    Whole,
+    /// The cluster's keys; what else has changed waits for a restart.
+    Keys,
 }
 
 /// Says what time it is to people.
@@ -346,11 +362,19 @@ fn serving<N>(
         started: tokio::time::Instant::now(),
         wall: platform.wall.clone(),
         metrics: metrics.clone(),
+        certificate: platform.tls.as_ref().map(|tls| tls.certificate.clone()),
         stopping,
+        reload: platform.reload.clone(),
         stream_prefixes,
         limits: api::Limits::default(),
     });
-    Serving { router, tls: platform.tls.clone(), arrivals: Some(arrivals), metrics, limits: serve::Limits::default() }
+    Serving {
+        router,
+        tls: platform.tls.as_ref().map(|tls| tls.config.clone()),
+        arrivals: Some(arrivals),
+        metrics,
+        limits: serve::Limits::default(),
+    }
 }
 
 /// The API's URL as people and other servers use it.

@@ -2,20 +2,25 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use knot_engine::{Seed, Wall};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::{Config, ConfigError, HostPort};
 use crate::handle::Handle;
 use crate::net::OsNetwork;
-use crate::run::{Platform, RunError, Running, run};
+use crate::run::{Platform, Reloaded, RunError, Running, run};
 use crate::storage::{self, JournaledStorage, SecretError, StorageError};
-use crate::tls::{self, TlsError};
+use crate::tls::{self, Certificate, Identity, ServerTls, TlsError, WARNED_BEFORE};
 use crate::websocket::Dialer;
 use crate::{Stop, config};
+
+/// How often the files of the certificate are looked at.
+const CERTIFICATE_LOOKS: Duration = Duration::from_secs(5);
+/// How often a certificate that is about to expire is warned of.
+const WARNING_INTERVAL: Duration = Duration::from_secs(24 * 3_600);
 
 /// Why a server process did not start, or did not end well.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +62,7 @@ pub fn start(
         signal(SignalKind::hangup())?
     };
     let storage = Arc::new(JournaledStorage::open(&config.data_dir)?);
+    let (asks, asked) = mpsc::channel(1);
     let platform = Platform {
         network: OsNetwork,
         storage,
@@ -66,9 +72,10 @@ pub fn start(
         dialer: dialer(&config)?,
         seed: seed()?,
         wall: Arc::new(wall),
+        reload: Some(asks),
         simulated: None,
     };
-    let stop = runtime.block_on(until_told(config, reload, hang_up, platform))?;
+    let stop = runtime.block_on(until_told(config, reload, hang_up, asked, platform))?;
     Ok(stop)
 }
 
@@ -76,6 +83,7 @@ async fn until_told(
     config: Config,
     reload: impl Fn() -> Result<Config, ConfigError> + Send + 'static,
     mut hang_up: Signal,
+    mut asked: mpsc::Receiver<oneshot::Sender<Result<Reloaded, String>>>,
     platform: Platform<OsNetwork>,
 ) -> Result<Stop, StartError> {
     let (told, shutdown) = watch::channel(false);
@@ -103,21 +111,61 @@ async fn until_told(
         let cluster = Some(cluster.join(", ")).filter(|addresses| !addresses.is_empty());
         let token = token_file.display().to_string();
         tracing::info!(url, zone, cluster, token, "serving");
-        while hang_up.recv().await.is_some() {
-            match tokio::task::block_in_place(&reload) {
-                Ok(wanted) => take_over(&handle, &mut present, wanted).await,
-                Err(error) => tracing::error!("the configuration stays as it was: {error}"),
-            }
+        loop {
+            let answer = tokio::select! {
+                Some(()) = hang_up.recv() => None,
+                Some(answer) = asked.recv() => Some(answer),
+                else => return,
+            };
+            let outcome = match tokio::task::block_in_place(&reload) {
+                Ok(wanted) => Ok(take_over(&handle, &mut present, wanted).await),
+                Err(error) => {
+                    tracing::error!("the configuration stays as it was: {error}");
+                    Err(error.to_string())
+                }
+            };
+            // Whoever asked may have gone.
+            answer.map(|answer| answer.send(outcome));
         }
     });
+    let certificate = platform.tls.as_ref().map(|tls| tokio::spawn(watch_certificate(tls.certificate.clone())));
     let outcome = run(config, platform, ready, shutdown).await;
+    certificate.inspect(tokio::task::JoinHandle::abort);
     signals.abort();
     announcing.abort();
     Ok(outcome?)
 }
 
+/// Takes a new certificate from its files when those change, and warns of one that is about to expire, once a day.
+async fn watch_certificate(certificate: Arc<Certificate>) {
+    let mut looks = tokio::time::interval(CERTIFICATE_LOOKS);
+    let mut warned: Option<tokio::time::Instant> = None;
+    loop {
+        looks.tick().await;
+        match tokio::task::block_in_place(|| certificate.renew()) {
+            Ok(None) => {}
+            Ok(Some(Identity { fingerprint, .. })) => {
+                warned = None;
+                tracing::info!(certificate = %certificate.file().display(), fingerprint, "shows the new certificate");
+            }
+            Err(error) => tracing::error!("the certificate stays as it was: {error}"),
+        }
+        let now_s = u64::try_from(wall().0 / 1_000).unwrap_or_default();
+        let Some(left) = certificate.identity().left(now_s).filter(|left| *left < WARNED_BEFORE) else { continue };
+        if warned.is_none_or(|at| at.elapsed() > WARNING_INTERVAL) {
+            warned = Some(tokio::time::Instant::now());
+            let (file, days) = (certificate.file().display(), left.as_secs() / (24 * 3_600));
+            if left.is_zero() {
+                tracing::error!(certificate = %file, "the certificate has expired: clients refuse it; put a new one in its files, no restart is needed");
+            } else {
+                tracing::warn!(certificate = %file, days, "the certificate expires soon: put a new one in its files, no restart is needed");
+            }
+        }
+    }
+}
+
 /// Takes over what of a configuration can change while the server runs, and says what cannot.
-async fn take_over(handle: &Handle, present: &mut Config, wanted: Config) {
+async fn take_over(handle: &Handle, present: &mut Config, wanted: Config) -> Reloaded {
     let keys = |config: &Config| config.cluster.as_ref().map(|cluster| cluster.keys.clone());
     if let (Some(old), Some(new)) = (keys(present), keys(&wanted))
         && let Some(cluster) = &mut present.cluster
@@ -131,18 +179,21 @@ async fn take_over(handle: &Handle, present: &mut Config, wanted: Config) {
     }
     if *present == wanted {
         tracing::info!("the configuration is as the file says");
+        Reloaded::Whole
     } else {
         tracing::warn!("settings have changed that need a restart: all do but which keys the cluster has");
+        Reloaded::Keys
     }
 }
 
-fn tls(config: &Config) -> Result<Option<Arc<rustls::ServerConfig>>, TlsError> {
+fn tls(config: &Config) -> Result<Option<ServerTls>, TlsError> {
     let Some(tls) = &config.tls else { return Ok(None) };
     let mut names = vec![config::host_name(), config.listen.host().to_owned()];
     names.extend(config.url.as_deref().and_then(url_host));
     let tls = tls::server_tls(tls, &config.data_dir, &names)?;
-    tracing::info!(certificate = %tls.cert_file.display(), fingerprint = tls.fingerprint, "TLS");
-    Ok(Some(tls.config))
+    let Identity { fingerprint, .. } = tls.certificate.identity();
+    tracing::info!(certificate = %tls.certificate.file().display(), fingerprint, "TLS");
+    Ok(Some(tls))
 }
 
 fn dialer(config: &Config) -> Result<Dialer, TlsError> {

@@ -1,6 +1,7 @@
 //! TLS of the HTTP API: the server's certificate, named or self-signed, and whom the command line and other servers trust
 //! to have it. Only servers can be told to skip verification: what they say is sealed between them in any case.
 
+mod certificate;
 mod peers;
 
 use std::fmt::Write as _;
@@ -11,10 +12,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
+pub use self::certificate::{Certificate, Identity, WARNED_BEFORE};
 pub(crate) use self::peers::peer_tls;
 use crate::config::{TlsConfig, first_address};
 use crate::storage::write_private;
@@ -75,10 +77,8 @@ pub enum TlsError {
 pub struct ServerTls {
     /// What the acceptor needs.
     pub config: Arc<ServerConfig>,
-    /// SHA-256 of the server's own certificate, in hexadecimal with colons, for people to compare.
-    pub fingerprint: String,
-    /// The file a client may be told to trust.
-    pub cert_file: PathBuf,
+    /// What it shows.
+    pub certificate: Arc<Certificate>,
 }
 
 /// Reads the certificate that `tls` names; a self-signed one is made in `data_dir` at the first start, for `names`
@@ -98,16 +98,8 @@ pub fn server_tls(tls: &TlsConfig, data_dir: &Path, names: &[String]) -> Result<
             (cert, key)
         }
     };
-    let chain = certificates(&cert_file)?;
-    let key = PrivateKeyDer::from_pem_file(&key_file).map_err(|error| pem_error(error, &key_file, "private key"))?;
-    let fingerprint = chain.first().map(|cert| fingerprint(cert)).unwrap_or_default();
-    let mut config = ServerConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .map_err(|source| TlsError::Pair { cert: cert_file.clone(), key: key_file, source })?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(ServerTls { config: Arc::new(config), fingerprint, cert_file })
+    let certificate = Certificate::read(cert_file, key_file)?;
+    Ok(ServerTls { config: certificate.server_config()?, certificate })
 }
 
 /// What a client trusts: the system's authorities, and the certificates in `extra`.
@@ -237,8 +229,8 @@ mod tests {
     fn a_self_signed_certificate_is_kept_and_its_key_is_private() {
         let dir = tempfile::tempdir().expect("a folder");
         let first = self_signed(dir.path());
-        assert_eq!(self_signed(dir.path()).fingerprint, first.fingerprint);
-        assert_eq!(first.fingerprint.len(), 32 * 3 - 1);
+        assert_eq!(self_signed(dir.path()).certificate.identity(), first.certificate.identity());
+        assert_eq!(first.certificate.identity().fingerprint.len(), 32 * 3 - 1);
         let mode = fs::metadata(dir.path().join(KEY_FILE)).expect("it is there").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
     }
@@ -247,7 +239,7 @@ mod tests {
     fn a_client_that_trusts_the_file_gets_through_and_no_other() {
         let dir = tempfile::tempdir().expect("a folder");
         let server = self_signed(dir.path());
-        let trusted = [server.cert_file.clone()];
+        let trusted = [server.certificate.file().to_owned()];
         for name in ["localhost", "127.0.0.1", "::1", "knot1.internal"] {
             handshake(&server, &trusted, name).expect(name);
         }
@@ -259,7 +251,7 @@ mod tests {
     fn a_server_on_every_interface_is_reached_by_its_address() {
         let dir = tempfile::tempdir().expect("a folder");
         let server = server_tls(&TlsConfig::SelfSigned, dir.path(), &["0.0.0.0".to_owned()]).expect("made");
-        handshake(&server, std::slice::from_ref(&server.cert_file), &first_address().to_string()).expect("it is named");
+        handshake(&server, &[server.certificate.file().to_owned()], &first_address().to_string()).expect("it is named");
     }
 
     #[test]

@@ -15,16 +15,21 @@ mod entitlement;
 mod feed;
 mod fenced;
 mod forged;
+mod heard;
 mod held;
 mod honest;
 mod identity;
 mod idle;
+mod known;
 mod membership;
+mod memory;
 mod needless;
 mod phantom;
 mod queues;
 mod reads;
 mod replay;
+mod shut_out;
+mod spread;
 mod views;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -44,13 +49,18 @@ pub(crate) use self::convergence::{REST, Replica, Seen, root_gap};
 pub(crate) use self::edited::Shown;
 pub use self::fenced::FENCED_WITHIN;
 pub(crate) use self::idle::Sent;
-pub use self::idle::{IDLE_AFTER, IDLE_DATAGRAM_BYTES_MAX, IDLE_FOR, IDLE_FRAME_BYTES_MAX, KNOCKS_BYTES_MAX};
+pub use self::idle::{
+    IDLE_AFTER, IDLE_DATAGRAM_BYTES_MAX, IDLE_DATAGRAM_BYTES_MIN, IDLE_FOR, IDLE_FRAME_BYTES_MAX, KNOCKS_BYTES_MAX,
+};
+pub(crate) use self::idle::{IDLE_AFTER_LARGE, IDLE_FOR_LARGE};
+pub(crate) use self::known::{Due, Pace};
 pub(crate) use self::membership::Observation;
 pub use self::membership::{ACCURACY_GRACE, LOSS_ENVELOPE};
 pub(crate) use self::needless::NEEDLESS_AFTER;
 #[cfg(any(feature = "l2", feature = "l3"))]
 pub(crate) use self::phantom::written_fields;
 pub(crate) use self::queues::is_crowded;
+pub(crate) use self::spread::spread_within;
 use crate::ledger::Ledger;
 use crate::tap::{ChangeNo, Tap};
 
@@ -82,11 +92,20 @@ pub enum Invariant {
     MembershipComplete,
     /// A healthy reachable server is not declared failed.
     MembershipAccurate,
+    /// Who starts, dies or leaves is known everywhere in time.
+    KnownInTime,
+    /// Each server hears from each that it watches, and reaches all by streams.
+    HeardInTime,
+    /// A server that starts again remembers the members.
+    MembersRemembered,
+    /// Where nothing is wrong a write is soon everywhere, and counted there.
+    SpreadInTime,
     /// What a server has denied is held against it no longer.
     DenialHeard,
     /// No claim of an honest server counts as nobody's.
     HonestBelieved,
     /// Servers that can reach each other hold a stream, and soon.
+    ShutOut,
     Connected,
     /// A server shows what it has acknowledged.
     ReadsOwnWrites,
@@ -183,6 +202,22 @@ impl Invariant {
                 "A server that runs and can be reached is not declared failed. This one was, with nothing wrong for long \
                  enough that its denial should have arrived."
             }
+            Self::KnownInTime => {
+                "Who starts, moves, dies or says goodbye is known as that everywhere, as soon as the membership's times allow \
+                 where nothing else is wrong. Here somebody does not know."
+            }
+            Self::HeardInTime => {
+                "Each server probes those that it watches in turn, knows how far away they are, and holds the streams by which \
+                 news travel. This one does not."
+            }
+            Self::MembersRemembered => {
+                "What a server knows of members is on its disk a moment later, so that it finds them after a restart without \
+                 a seed. Its disk says something else."
+            }
+            Self::SpreadInTime => {
+                "Where nothing is wrong a write is on all disks at once, not only when it is repaired, and who waits for peers \
+                 hears of them. Not this one."
+            }
             Self::DenialHeard => {
                 "A server that is accused of silence denies it, and is accused no longer by anybody whom its word can reach. \
                  Here it still is."
@@ -190,6 +225,9 @@ impl Invariant {
             Self::HonestBelieved => {
                 "What is told of an honest server it has said itself, and what it says is well made. Here one was taken for a \
                  liar."
+            }
+            Self::ShutOut => {
+                "Who is evicted gets nothing from a server that knows it, but word of that. Here it got something."
             }
             Self::Connected => {
                 "Servers that run and can reach each other hold a stream, so that a write goes straight from one to the \
@@ -279,8 +317,13 @@ impl fmt::Display for Invariant {
             Self::Answered => "edit or read never answered",
             Self::MembershipComplete => "membership incomplete",
             Self::MembershipAccurate => "healthy member failed",
+            Self::KnownInTime => "not known in time",
+            Self::HeardInTime => "not heard in time",
+            Self::MembersRemembered => "members forgotten",
+            Self::SpreadInTime => "write spread late",
             Self::DenialHeard => "denial not heard",
             Self::HonestBelieved => "honest server disowned",
+            Self::ShutOut => "an evicted server got something",
             Self::Connected => "servers not connected",
             Self::ReadsOwnWrites => "acknowledged write not shown",
             Self::CausalReads => "effect without its cause",
@@ -360,6 +403,11 @@ pub(crate) struct Checkers {
 const VIOLATIONS_MAX: usize = 8;
 
 impl Checkers {
+    /// A document may be that no client was to write.
+    pub(crate) fn expect_document(&mut self, genesis: ChangeHash) {
+        self.genesis.insert(genesis);
+    }
+
     pub(crate) fn new(
         tap: Tap,
         genesis: BTreeSet<ChangeHash>,

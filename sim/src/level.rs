@@ -55,9 +55,10 @@ impl Level {
             // Its disks hold keys, and no bytes.
             Self::Engines => !matches!(kind, FaultKind::BitRot { .. } | FaultKind::MisdirectedWrite { .. }),
             // turmoil lets time pass for all hosts alike, and a host has one folder.
-            Self::Servers => {
-                !matches!(kind, FaultKind::Pause { .. } | FaultKind::SlowCpu { .. } | FaultKind::Clone { .. })
-            }
+            Self::Servers => !matches!(
+                kind,
+                FaultKind::Pause { .. } | FaultKind::SlowCpu { .. } | FaultKind::Clone { .. } | FaultKind::Evict { .. }
+            ),
             Self::Processes => processes_play(kind),
         };
         let faults = scenario.faults.iter().map(|fault| &fault.kind);
@@ -217,6 +218,7 @@ fn processes_play(kind: &FaultKind) -> bool {
         FaultKind::SlowReader { .. }
         | FaultKind::CrashAtStorage { .. }
         | FaultKind::Clone { .. }
+        | FaultKind::Evict { .. }
         | FaultKind::SlowCpu { .. }
         | FaultKind::Clock { .. }
         | FaultKind::FsyncFails { .. }

@@ -100,6 +100,8 @@ pub(crate) struct Running<D: Document> {
     accepted: u64,
     /// Wakes in a row that came no later than the one before.
     pub(crate) idle_wakes: u32,
+    /// What it has said of each member; at first what it read from its disk.
+    pub(crate) told: BTreeMap<NodeId, membership::Status>,
     /// When it stepped back before another process of its server.
     pub(crate) fenced: Option<Instant>,
 }
@@ -208,6 +210,7 @@ impl<D: Document> Node<D> {
         engine.join(self.seeds(nodes), self.clock.read(now));
         self.starts += 1;
         self.clean = false;
+        let told = engine.members().map(|member| (member.record.node, member.status)).collect();
         self.running = Some(Running {
             engine,
             start: self.starts,
@@ -218,6 +221,7 @@ impl<D: Document> Node<D> {
             wake_at: None,
             accepted: 0,
             idle_wakes: 0,
+            told,
             fenced: None,
         });
         image
@@ -283,12 +287,17 @@ impl<D: Document> Node<D> {
             url: format!("http://{}", self.spec.name),
             cluster_name: "sim".to_owned(),
             cluster_keys: self.sealed.then(|| ClusterKey::new(CLUSTER_KEY).expect("a key of its length").into()),
-            membership: membership::Config {
-                records: self.records.clone(),
-                full_mesh: self.bounds.full_mesh,
-                ..if self.hasty { hasty() } else { membership::Config::default() }
-            },
+            membership: self.membership(),
             limits: self.bounds.limits(),
+        }
+    }
+
+    /// How its membership works and waits.
+    pub(crate) fn membership(&self) -> membership::Config {
+        membership::Config {
+            records: self.records.clone(),
+            full_mesh: self.bounds.full_mesh,
+            ..if self.hasty { hasty() } else { membership::Config::default() }
         }
     }
 

@@ -4,13 +4,17 @@
 //! thread or an unordered map, so a seed is a run.
 
 mod doubles;
+mod evictions;
 mod faults;
+mod heard;
+mod known;
 mod outputs;
 mod pairs;
 mod patches;
 mod queue;
 mod scale;
 mod settle;
+mod spread;
 mod watched;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -18,8 +22,9 @@ use std::time::Duration;
 
 use knot_engine::documents::{AutomergeDocument, Document, ModelDocument};
 use knot_engine::membership::Records;
-use knot_engine::{Engine, Faults, Instant, PeerIdentity, SessionEvent, StorageEvent, Table};
+use knot_engine::{EditRequest, Engine, Faults, Instant, PeerIdentity, SessionEvent, StorageEvent, Table};
 
+use self::evictions::Evictions;
 use self::queue::{Happening, Queue};
 use crate::application::Application;
 use crate::checker::{Checkers, Invariant, is_crowded};
@@ -30,7 +35,7 @@ use crate::ledger::Outcome;
 use crate::network::{Delivery, Links, Plan, Process, RETRANSMIT, Streams};
 use crate::node::{Node, ReadFor};
 use crate::report::{Counts, Report};
-use crate::scenario::{Action, DocumentKind, Scenario};
+use crate::scenario::{Action, DocumentKind, Operation, Scenario};
 use crate::tap::Tap;
 use crate::trace::Trace;
 use crate::watch::{Observed, Watch};
@@ -38,8 +43,12 @@ use crate::workload;
 
 /// Wakes in a row at one moment before an engine counts as stuck.
 const IDLE_WAKES_MAX: u32 = 1_000;
+/// Servers in a cluster of which all that each says of each is looked at; beyond, that would cost more than what happens.
+const SERVERS_MAX: usize = 64;
 /// How often queues are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often it is looked who is known.
+const GLANCE_EVERY: Duration = Duration::from_millis(250);
 
 /// Lets `scenario` happen with the documents that it names, and with `application` in place of the simulator's own
 /// clients.
@@ -80,7 +89,9 @@ pub(crate) struct World<D: Document> {
     exits: Draw,
     later: Later,
     hostile: Hostile,
+    evictions: Evictions,
     pairs: pairs::Pairs,
+    known: known::Known,
     checkers: Checkers,
     trace: Trace,
     counts: Counts,
@@ -123,8 +134,10 @@ impl<D: Document> World<D> {
             trial_max_us: outputs::trial_max_us(&mut verdicts),
             exits: Draw::new(scenario.seed, "exits"),
             later: Later::new(scenario.seed),
+            evictions: Evictions::default(),
             hostile: Hostile::new(scenario.seed, scenario.document, |bytes| D::header(bytes).ok()),
             pairs: pairs::Pairs::default(),
+            known: known::Known::default(),
             planted,
             now: Instant::ZERO,
             queue: Queue::default(),
@@ -177,6 +190,7 @@ impl<D: Document> World<D> {
             self.insert(at, Happening::Operation(index));
         }
         self.insert(Instant::ZERO + LOOK_EVERY, Happening::Look);
+        self.insert(Instant::ZERO + GLANCE_EVERY, Happening::Glance);
     }
 
     /// Lets it all happen: until the first broken promise, or until all has settled and been audited.
@@ -291,7 +305,9 @@ impl<D: Document> World<D> {
             Happening::Start(node) => self.start(node),
             Happening::Exit(process) => self.on_exit(process),
             Happening::Turn(node) => self.on_turn(node),
+            Happening::Spread(change) => self.on_spread_due(&change),
             Happening::Look => self.on_look(),
+            Happening::Glance => self.on_glance(),
         }
     }
 
@@ -407,7 +423,6 @@ impl<D: Document> World<D> {
         let node = operation.node;
         let now = self.now;
         let local = self.nodes[node].clock.read(now);
-        let offset_s = self.nodes[node].clock.offset_s;
         let Some(running) = &mut self.nodes[node].running else {
             return;
         };
@@ -418,13 +433,7 @@ impl<D: Document> World<D> {
                 let read = running.engine.read(&operation.target.id(), false, local);
                 running.reads.insert(read, ReadFor::Application(index));
             }
-            Some(request) => {
-                self.checkers.ledger.ask(&operation, now);
-                let crowded = is_crowded(&running.engine.queues());
-                let edit = running.engine.edit(request, workload::wall(operation.id, offset_s), local);
-                running.edits.insert(edit, operation.id);
-                running.crowded.extend(crowded.then_some(edit));
-            }
+            Some(request) => self.ask_for_edit(&operation, request),
             None if operation.action == Action::Patch => {
                 let read = running.engine.read(&operation.target.id(), true, local);
                 running.reads.insert(read, ReadFor::Patch(index));
@@ -440,6 +449,18 @@ impl<D: Document> World<D> {
             format!("asked w{}: {:?} {target}", operation.id, operation.action)
         });
         self.drain(process);
+    }
+
+    /// Has a server that runs make an edit.
+    fn ask_for_edit(&mut self, operation: &Operation, request: EditRequest) {
+        let clock = &mut self.nodes[operation.node].clock;
+        let (local, offset_s) = (clock.read(self.now), clock.offset_s);
+        let Some(running) = &mut self.nodes[operation.node].running else { return };
+        self.checkers.ledger.ask(operation, self.now);
+        let crowded = is_crowded(&running.engine.queues());
+        let edit = running.engine.edit(request, workload::wall(operation.id, offset_s), local);
+        running.edits.insert(edit, operation.id);
+        running.crowded.extend(crowded.then_some(edit));
     }
 
     fn on_delivery(&mut self, delivery: Delivery) {
@@ -533,7 +554,14 @@ impl<D: Document> World<D> {
         self.pairs.opens(None);
     }
 
+    /// Looks at what is to be known within a second or two.
+    fn on_glance(&mut self) {
+        self.look_who_is_known();
+        self.insert(self.now + GLANCE_EVERY, Happening::Glance);
+    }
+
     fn on_look(&mut self) {
+        self.see_to_readmissions();
         // What a fault has left in streams goes on disturbing.
         if self.streams.are_disturbed(8 * RETRANSMIT, self.now) {
             self.calm_since = self.now;
@@ -545,9 +573,16 @@ impl<D: Document> World<D> {
                 let all_honest = !self.scenario.nodes.iter().any(|node| node.hostile);
                 self.checkers.check_honest(index, running.engine.stats(), all_honest, self.now);
                 self.checkers.check_panics(index, running.engine.stats(), self.now);
+                if self.nodes.len() <= SERVERS_MAX {
+                    let me = running.engine.me().record.node;
+                    let others = running.engine.members().filter(|member| member.record.node != me);
+                    let members = others.map(|member| (member.record.node, member.status));
+                    self.checkers.check_told(index, &running.told, members, self.now);
+                }
             }
         }
         self.look_at_pairs();
+        self.look_who_is_heard();
         self.look_at_doubles();
         self.insert(self.now + LOOK_EVERY, Happening::Look);
     }

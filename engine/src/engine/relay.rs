@@ -129,7 +129,8 @@ impl<D: Document> Engine<D> {
         if self.faults.has(Fault::RelayBeforePersist) {
             self.pass_on(span, changes, now);
         } else if self.relays.landing.len() < RELAYS_MAX {
-            self.relays.landing.insert(ticket, (span, changes.to_vec()));
+            let changes = if self.faults.has(Fault::RelayNotTaken) { Vec::new() } else { changes.to_vec() };
+            self.relays.landing.insert(ticket, (span, changes));
         } else {
             self.stats.dropped("relay without room");
         }

@@ -1,6 +1,6 @@
 //! Streams: one to each peer, whoever opened it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::api::{Event, Output};
@@ -90,6 +90,13 @@ impl Sessions {
         }
     }
 
+    /// Every session that one of these is at the other end of, whatever it is used for.
+    pub(super) fn all_of(&self, nodes: &BTreeSet<NodeId>) -> Vec<(SessionId, NodeId)> {
+        let peer =
+            |session: &Session| session.peer.as_ref().map(PeerIdentity::node).filter(|peer| nodes.contains(peer));
+        self.sessions.iter().filter_map(|(id, session)| Some((*id, peer(session)?))).collect()
+    }
+
     /// The proved peer of a session that may carry data.
     fn peer(&self, session: SessionId) -> Option<NodeId> {
         let session = self.sessions.get(&session).filter(|session| !session.foreign)?;
@@ -153,6 +160,16 @@ impl<D: Document> Engine<D> {
             sometimes!("connected to itself");
             let address = self.sessions.sessions.get(&id).and_then(|session| session.to.clone());
             self.hang_up(id, "connected to itself");
+            if let Some(address) = address {
+                self.membership.on_connect_failed(&address, Closed::Local, now);
+            }
+            return;
+        }
+        if self.membership.evicted().contains(&peer) && !self.faults.has(Fault::EvictedLetIn) {
+            sometimes!("evicted node refused");
+            let address = self.sessions.sessions.get(&id).and_then(|session| session.to.clone());
+            self.shut_out(id, peer, now);
+            self.emit(Event::EvictedCame { node: peer });
             if let Some(address) = address {
                 self.membership.on_connect_failed(&address, Closed::Local, now);
             }
@@ -327,6 +344,13 @@ impl<D: Document> Engine<D> {
             self.adopt(id, cluster, secret, now);
             return;
         }
+        if let Frame::Evicted = frame {
+            if let Some(Session { peer: Some(peer), to, .. }) = self.sessions.sessions.get(&id) {
+                let by = Some((peer.node(), to.clone()));
+                self.emit(Event::Evicted { by });
+            }
+            return;
+        }
         let Some(peer) = self.sessions.peer(id) else {
             self.stats.dropped("frame before the session was established");
             return;
@@ -392,7 +416,7 @@ impl<D: Document> Engine<D> {
                 }
             }
             Frame::Window { request, changes, next } => self.on_window(peer, request, changes, next, now),
-            Frame::Adopt { .. } => {}
+            Frame::Adopt { .. } | Frame::Evicted => {}
         }
     }
 
@@ -400,7 +424,9 @@ impl<D: Document> Engine<D> {
     pub(super) fn on_delivered(&mut self, ticket: Ticket, complete: bool, now: Instant) {
         let relayed = self.relay(ticket, complete, now);
         match self.spread.expected(ticket) {
-            Some((session, seq)) if complete => self.send(session, &Frame::Held { seq }),
+            Some((session, seq)) if complete && !self.faults.has(Fault::HeldUnsaid) => {
+                self.send(session, &Frame::Held { seq })
+            }
             None if !relayed => self.on_landed(ticket, complete, now),
             Some(_) | None => {}
         }

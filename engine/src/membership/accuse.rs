@@ -165,7 +165,6 @@ impl Membership {
 
     pub(super) fn declare_failed(&mut self, node: NodeId, refused: bool, now: Instant) {
         sometimes!("member failed");
-        self.stats.failures += 1;
         let accuser = Some(self.me.record.node);
         self.fail(node, &Standing { refused, accuser, ..Standing::ALIVE }, now);
     }

@@ -170,7 +170,6 @@ impl Membership {
         entry.since = now;
         let incarnation = entry.record().incarnation;
         self.table.insert(entry);
-        self.stats.failures += 1;
         self.timers.arm(Timer::Reap(node), now + self.config.failed_retention);
         self.act(Action::Changed { node, from, to: Status::Failed, incarnation, accuser: None, refused: false });
         self.look_at_mesh(now);

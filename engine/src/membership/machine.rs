@@ -66,14 +66,8 @@ impl Timer {
 /// What happened so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Probes sent.
-    pub probes: u64,
-    /// Probes that neither the member nor a helper answered.
-    pub probes_missed: u64,
     /// Suspicions that this node raised itself.
     pub suspicions: u64,
-    /// Members that this node declared failed itself.
-    pub failures: u64,
     /// Times this node denied what was said of it.
     pub refutations: u64,
     /// Comparisons of tables begun.
@@ -110,6 +104,7 @@ pub struct Membership {
     pub(super) gossip: Queue,
     pub(super) suspicions: BTreeMap<NodeId, Suspicion>,
     pub(super) strangers: BTreeSet<NodeId>,
+    pub(super) evicted: BTreeSet<NodeId>,
     pub(super) mesh: Mesh,
     pub(super) seeds: Seeds,
     pub(super) attempts: BTreeMap<Address, (NodeId, Instant)>,
@@ -154,6 +149,7 @@ impl Membership {
             gossip: Queue::default(),
             suspicions: BTreeMap::new(),
             strangers: BTreeSet::new(),
+            evicted: BTreeSet::new(),
             mesh: Mesh::default(),
             attempts: BTreeMap::new(),
             sessions: 0,
@@ -356,6 +352,22 @@ impl Membership {
         let accuser = Some(self.me.record.node);
         self.install(fact, Standing { accuser, ..Standing::ALIVE }, now);
         Ok(())
+    }
+
+    /// Takes these and no others for shut out: whatever is heard of them, they have left, and are not waited for.
+    pub fn set_evicted(&mut self, evicted: BTreeSet<NodeId>, now: Instant) {
+        let before = std::mem::replace(&mut self.evicted, evicted);
+        let new: Vec<NodeId> = self.evicted.difference(&before).copied().collect();
+        for node in new {
+            // Who is not known need not leave, and neither need this node.
+            let _ = self.force_leave(&node, true, now);
+        }
+    }
+
+    /// Who is shut out.
+    #[must_use]
+    pub const fn evicted(&self) -> &BTreeSet<NodeId> {
+        &self.evicted
     }
 
     /// Everyone known, this node first.

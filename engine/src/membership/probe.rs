@@ -81,8 +81,8 @@ impl Membership {
     }
 
     fn any_live(&mut self) -> Option<NodeId> {
-        let start = NodeId(self.random.bytes16());
-        self.table.next_after(&start, Entry::is_live)
+        let place = self.random.index(self.table.len());
+        self.table.iter_from_place(place).find(|entry| entry.is_live()).map(Entry::node)
     }
 
     fn next_in_rotation(&mut self) -> Option<NodeId> {
@@ -94,6 +94,7 @@ impl Membership {
             }
             let watched = self.table.iter().filter(|entry| entry.is_live() && self.watches(entry));
             let mut round: Vec<_> = watched.map(Entry::node).collect();
+            round.truncate(round.len() - usize::from(self.faults.has(Fault::RoundCutShort) && round.len() > 1));
             self.random.shuffle(&mut round);
             self.rotation = round;
         }
@@ -166,7 +167,6 @@ impl Membership {
         if !urgent {
             timeout *= self.sick + 1;
         }
-        self.stats.probes += 1;
         let seq = self.next_seq();
         // A datagram goes even where none has verified yet: it is how the first one gets the chance.
         self.ping(target, Via::Datagram, seq, now);
@@ -240,7 +240,7 @@ impl Membership {
         if refused {
             sometimes!("probe refused");
             self.probes.remove(&seq);
-            self.miss(target, now);
+            self.note_outcome(target, false, now);
             self.suspect(target, true, now);
             return;
         }
@@ -282,7 +282,7 @@ impl Membership {
         if probe.nacks < probe.helpers || probe.helpers == 0 {
             self.worsen();
         }
-        self.miss(probe.target, now);
+        self.note_outcome(probe.target, false, now);
         let Some(entry) = self.table.get(&probe.target) else {
             return;
         };
@@ -306,16 +306,11 @@ impl Membership {
             sometimes!("probe settled by refusal");
             self.probes.remove(&seq);
             self.timers.disarm(&Timer::ProbeEnd(seq));
-            self.miss(node, now);
+            self.note_outcome(node, false, now);
             self.suspect(node, true, now);
         } else {
             self.probe(node, true, None, now);
         }
-    }
-
-    fn miss(&mut self, target: NodeId, now: Instant) {
-        self.stats.probes_missed += 1;
-        self.note_outcome(target, false, now);
     }
 
     fn note_outcome(&mut self, target: NodeId, answered: bool, now: Instant) {

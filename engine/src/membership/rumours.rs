@@ -44,10 +44,14 @@ impl Membership {
             self.hear_of_myself(from, &update, now);
             return;
         }
-        let standing = *update.standing();
+        let mut standing = *update.standing();
         let Some(mut fact) = self.fact_of(from, update) else {
             return;
         };
+        if self.evicted.contains(&fact.record.node) {
+            (fact.status, fact.retired) = (Status::Left, true);
+            (standing.status, standing.retired) = (Status::Left, true);
+        }
         let Some(entry) = self.table.get(&fact.record.node) else {
             if !self.is_outdated(&standing) {
                 self.install(fact, standing, now);
@@ -257,6 +261,9 @@ impl Membership {
         let accused = self.table.get(to).filter(|entry| entry.status != Status::Alive && !entry.restored);
         let mut updates: Vec<_> = accused.map(|entry| entry.update(false, now)).into_iter().collect();
         budget -= updates.first().map_or(0, encoded_bytes);
+        if self.faults.has(Fault::NewsUntold) {
+            return updates;
+        }
         let live = self.live();
         let mut queue = std::mem::take(&mut self.gossip);
         updates.extend(queue.take(budget, live, |node, full| self.update_of(node, full, now)));

@@ -189,6 +189,7 @@ impl Membership {
         let given_up = entry.status == Status::Failed && failed_for > self.config.failed_patience;
         let failures = entry.link().failures;
         if self.faults.has(Fault::ConnectGivesUp) && failures > DOUBLINGS_MAX {
+            self.timers.disarm(&Timer::Connect(node));
             return;
         }
         let wait = if given_up {

@@ -1,5 +1,7 @@
 //! The cluster: its members, and taking one out.
 
+use std::collections::BTreeSet;
+
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, Uri};
@@ -41,6 +43,7 @@ struct Row {
     address: Option<String>,
     addresses: Vec<String>,
     via: Option<&'static str>,
+    key: Option<String>,
     url: String,
     status: &'static str,
     incarnation: String,
@@ -64,21 +67,30 @@ pub(super) async fn members(State(api): State<Shared>, uri: Uri) -> Result<Respo
     let status = status.as_deref().map(parse_status).transpose()?;
     let wall = (api.wall)();
     let links = api.handle.links().clone();
-    let data: Vec<Row> = api
+    let (data, connected): (Vec<Row>, BTreeSet<String>) = api
         .handle
         .look(move |engine, now| {
             let me = engine.me().record.node;
             let wanted = engine.members().filter(|member| status.is_none_or(|status| member.status == status));
             let row = |member: Member| {
-                let pipe = engine.stream_to(member.record.node).and_then(|session| links.pipe(session));
-                row(&member, me, pipe, now, wall)
+                let session = engine.stream_to(member.record.node);
+                let key = session.and_then(|session| links.key(session)).map(|key| key.to_string());
+                let pipe = session.and_then(|session| links.pipe(session));
+                let row = Row { key, ..row(&member, me, pipe, now, wall) };
+                let is_evicted = engine.evicted().contains(&member.record.node);
+                if is_evicted { Row { status: EVICTED, via: None, ..row } } else { row }
             };
-            wanted.map(row).collect()
+            let is_connected = |member: &Member| engine.stream_to(member.record.node).is_some();
+            let connected = engine.members().filter(is_connected).flat_map(|member| member.record.addresses.clone());
+            (wanted.map(row).collect(), connected.map(|address| address.to_string()).collect())
         })
         .await?;
     let trouble =
         |Trouble { address, error, since, .. }| TroubleRow { address, error, since: timestamp::rfc3339(since) };
-    let troubles = api.handle.links().troubles(wall).into_iter().map(trouble).collect();
+    // Whom one way leads to needs no other.
+    let troubles =
+        api.handle.links().troubles(wall).into_iter().filter(|trouble| !connected.contains(&trouble.address));
+    let troubles = troubles.map(trouble).collect();
     Ok(axum::Json(Members { total: data.len(), data, troubles }).into_response())
 }
 
@@ -124,14 +136,15 @@ pub(super) async fn stream(request: Request) -> Result<Response, ApiError> {
     websocket::switch(&request).map_err(ApiError::NoWebSocket)
 }
 
-enum Who {
+/// A member as people name it.
+pub(super) enum Who {
     Name(String),
     Id(NodeId),
 }
 
 /// The one member that is meant. A name is first looked for among those that have not left: who comes back without its
 /// folder has the name of who left.
-fn find(engine: &ServerEngine, who: &Who) -> Result<(NodeId, String), MemberError> {
+pub(super) fn find(engine: &ServerEngine, who: &Who) -> Result<(NodeId, String), MemberError> {
     let is_meant = |member: &Member| match who {
         Who::Name(name) => member.record.name == *name,
         Who::Id(id) => member.record.node == *id,
@@ -167,6 +180,7 @@ fn row(member: &Member, me: NodeId, pipe: Option<Pipe>, now: Instant, wall: Wall
         address: record.addresses.first().map(ToString::to_string),
         addresses: record.addresses.iter().map(ToString::to_string).collect(),
         via: via(pipe, member.datagrams),
+        key: None,
         url: record.url.clone(),
         status: status_name(member.status),
         incarnation: record.incarnation.to_string(),
@@ -180,6 +194,8 @@ fn before(wall: Wall, elapsed: std::time::Duration) -> Wall {
     Wall(wall.0.saturating_sub(i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX)))
 }
 
+/// What the status of a member is called that is shut out.
+const EVICTED: &str = "evicted";
 const STATUSES: [Status; 4] = [Status::Alive, Status::Suspect, Status::Failed, Status::Left];
 
 /// What a status is called.

@@ -44,6 +44,8 @@ pub(super) enum ApiError {
     NoWebSocket(String),
     Stopping,
     NotReady(&'static str),
+    /// What was read again is no configuration.
+    BadConfig(String),
     TooManyConnections(usize),
 }
 
@@ -80,6 +82,8 @@ pub(super) enum MemberError {
     Ambiguous(Vec<String>),
     Alive,
     ThisServer,
+    /// Nobody of that name or id is shut out.
+    NotEvicted,
 }
 
 impl From<Form> for ApiError {
@@ -190,6 +194,11 @@ impl ApiError {
                 "ask another server, or this one when it has started again",
             ),
             Self::NotReady(why) => say(StatusCode::SERVICE_UNAVAILABLE, *why, "ask another server; the log says more"),
+            Self::BadConfig(why) => say(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                format!("the configuration stays as it was: {why}"),
+                "mend the file that this server was started with, and ask again",
+            ),
             Self::TooManyConnections(limit) => say(
                 StatusCode::SERVICE_UNAVAILABLE,
                 format!("{limit} connections are open already"),
@@ -334,6 +343,11 @@ fn member(error: &MemberError) -> Said {
         MemberError::Alive => {
             say(StatusCode::CONFLICT, "this member is alive", "stop it first, or insist with \"force\": true (--force)")
         }
+        MemberError::NotEvicted => say(
+            StatusCode::NOT_FOUND,
+            "no such server is evicted",
+            "GET /api/cluster/status lists the ids of those that are",
+        ),
         MemberError::ThisServer => say(
             StatusCode::CONFLICT,
             "this is the server that you are asking",

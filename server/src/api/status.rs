@@ -6,13 +6,17 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::{Uri, header};
 use axum::response::{IntoResponse, Response};
+use knot_engine::Wall;
 use serde_json::{Value, json};
+use tokio::sync::oneshot;
 
 use super::error::ApiError;
 use super::query::{self, NoQuery};
-use super::{Api, Shared, cluster};
+use super::{Api, Shared, cluster, timestamp};
 use crate::handle::ServerEngine;
 use crate::metrics::EngineSample;
+use crate::run::Reloaded;
+use crate::tls::{Certificate, Identity};
 
 /// How long the driver may take to answer before this server counts as not ready.
 const READY_TIMEOUT: Duration = Duration::from_secs(2);
@@ -74,8 +78,31 @@ pub(super) async fn status(State(api): State<Shared>, uri: Uri) -> Result<Respon
     let mut status = api.handle.look(|engine, _| describe(engine)).await?;
     if let Some(status) = status.as_object_mut() {
         status.insert("uptime_s".to_owned(), api.started.elapsed().as_secs().into());
+        status.insert("tls".to_owned(), api.certificate.as_deref().map(certificate).into());
     }
     Ok(axum::Json(status).into_response())
+}
+
+/// Reads the configuration again, as SIGHUP does.
+pub(super) async fn reload(State(api): State<Shared>, uri: Uri) -> Result<Response, ApiError> {
+    let NoQuery {} = query::parse(&uri)?;
+    let (answer, answered) = oneshot::channel();
+    let reload = api.reload.as_ref().ok_or(ApiError::NoRoute)?;
+    reload.send(answer).await.map_err(|_| ApiError::Stopping)?;
+    let reloaded = answered.await.map_err(|_| ApiError::Stopping)?.map_err(ApiError::BadConfig)?;
+    let keys = api.handle.look(|engine, _| key_ids(engine)).await?;
+    Ok(axum::Json(json!({"keys": keys, "needs_restart": reloaded == Reloaded::Keys})).into_response())
+}
+
+fn key_ids(engine: &ServerEngine) -> Vec<String> {
+    engine.key_ids().iter().map(ToString::to_string).collect()
+}
+
+fn certificate(certificate: &Certificate) -> Value {
+    let Identity { fingerprint, expires_s } = certificate.identity();
+    let expires =
+        expires_s.and_then(|s| i64::try_from(s).ok()).map(|s| timestamp::rfc3339(Wall(s.saturating_mul(1_000))));
+    json!({"file": certificate.file(), "fingerprint": fingerprint, "expires": expires})
 }
 
 fn describe(engine: &ServerEngine) -> Value {
@@ -100,12 +127,13 @@ fn describe(engine: &ServerEngine) -> Value {
         "name": me.name,
         "zone": me.zone,
         "cluster": engine.cluster().to_string(),
-        "keys": engine.key_ids().iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "keys": key_ids(engine),
         "version": me.version,
         "scopes": engine.scopes(),
         "members": members,
         "queues": queues,
         "sequence": engine.sequence(),
+        "evicted": engine.evicted().iter().map(ToString::to_string).collect::<Vec<_>>(),
         "quarantined": quarantined,
         "disk_full": engine.is_disk_full(),
     })
@@ -113,7 +141,8 @@ fn describe(engine: &ServerEngine) -> Value {
 
 pub(super) async fn metrics(State(api): State<Shared>) -> Result<Response, ApiError> {
     let sample = api.handle.look(|engine, _| EngineSample::of(engine)).await?;
-    let text = api.metrics.encode(sample);
+    let expires_s = api.certificate.as_ref().and_then(|certificate| certificate.identity().expires_s);
+    let text = api.metrics.encode(sample, expires_s);
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
 }

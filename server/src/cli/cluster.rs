@@ -1,11 +1,14 @@
 //! `knot cluster` and `knot ping`.
 
+mod keys;
+
 use std::time::Instant;
 
 use clap::Subcommand;
 use hyper::Method;
-use serde_json::{Value, json};
+use serde_json::{Map, Value};
 
+use self::keys::KeysCommand;
 use super::CliError;
 use super::client::{Ask, Client, ClientArgs, with_query};
 use super::output::{number, print, print_table, table, text};
@@ -36,18 +39,54 @@ pub(super) enum ClusterCommand {
     /// Take out a member that is gone for good
     #[command(after_help = FORCE_LEAVE_EXAMPLES)]
     ForceLeave {
-        /// Its name
-        #[arg(required_unless_present = "id", conflicts_with = "id")]
-        name: Option<String>,
-        /// Its id, where several share a name
-        #[arg(long)]
-        id: Option<String>,
+        #[command(flatten)]
+        member: MemberArgs,
         /// Even if it is alive
         #[arg(long)]
         force: bool,
         #[command(flatten)]
         client: ClientArgs,
     },
+    /// Shut a server out, whatever key it holds: every server closes its streams and refuses it from then on
+    #[command(after_help = EVICT_EXAMPLES)]
+    Evict {
+        #[command(flatten)]
+        member: MemberArgs,
+        /// Why, for those who ask later
+        #[arg(long)]
+        reason: Option<String>,
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// List, add, promote and remove the keys of the cluster that a server holds
+    #[command(subcommand, after_help = keys::EXAMPLES)]
+    Keys(KeysCommand),
+    /// Let a server in again that was shut out
+    #[command(after_help = READMIT_EXAMPLES)]
+    Readmit {
+        #[command(flatten)]
+        member: MemberArgs,
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+}
+
+/// Which server is meant.
+#[derive(Debug, clap::Args)]
+pub(super) struct MemberArgs {
+    /// Its name
+    #[arg(required_unless_present = "id", conflicts_with = "id")]
+    name: Option<String>,
+    /// Its id, where several share a name
+    #[arg(long)]
+    id: Option<String>,
+}
+
+impl MemberArgs {
+    fn body(&self) -> Map<String, Value> {
+        let given = [("name", &self.name), ("id", &self.id)];
+        given.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value.clone()?.into()))).collect()
+    }
 }
 
 pub(super) const EXAMPLES: &str = "EXAMPLES:
@@ -69,6 +108,14 @@ const FORCE_LEAVE_EXAMPLES: &str = "EXAMPLES:
   knot cluster force-leave knot3
   knot cluster force-leave --id 0c8b5d2e9f1a4b6c8d7e6f5a4b3c2d1e --force";
 
+const EVICT_EXAMPLES: &str = "EXAMPLES:
+  knot cluster evict knot3 --reason 'stolen laptop'
+  knot cluster evict --id 0c8b5d2e9f1a4b6c8d7e6f5a4b3c2d1e
+Whoever holds the cluster key can come back as somebody new: against malice, replace the key as well.";
+const READMIT_EXAMPLES: &str = "EXAMPLES:
+  knot cluster readmit knot3
+  knot cluster readmit --id 0c8b5d2e9f1a4b6c8d7e6f5a4b3c2d1e";
+
 pub(super) async fn run(command: ClusterCommand) -> Result<(), CliError> {
     match command {
         ClusterCommand::Members { status, client } => members(status, &client).await,
@@ -85,22 +132,38 @@ pub(super) async fn run(command: ClusterCommand) -> Result<(), CliError> {
                 ))
             }
         }
-        ClusterCommand::ForceLeave { name, id, force, client } => {
-            let mut body = match (&name, &id) {
-                (Some(name), _) => json!({ "name": name }),
-                (None, id) => json!({ "id": id }),
-            };
-            if let (true, Some(body)) = (force, body.as_object_mut()) {
+        ClusterCommand::ForceLeave { member, force, client } => {
+            let mut body = member.body();
+            if force {
                 body.insert("force".to_owned(), true.into());
             }
-            let ask = Ask::new(Method::DELETE, "/api/cluster".to_owned()).body("application/json", body.to_string());
-            let answer = Client::from_args(&client)?.ask(ask).await?.body;
-            if client.json {
-                return print(answer);
-            }
-            print(format_args!("{} ({}) is {}", text(&answer, "name"), text(&answer, "id"), text(&answer, "status")))
+            about_a_member(Method::DELETE, "/api/cluster", body, &client).await
+        }
+        ClusterCommand::Evict { member, reason, client } => {
+            let mut body = member.body();
+            body.extend(reason.map(|reason| ("reason".to_owned(), reason.into())));
+            about_a_member(Method::POST, "/api/cluster/evict", body, &client).await
+        }
+        ClusterCommand::Keys(command) => keys::run(command).await,
+        ClusterCommand::Readmit { member, client } => {
+            about_a_member(Method::POST, "/api/cluster/readmit", member.body(), &client).await
         }
     }
+}
+
+/// Asks for something about one member, and prints what that one is now.
+async fn about_a_member(
+    method: Method,
+    path: &str,
+    body: Map<String, Value>,
+    client: &ClientArgs,
+) -> Result<(), CliError> {
+    let ask = Ask::new(method, path.to_owned()).body("application/json", Value::from(body).to_string());
+    let answer = Client::from_args(client)?.ask(ask).await?.body;
+    if client.json {
+        return print(answer);
+    }
+    print(format_args!("{} ({}) is {}", text(&answer, "name"), text(&answer, "id"), text(&answer, "status")))
 }
 
 /// `knot ping`.
@@ -154,7 +217,7 @@ async fn members(status: Option<String>, args: &ClientArgs) -> Result<(), CliErr
 
 /// Where a status comes in the list: what needs a person first.
 fn trouble(status: &str) -> usize {
-    let order = ["failed", "suspect", "alive", "left"];
+    let order = ["failed", "suspect", "alive", "left", "evicted"];
     order.iter().position(|known| *known == status).unwrap_or(order.len())
 }
 
@@ -166,6 +229,14 @@ async fn status(args: &ClientArgs) -> Result<(), CliError> {
     let mut shown = table(&[]);
     for name in ["name", "id", "zone", "cluster", "version", "uptime_s", "sequence", "disk_full"] {
         shown.add_row([name.replace('_', " "), text(&answer, name)]);
+    }
+    if let Some(tls) = answer.get("tls").filter(|tls| tls.is_object()) {
+        let [fingerprint, expires] = ["fingerprint", "expires"].map(|name| text(tls, name));
+        shown.add_row(["certificate".to_owned(), format!("{fingerprint}, expires {expires}")]);
+    }
+    let evicted: Vec<_> = elements(&answer, "evicted").iter().filter_map(Value::as_str).collect();
+    if !evicted.is_empty() {
+        shown.add_row(["evicted".to_owned(), evicted.join(", ")]);
     }
     let keys: Vec<_> = elements(&answer, "keys").iter().filter_map(Value::as_str).collect();
     shown.add_row(["keys".to_owned(), keys.join(", ")]);

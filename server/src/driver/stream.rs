@@ -15,7 +15,7 @@ use knot_engine::session::{self, Role, SendError, Session, SessionError};
 use knot_engine::{SessionEvent, SessionId};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::{Semaphore, mpsc, oneshot};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Input;
 use super::half_open::Place;
@@ -30,6 +30,8 @@ pub(super) const FRAMES_MAX: usize = 16_384;
 const SEGMENT_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a session seals under one key.
 const KEY_AGE_MAX: Duration = Duration::from_secs(3_600);
+/// How long a stream that is closed may still take to write what was given to it.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(1);
 /// Bytes read at once.
 const READ_BYTES: usize = 64 << 10;
 /// Bytes sealed before they are written.
@@ -53,7 +55,7 @@ pub(super) struct StreamHandle {
     pub(super) pipe: Pipe,
     /// The address it was opened to, or the host it came from.
     pub(super) address: String,
-    _open: oneshot::Sender<()>,
+    open: oneshot::Sender<()>,
 }
 
 impl StreamHandle {
@@ -64,7 +66,7 @@ impl StreamHandle {
         let queued = Arc::new(AtomicUsize::new(0));
         let drained_from = DRAINED_FROM.min(peer_queue_bytes);
         let outbox = Outbox { frames: waiting, queued: queued.clone(), high: 0, drained_from, closed };
-        (Self { frames, queued, key: None, pipe, address, _open: open }, outbox)
+        (Self { frames, queued, key: None, pipe, address, open }, outbox)
     }
 
     /// Queues a frame and returns how many bytes wait; none when the stream is gone or too far behind.
@@ -72,6 +74,12 @@ impl StreamHandle {
         let len = frame.len();
         let queued = self.queued.fetch_add(len, Ordering::Relaxed) + len;
         (queued <= QUEUED_MAX && self.frames.try_send(frame).is_ok()).then_some(queued)
+    }
+
+    /// Ends the stream once what was given to it has been written, or after [`FINISH_TIMEOUT`].
+    pub(super) fn finish(self) {
+        // One that has ended needs no telling.
+        let _ = self.open.send(());
     }
 }
 
@@ -195,6 +203,8 @@ enum Step {
     Took(Bytes),
     /// The driver has no more use for it.
     Closed,
+    /// Nor for anything beyond what it has given to it.
+    Finish,
 }
 
 struct Carrier<S> {
@@ -267,6 +277,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Carrier<S> {
                 Step::Read(Err(error)) | Step::Wrote(Err(error)) | Step::Flushed(Err(error)) => Err(error.into()),
                 Step::Took(frame) if self.queue(&frame) => Ok(()),
                 Step::Took(_) | Step::Closed => Err(StreamError::Local),
+                Step::Finish => {
+                    // A peer that reads nothing waits in vain, and nobody for it.
+                    let _ = timeout(FINISH_TIMEOUT, self.finish(outgoing)).await;
+                    return StreamError::Local;
+                }
             };
             if let Err(error) = went_on {
                 return error;
@@ -283,8 +298,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Carrier<S> {
         first: usize,
         context: &mut Context<'_>,
     ) -> Poll<Step> {
-        if Pin::new(&mut self.outbox.closed).poll(context).is_ready() {
-            return Poll::Ready(Step::Closed);
+        if let Poll::Ready(told) = Pin::new(&mut self.outbox.closed).poll(context) {
+            return Poll::Ready(told.map_or(Step::Closed, |()| Step::Finish));
         }
         let has_room = self.session.pending_transmit_bytes() < WRITE_BYTES;
         for way in Way::ALL.iter().cycle().skip(first).take(Way::ALL.len()) {
@@ -309,6 +324,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Carrier<S> {
             }
         }
         Poll::Pending
+    }
+
+    async fn finish(&mut self, mut outgoing: Bytes) -> io::Result<()> {
+        loop {
+            self.stream.write_all(&outgoing).await?;
+            outgoing = match self.session.poll_transmit() {
+                Some(bytes) => bytes,
+                None => match self.outbox.frames.try_recv() {
+                    Ok(frame) if self.queue(&frame) => Bytes::new(),
+                    Ok(_) | Err(_) => break,
+                },
+            };
+        }
+        self.stream.shutdown().await
     }
 
     async fn on_bytes(&mut self, incoming: &[u8]) -> Result<(), StreamError> {

@@ -35,6 +35,8 @@ async fn start(limits: Limits) -> Fixture {
         wall: Arc::new(|| knot_engine::Wall(0)),
         metrics: Arc::clone(&metrics),
         stopping: stopping.clone(),
+        certificate: None,
+        reload: None,
         stream_prefixes: Vec::new(),
         limits: api::Limits { body_timeout: SHORT, ..api::Limits::default() },
     });

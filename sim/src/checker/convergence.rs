@@ -105,7 +105,10 @@ impl Checkers {
     /// those that run has and it may have too.
     pub(crate) fn check_rest(&mut self, node: usize, running: &[usize], now: Instant) {
         let zone = self.zones[node].as_str();
-        let may_have = |id: u32| self.ledger.get(id).is_some_and(|write| write.operation.target.is_held_in(zone));
+        let may_have = |id: u32| {
+            let write = self.ledger.get(id);
+            write.is_some_and(|write| write.operation.target.is_held_in(zone) && now.since(write.asked) >= REST)
+        };
         let held = &self.tap.nodes[node].durable;
         let lacks = |other: usize| {
             let mut changes =

@@ -10,6 +10,12 @@ use super::{Checkers, Invariant};
 pub const IDLE_AFTER: Duration = Duration::from_secs(10);
 /// How long it is measured.
 pub const IDLE_FOR: Duration = Duration::from_secs(10);
+/// The same where streams are opened for a need, and closed when they have not been needed for a minute.
+pub(crate) const IDLE_AFTER_LARGE: Duration = Duration::from_secs(90);
+/// Where there are many servers, some are probed more often than others for a while, and each asks a seed once a minute.
+pub(crate) const IDLE_FOR_LARGE: Duration = Duration::from_secs(60);
+/// Bytes of datagrams that an idle server that has peers sends in a second at the least: it probes somebody.
+pub const IDLE_DATAGRAM_BYTES_MIN: u64 = 40;
 /// Bytes of datagrams that an idle server sends in a second, at any size of the cluster.
 pub const IDLE_DATAGRAM_BYTES_MAX: u64 = 300;
 /// Bytes of datagrams more while some member is failed, at which it knocks in vain.
@@ -36,11 +42,23 @@ impl Sent {
 }
 
 impl Checkers {
-    /// A server sent this in [`IDLE_FOR`] while nobody wanted anything.
-    pub(crate) fn check_idle(&mut self, node: usize, sent: Sent, some_failed: bool, now: Instant) {
-        let seconds = IDLE_FOR.as_secs();
+    /// A server sent this in so much time while nobody wanted anything. Some may have failed, and so many are at work.
+    pub(crate) fn check_idle(
+        &mut self,
+        node: usize,
+        sent: Sent,
+        lasting: Duration,
+        (some_failed, at_work): (bool, usize),
+        now: Instant,
+    ) {
+        let seconds = lasting.as_secs();
         let (datagrams, frames) = (sent.datagram_bytes / seconds, sent.frame_bytes / seconds);
         let datagrams_max = IDLE_DATAGRAM_BYTES_MAX + if some_failed { KNOCKS_BYTES_MAX } else { 0 };
+        if at_work > 1 && datagrams < IDLE_DATAGRAM_BYTES_MIN {
+            self.report(Invariant::HeardInTime, now, node, || {
+                format!("sends {datagrams} B/s of datagrams, which is not enough to probe anybody")
+            });
+        }
         if datagrams > datagrams_max || frames > IDLE_FRAME_BYTES_MAX || sent.repairs > 0 {
             let repairs = sent.repairs;
             self.report(Invariant::Idle, now, node, || {

@@ -224,6 +224,7 @@ impl Host {
                 let elapsed = i64::try_from(elapsed).unwrap_or(i64::MAX);
                 Wall(WALL_ORIGIN_MS + elapsed + machine.get().offset_s * 1_000)
             }),
+            reload: None,
             simulated: Some(self.simulated()),
         }
     }

@@ -176,6 +176,13 @@ pub enum FaultKind {
         /// Where it is started too.
         to: usize,
     },
+    /// An operator shuts a server out of the cluster, by way of another, and at the end lets it in again.
+    Evict {
+        /// Who is shut out.
+        node: usize,
+        /// Which server is asked; where that does not run, the first that does.
+        by: usize,
+    },
     /// The process is not scheduled.
     Pause {
         /// Whose.
@@ -300,6 +307,7 @@ impl FaultKind {
             Self::Restore { .. } => "restore",
             Self::DiskLost { .. } => "disk_lost",
             Self::Clone { .. } => "clone",
+            Self::Evict { .. } => "evict",
             Self::Pause { .. } => "pause",
             Self::SlowCpu { .. } => "slow_cpu",
             Self::Clock { .. } => "clock",
@@ -385,7 +393,7 @@ impl FaultKind {
             | Self::SlowDisk { node, .. }
             | Self::BitRot { node, .. }
             | Self::MisdirectedWrite { node } => Place::Server(node),
-            Self::Clone { node, to } => Place::Servers([node, to]),
+            Self::Clone { node, to } | Self::Evict { node, by: to } => Place::Servers([node, to]),
         }
     }
 }

@@ -65,7 +65,10 @@ impl Scenario {
         self.check_nodes()?;
         self.check_links()?;
         self.faults.iter().enumerate().try_for_each(|(index, fault)| {
-            let checked = self.check_fault(fault).and_then(|()| self.check_clone(index, fault));
+            let checked = self
+                .check_fault(fault)
+                .and_then(|()| self.check_clone(index, fault))
+                .and_then(|()| self.check_evict(fault));
             checked.map_err(|why| format!("[[faults]] number {index}: {why}"))
         })?;
         self.check_clients()?;
@@ -141,6 +144,17 @@ impl Scenario {
             && offset_s.unsigned_abs() > CLOCK_MAX_S
         {
             return Err(format!("offset_s is at most {CLOCK_MAX_S} either way"));
+        }
+        Ok(())
+    }
+
+    fn check_evict(&self, fault: &Fault) -> Result<(), String> {
+        let FaultKind::Evict { node, by } = fault.kind else { return Ok(()) };
+        if node == by {
+            return Err("a server is shut out by another: node and by differ".to_owned());
+        }
+        if !self.core.is_empty() {
+            return Err("a server is let in again in the end, and with a core nothing else is mended".to_owned());
         }
         Ok(())
     }

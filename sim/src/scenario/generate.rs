@@ -93,7 +93,7 @@ impl Scenario {
         let begin_ms = if hasty { FAULTS_BEGIN_TINY_MS } else { FAULTS_BEGIN_MS };
         let quiet_at_ms = begin_ms + window_ms(seed, shape.length);
         let few = hasty.then(|| 3 + Draw::new(seed, "few").index(2));
-        let nodes = nodes(seed, shape.nodes.or(few), quiet_at_ms);
+        let mut nodes = nodes(seed, shape.nodes.or(few), quiet_at_ms);
         let mut draw = Draw::new(seed, "disk");
         let commit_max_us = *draw.pick(&[300, 2_000, 20_000]);
         let core = core(seed, shape.profile, nodes.len());
@@ -103,8 +103,14 @@ impl Scenario {
         let unit_ms = if hasty { UNIT_TINY_MS } else { UNIT_MS };
         let times = Times { begin_ms, quiet_at_ms, unit_ms };
         let plots = shape.profile != Profile::Calm && !outlasts;
-        let refills = plots && plots::refills(seed, &bounds, times);
-        if refills {
+        let alone = plots && !hasty && plots::are_alone(seed, times);
+        let refills = plots && !alone && plots::refills(seed, &bounds, times);
+        let mut network = network(seed, &nodes);
+        if alone {
+            faults = plots::one_by_one(seed, &nodes, times);
+            network.be_well();
+            nodes.iter_mut().for_each(NodeSpec::be_well);
+        } else if refills {
             plots::refill(seed, times, &mut faults);
         } else if plots {
             plots::add(seed, &nodes, times, &mut faults);
@@ -132,7 +138,7 @@ impl Scenario {
                 begin_ms.min(workload::BEGIN_MS)..quiet_at_ms,
                 bulk,
             ),
-            network: network(seed, &nodes),
+            network,
             disk: DiskSpec { commit_min_us: 60, commit_max_us },
             bounds,
             nodes,

@@ -41,6 +41,14 @@ impl Default for NetworkSpec {
 }
 
 impl NetworkSpec {
+    /// Nothing about it makes anybody wait longer than a packet takes.
+    pub(super) fn be_well(&mut self) {
+        (self.loss_per_mille, self.reorder_per_mille, self.spread) = (0, 0, Spread::Even);
+        for link in &mut self.links {
+            (link.loss_per_mille, link.bytes_per_s) = (0, None);
+        }
+    }
+
     /// Datagrams lost of a thousand where most are.
     #[must_use]
     pub fn loss_per_mille_most(&self) -> u64 {

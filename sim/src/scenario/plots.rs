@@ -16,12 +16,22 @@ const UNHEARD_PER_MILLE: u64 = 60;
 const BRIMS_PER_MILLE: u64 = 60;
 const PARTED_PER_MILLE: u64 = 300;
 const COPIED_PER_MILLE: u64 = 150;
+const EVICTED_PER_MILLE: u64 = 120;
+/// Least time for which somebody is shut out, and how long before the end it is let in again, in units.
+const EVICTED_MIN: u64 = 4;
+const READMITTED: u64 = 20;
 /// Least time for which two are parted: streams break after half a minute, and an attempt takes five seconds and a wait.
 const PARTED_MIN_MS: u64 = 95_000;
 /// Fewest servers among which two are of one id: of three, too few would be left to tell them of each other.
 const COPIED_AMONG: usize = 4;
 /// Of a thousand plots, those in which nothing else is wrong from where they begin.
 const ALONE_PER_MILLE: u64 = 700;
+
+/// Of a thousand seeds, those in which servers end one by one.
+const ALONE_SEEDS_PER_MILLE: u64 = 120;
+/// Least time for that, and between two of them.
+const ALONE_MIN_MS: u64 = 30_000;
+const ONE_EVERY_MS: u64 = 24_000;
 
 /// Of a thousand seeds, those in which a server is filled from nothing.
 const REFILLS_PER_MILLE: u64 = 15;
@@ -42,17 +52,47 @@ pub(super) struct Times {
 /// Draws what happens to these servers.
 type Plot = fn(&mut Draw, &[NodeSpec], Times) -> Vec<Fault>;
 
+/// Whether in `seed` nothing goes wrong but that servers end and come back, one after the other, on a network that is well:
+/// then all that follows has to follow in time.
+pub(super) fn are_alone(seed: u64, times: Times) -> bool {
+    Draw::new(seed, "alone").chance(ALONE_SEEDS_PER_MILLE) && times.quiet_at_ms - times.begin_ms >= ALONE_MIN_MS
+}
+
+/// One server after another ends, with time enough between them for all to be quiet.
+pub(super) fn one_by_one(seed: u64, nodes: &[NodeSpec], times: Times) -> Vec<Fault> {
+    let mut draw = Draw::new(seed, "one by one");
+    let Times { begin_ms, quiet_at_ms, .. } = times;
+    let mut faults = Vec::new();
+    let mut at_ms = begin_ms + draw.between(ONE_EVERY_MS, ONE_EVERY_MS + 5_000);
+    while at_ms < quiet_at_ms {
+        let node = draw.index(nodes.len());
+        let moves = draw.chance(300);
+        let kind = match draw.between(0, 4) {
+            0 => FaultKind::Stop { node, moves },
+            1 => FaultKind::Crash { node, power: false, moves },
+            _ => FaultKind::Crash { node, power: true, moves },
+        };
+        let lasting_ms = *draw.pick(&[500, 3_000, ONE_EVERY_MS, 2 * ONE_EVERY_MS]);
+        let is_last = at_ms + lasting_ms >= quiet_at_ms;
+        faults.push(Fault::new(at_ms, (!is_last).then_some(lasting_ms), kind));
+        at_ms += lasting_ms + draw.between(ONE_EVERY_MS, 2 * ONE_EVERY_MS);
+    }
+    faults
+}
+
 /// Adds the plots of `seed` to its faults.
 pub(super) fn add(seed: u64, nodes: &[NodeSpec], times: Times, faults: &mut Vec<Fault>) {
     let mut draw = Draw::new(seed, "plots");
+    // Few seeds are long enough for this one.
     let plots = [
-        (AILS_PER_MILLE, ails as Plot),
+        (PARTED_PER_MILLE, parted as Plot),
+        (AILS_PER_MILLE, ails),
         (CRASHES_AGAIN_PER_MILLE, crashes_again),
         (HALF_CUT_PER_MILLE, half_cut),
         (UNHEARD_PER_MILLE, unheard),
         (BRIMS_PER_MILLE, brims),
-        (PARTED_PER_MILLE, parted),
         (COPIED_PER_MILLE, copied),
+        (EVICTED_PER_MILLE, evicted),
     ];
     for (per_mille, plot) in plots {
         if !draw.chance(per_mille) {
@@ -241,6 +281,20 @@ fn parted(draw: &mut Draw, nodes: &[NodeSpec], times: Times) -> Vec<Fault> {
     vec![Fault::new(quiet_at_ms - lasting_ms, Some(lasting_ms), kind)]
 }
 
+/// A server is shut out, and let in again with time enough to hear of it and to come back.
+fn evicted(draw: &mut Draw, nodes: &[NodeSpec], times: Times) -> Vec<Fault> {
+    let Times { begin_ms, quiet_at_ms, unit_ms } = times;
+    let most_ms = (quiet_at_ms - begin_ms).saturating_sub(READMITTED * unit_ms);
+    if nodes.len() < 3 || most_ms < EVICTED_MIN * unit_ms {
+        return Vec::new();
+    }
+    let lasting_ms = draw.between(EVICTED_MIN * unit_ms, most_ms + 1);
+    let at_ms = draw.between(begin_ms, begin_ms + most_ms - lasting_ms + 1);
+    let node = draw.index(nodes.len());
+    let by = (node + 1 + draw.index(nodes.len() - 1)) % nodes.len();
+    vec![Fault::new(at_ms, Some(lasting_ms), FaultKind::Evict { node, by })]
+}
+
 /// A server's folder is copied to another machine of its zone and runs there too, for shorter or longer than it takes the
 /// two to find out. They may be cut off from each other at first, and take writes that the other does not have; and either
 /// may die meanwhile.
@@ -302,6 +356,7 @@ mod tests {
         assert!(has(|fault| matches!(fault.kind, FaultKind::Restore { .. })), "somebody is restored");
         assert!(has(|fault| matches!(fault.kind, FaultKind::StreamsStall { .. })), "somebody does not hear a denial");
         assert!(has(|fault| matches!(fault.kind, FaultKind::Clone { .. })), "somebody is there twice");
+        assert!(has(|fault| matches!(fault.kind, FaultKind::Evict { .. })), "somebody is shut out");
         assert!(has(|fault| matches!(fault.kind, FaultKind::DiskFull { .. })), "a disk is full to the brim");
         assert!(has(|fault| fault.for_ms.is_some_and(|lasting| lasting >= PARTED_MIN_MS)), "two are parted");
     }

@@ -102,6 +102,9 @@ impl Words<'_> {
                 self.name(*node),
                 self.name(*to)
             ),
+            FaultKind::Evict { node, by } => {
+                format!("{} is evicted by way of {}, and readmitted at the end", self.name(*node), self.name(*by))
+            }
             FaultKind::Pause { node } => format!("{} is not scheduled", self.name(*node)),
             FaultKind::SlowCpu { node, event_us } => format!("each event takes {} {event_us} us", self.name(*node)),
             FaultKind::Clock { node, offset_s } => {

@@ -70,6 +70,8 @@ kinds! {
     Gossip = "gossip",
     /// A goodbye.
     Leave = "leave",
+    /// Word that the receiver is shut out.
+    Evicted = "evicted",
     /// A datagram that is sealed, or anything else that does not decode.
     Opaque = "opaque",
 }
@@ -99,6 +101,7 @@ impl Kind {
             Ok(Some(Frame::Want { .. })) => Self::Want,
             Ok(Some(Frame::Window { .. })) => Self::Window,
             Ok(Some(Frame::Adopt { .. })) => Self::Adopt,
+            Ok(Some(Frame::Evicted)) => Self::Evicted,
             Ok(None) | Err(_) => Self::Opaque,
         }
     }

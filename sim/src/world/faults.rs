@@ -52,6 +52,7 @@ impl<D: Document> World<D> {
         self.trace.observe(self.now, || Observed::FaultBegins(index));
         self.counts.faults += 1;
         self.pairs.fault_begins(index, fault.for_ms.is_some(), self.now);
+        self.known.happens(self.now);
         if disturbs(&fault) {
             self.disturbances += 1;
         }
@@ -70,6 +71,7 @@ impl<D: Document> World<D> {
             FaultKind::Restore { node, .. } => self.nodes[*node].disk.back_up(),
             FaultKind::DiskLost { node } => self.lose_disk(*node),
             FaultKind::Clone { node, to } => self.begin_clone(*node, *to),
+            FaultKind::Evict { node, by } => self.evict(*node, *by),
             FaultKind::FsyncFails { node, .. } => self.nodes[*node].disk.fails_next = true,
             FaultKind::ReadFails { node } => self.nodes[*node].disk.reads_fail = true,
             FaultKind::Reset { node } => {
@@ -111,6 +113,7 @@ impl<D: Document> World<D> {
         self.trace.log(self.now, 0, || format!("END {fault:?}"));
         self.trace.observe(self.now, || Observed::FaultEnds(index));
         self.pairs.fault_ends(index, self.now);
+        self.known.happens(self.now);
         match &fault.kind {
             FaultKind::Crash { node, moves, .. } | FaultKind::Stop { node, moves } => {
                 self.nodes[*node].moves += u32::from(*moves && self.nodes[*node].running.is_none());
@@ -128,6 +131,7 @@ impl<D: Document> World<D> {
             FaultKind::Restore { node, down_ms } => self.restore(*node, Duration::from_millis(*down_ms)),
             FaultKind::DiskLost { node } => self.release(*node, Duration::ZERO),
             FaultKind::Clone { node, to } => self.end_clone(*node, *to),
+            FaultKind::Evict { node, .. } => self.readmit(*node),
             FaultKind::FsyncFails { node, power } => {
                 self.nodes[*node].disk.fails_next = false;
                 if *power {
@@ -278,6 +282,7 @@ impl<D: Document> World<D> {
             return;
         };
         self.leave_double(node);
+        self.known.ends(node, running.engine.has_left() && running.fenced.is_none(), end, self.now);
         self.counts.crashes += 1;
         self.counts.add_drops(running.engine.stats());
         self.calm_since = self.now;
@@ -317,6 +322,7 @@ impl<D: Document> World<D> {
         }
         let now = self.now;
         let count = self.nodes.len();
+        self.known.happens(now);
         self.calm_since = now;
         self.trace.add(now, node, "starts", &[]);
         self.trace.log(now, node, || "STARTS".to_owned());
@@ -324,6 +330,7 @@ impl<D: Document> World<D> {
         let durable = self.nodes[node].disk.durable();
         self.checkers.tap.on_disk_read(node, &visible, durable);
         self.observe_start(node);
+        self.note_evictions(node);
         if let Some(process) = self.process_of(node) {
             self.links.process_started(process);
             self.links_changed();
@@ -355,7 +362,9 @@ impl<D: Document> World<D> {
             | Happening::FaultEnds(_)
             | Happening::Start(_)
             | Happening::Turn(_)
-            | Happening::Look => None,
+            | Happening::Spread(_)
+            | Happening::Look
+            | Happening::Glance => None,
         }
     }
 
@@ -453,6 +462,7 @@ fn disturbs(fault: &Fault) -> bool {
         | FaultKind::Restore { .. }
         | FaultKind::DiskLost { .. }
         | FaultKind::Clone { .. }
+        | FaultKind::Evict { .. }
         | FaultKind::Pause { .. }
         | FaultKind::SlowCpu { .. }
         | FaultKind::FsyncFails { .. }

@@ -68,6 +68,7 @@ impl<D: Document> World<D> {
             Output::SendDatagram { to, bytes } => {
                 self.checkers.check_datagram(node, &bytes, self.scenario.sealed, now);
                 if let Some(to) = self.resolve(&to) {
+                    self.look_at_shut_out(node, to, None);
                     let pair = (node, to);
                     self.links.send_datagram(pair, &bytes, now, &mut plan);
                     self.observe_datagram(pair, &bytes, &plan);
@@ -113,6 +114,7 @@ impl<D: Document> World<D> {
         let now = self.now;
         self.checkers.check_sent(process.node, &frame, now);
         if let Some(to) = self.streams.peer_of(process, session) {
+            self.look_at_shut_out(process.node, to, Some(&frame));
             self.checkers.check_entitled((process.node, to), &frame, now);
             if self.waits_for_peers {
                 self.checkers.check_held((process.node, to), &frame, now);
@@ -207,6 +209,7 @@ impl<D: Document> World<D> {
                 self.trace.log(self.now, node, || {
                     format!("has {} at {} deleted {}", summary.id, summary.etag, summary.deleted)
                 });
+                self.on_eviction(node, &summary);
                 self.observe_scopes(node);
             }
             Event::RepairStarted { peer, scope } => {
@@ -235,9 +238,12 @@ impl<D: Document> World<D> {
                 self.trace.log(self.now, node, || format!("{event:?}"));
                 self.on_fenced(node);
             }
-            Event::AddressMoved { .. } | Event::NameTaken { .. } | Event::ForeignCluster { .. } | Event::Adopted(_) => {
-                self.trace.log(self.now, node, || format!("{event:?}"))
-            }
+            Event::AddressMoved { .. }
+            | Event::NameTaken { .. }
+            | Event::ForeignCluster { .. }
+            | Event::Evicted { .. }
+            | Event::EvictedCame { .. }
+            | Event::Adopted(_) => self.trace.log(self.now, node, || format!("{event:?}")),
         }
     }
 
@@ -263,6 +269,7 @@ impl<D: Document> World<D> {
                 self.checkers.check_acknowledged(process.node, id, &edited, now);
                 self.check_held_here(process.node, id);
                 self.checkers.check_not_fenced(process.node, id, fenced, now);
+                self.on_acknowledged(process.node, id, &edited);
                 let changed = edited.changed;
                 Outcome::Acknowledged { at: now, changed }
             }
@@ -366,6 +373,9 @@ impl<D: Document> World<D> {
     fn on_member(&mut self, observer: usize, change: &MemberChange) {
         self.trace.log(self.now, observer, || format!("sees {} {:?} -> {:?}", change.name, change.from, change.to));
         self.trace.add(self.now, observer, "member", &change.node.0);
+        if let Some(running) = &mut self.nodes[observer].running {
+            running.told.insert(change.node, change.to);
+        }
         let Some(subject) = self.checkers.present(change.node) else { return };
         self.trace.observe(self.now, || Observed::Member { observer, subject, status: change.to });
         let gone = matches!(change.to, Status::Failed | Status::Left);

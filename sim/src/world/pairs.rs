@@ -7,7 +7,7 @@ use knot_engine::documents::Document;
 use knot_engine::membership::{Record, Status};
 use knot_engine::{Engine, Instant, NodeId, SessionId};
 
-use super::World;
+use super::{SERVERS_MAX, World};
 use crate::checker::{Invariant, NEEDLESS_AFTER, REST, root_gap};
 use crate::network::Process;
 use crate::node::Running;
@@ -15,9 +15,6 @@ use crate::scenario::FaultKind;
 
 /// Members whom a server asks for help when a probe is not answered: in a cluster of so many more, it asks all others.
 const HELPERS: usize = 3;
-
-/// Servers of which all pairs are looked at.
-const SERVERS_MAX: usize = 64;
 
 /// What is wrong now, and what was seen of pairs since.
 #[derive(Debug, Default)]
@@ -72,11 +69,11 @@ impl Pairs {
 
 impl<D: Document> World<D> {
     /// The server's process, unless it is about to stop.
-    fn at_work(&self, node: usize) -> Option<&Running<D>> {
+    pub(super) fn at_work(&self, node: usize) -> Option<&Running<D>> {
         self.nodes[node].running.as_ref().filter(|running| !running.engine.has_left())
     }
 
-    fn id_of(&self, node: usize) -> NodeId {
+    pub(super) fn id_of(&self, node: usize) -> NodeId {
         self.nodes[node].key.node_id()
     }
 

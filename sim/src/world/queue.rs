@@ -6,6 +6,7 @@ use std::collections::BinaryHeap;
 use knot_engine::documents::Document;
 use knot_engine::{Instant, LoadId, Query, Verdict};
 
+use super::spread::Spreading;
 use crate::network::{Delivery, Process};
 use crate::scenario::Target;
 
@@ -26,7 +27,10 @@ pub(super) enum Happening<D: Document> {
     Exit(Process),
     /// A busy process turns to what waits for it.
     Turn(usize),
+    /// A write should be everywhere.
+    Spread(Spreading),
     Look,
+    Glance,
 }
 
 struct Entry<D: Document> {

@@ -4,12 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use knot_engine::documents::{Document, DocumentId};
+use knot_engine::membership::{Member, Status};
 use knot_engine::{DocumentView, Engine, Etag, HistoryEntry, Instant, ReadError, Wall};
 use serde_json::Value;
 
 use super::World;
 use crate::application;
-use crate::checker::{IDLE_AFTER, IDLE_FOR, Invariant, Replica, Seen, Sent, Spending, root_gap, settle_bound};
+use crate::checker::{
+    IDLE_AFTER, IDLE_AFTER_LARGE, IDLE_FOR, IDLE_FOR_LARGE, Invariant, Replica, Seen, Sent, Spending, root_gap,
+    settle_bound,
+};
 use crate::ledger::{Outcome, Write};
 use crate::network::{Process, RETRANSMIT};
 use crate::node::ReadFor;
@@ -24,6 +28,11 @@ const STARTS_WITHIN: Duration = Duration::from_secs(3);
 const STREAMS_RECOVER: Duration = Duration::from_secs(60);
 /// Audits begun at most, where something came while one was under way.
 const AUDITS_MAX: usize = 10;
+/// How often members are saved while they change, for every so many of them ...
+const MEMBERS_SAVED: Duration = Duration::from_secs(1);
+const MEMBERS_SAVED_AT_ONCE: usize = 32;
+/// ... and how long that takes.
+const SAVE: Duration = Duration::from_millis(100);
 /// How long a read of the audit may take.
 const READ_WITHIN: Duration = Duration::from_secs(5);
 
@@ -134,15 +143,15 @@ impl<D: Document> World<D> {
         for _ in 0..AUDITS_MAX {
             let before = self.sequences();
             let Some(all) = self.look_at_all() else { return };
-            if self.sequences() == before {
+            if self.sequences() == before && self.audit_forged(&all, &before) {
                 self.checkers.audit(&all, self.now);
                 self.audit_feeds();
                 self.audit_lists(&all);
                 self.audit_members();
                 self.check_application(&all);
-                self.audit_forged(&all);
                 self.replay_logs();
                 self.check_spending();
+                self.audit_memory();
                 return;
             }
             if self.settle().is_none() {
@@ -165,9 +174,10 @@ impl<D: Document> World<D> {
     }
 
     /// What a hostile member has forged: in the documents of others it counts nowhere, and its own are alike everywhere.
-    fn audit_forged(&mut self, all: &BTreeMap<Target, Vec<(usize, Seen)>>) {
+    /// False where something of it came late, and others do not have it yet.
+    fn audit_forged(&mut self, all: &BTreeMap<Target, Vec<(usize, Seen)>>, before: &[Option<u64>]) -> bool {
         if !self.hostile.has_forged() {
-            return;
+            return true;
         }
         let own: Vec<Target> = self.hostile.own().cloned().collect();
         let spoiled = self.hostile.spoiled();
@@ -176,15 +186,19 @@ impl<D: Document> World<D> {
             // A change is tried when its document is read first, and its history says so from then on.
             self.look_at(target);
             let seen = self.look_at(target);
+            if self.sequences() != before {
+                return false;
+            }
             self.checkers.check_forged(&self.hostile, target, &seen, self.now);
             if self.is_over() {
-                return;
+                return true;
             }
         }
         self.check_confined(&own);
         if let Some((invariant, node, detail)) = root_gap(&self.replicas(), true) {
             self.checkers.report(invariant, self.now, node, || detail);
         }
+        true
     }
 
     /// A zone's document is nowhere else, although it was sent there.
@@ -277,6 +291,44 @@ impl<D: Document> World<D> {
         }
     }
 
+    /// What a server knows of members is on its disk a moment later.
+    fn audit_memory(&mut self) {
+        let before: Vec<_> = (0..self.nodes.len()).map(|node| self.members_of(node)).collect();
+        let pause = self.nodes.len() / MEMBERS_SAVED_AT_ONCE + 1;
+        let next = self.now + MEMBERS_SAVED * u32::try_from(pause).unwrap_or(u32::MAX) + SAVE;
+        self.run_until(next);
+        for (node, before) in before.into_iter().enumerate() {
+            let same = |(one, other): (&(Member, bool), &(Member, bool))| {
+                one.0.record == other.0.record && one.0.status == other.0.status && one.0.durable == other.0.durable
+            };
+            let members = self.members_of(node);
+            let lasts = before.len() == members.len() && before.iter().zip(&members).all(same);
+            if lasts && !members.is_empty() {
+                let recalled = self.nodes[node].read_anew(self.planted, self.now);
+                self.checkers.check_memory(node, &members, |member| recalled.member(&member.record.node), self.now);
+            }
+        }
+    }
+
+    /// The others that a server knows, and whether it gave them up without a word of anybody; none while its disk may not
+    /// hold what it should.
+    fn members_of(&self, node: usize) -> Vec<(Member, bool)> {
+        let Some(here) = self.at_work(node).filter(|_| !self.checkers.outside.contains(&node)) else {
+            return Vec::new();
+        };
+        if here.engine.is_disk_full() || here.engine.is_storage_failed() {
+            return Vec::new();
+        }
+        let me = here.engine.me().record.node;
+        let others = here.engine.members().filter(|member| member.record.node != me);
+        let given_up = |member: &Member| {
+            member.status == Status::Failed && here.engine.accusation(&member.record.node) == (None, false)
+        };
+        let mut members: Vec<_> = others.map(|member| (member.clone(), given_up(&member))).collect();
+        members.sort_unstable_by_key(|(member, _)| member.record.node);
+        members
+    }
+
     /// Where nothing has gone wrong, nothing was sent twice.
     fn check_spending(&mut self) {
         let usual = &self.scenario.network;
@@ -367,18 +419,21 @@ impl<D: Document> World<D> {
         while self.streams.are_disturbed(RETRANSMIT, self.now) && self.now < patience && !self.is_over() {
             self.run_until(self.now + LOOK_EVERY);
         }
-        let begins = self.now + IDLE_AFTER;
+        let is_large = self.nodes.len() > self.scenario.bounds.full_mesh;
+        let (after, lasting) = if is_large { (IDLE_AFTER_LARGE, IDLE_FOR_LARGE) } else { (IDLE_AFTER, IDLE_FOR) };
+        let begins = self.now + after;
         self.run_until(begins);
         let before = self.sent();
-        self.run_until(begins + IDLE_FOR);
+        self.run_until(begins + lasting);
         if self.is_over() {
             return;
         }
         let some_failed = self.checkers.has_replaced() || self.nodes.iter().any(|node| node.running.is_none());
+        let at_work = self.nodes.iter().filter(|node| node.running.is_some()).count();
         self.audit_rest();
         for (node, sent) in self.sent() {
             let earlier = before.get(&node).copied().unwrap_or_default();
-            self.checkers.check_idle(node, sent.since(earlier), some_failed, self.now);
+            self.checkers.check_idle(node, sent.since(earlier), lasting, (some_failed, at_work), self.now);
         }
     }
 

@@ -92,6 +92,7 @@ impl Server {
             node_key: NodeKey::from_bytes([1; 32]),
             token: TOKEN.into(),
             tls: None,
+            reload: None,
             dialer: Dialer::new(&Trust { skip_verify: true, ..Trust::default() }).expect("it reads nothing"),
             seed: [2; 32],
             wall: Arc::new(|| Wall(1)),
@@ -114,6 +115,8 @@ impl Server {
                 metrics: Arc::new(Metrics::default()),
                 stopping: stopped,
                 stream_prefixes: Vec::new(),
+                certificate: None,
+                reload: None,
                 limits: api::Limits::default(),
             })
         });

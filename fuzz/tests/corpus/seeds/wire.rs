@@ -127,6 +127,7 @@ fn messages() -> Vec<(&'static str, Frame)> {
             "message-window",
             Frame::Window { request: 2, changes: changes(), next: Some(Bytes::from_static(b"further")) },
         ),
+        ("message-evicted", Frame::Evicted),
         ("message-adopt", Frame::Adopt { cluster: ClusterId([1; 16]), secret: [2; 32] }),
     ]
 }

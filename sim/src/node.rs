@@ -102,6 +102,8 @@ pub(crate) struct Running<D: Document> {
     pub(crate) idle_wakes: u32,
     /// What it has said of each member; at first what it read from its disk.
     pub(crate) told: BTreeMap<NodeId, membership::Status>,
+    /// Where it has said that members are who have moved.
+    pub(crate) moved: BTreeMap<NodeId, Vec<Address>>,
     /// When it stepped back before another process of its server.
     pub(crate) fenced: Option<Instant>,
 }
@@ -129,6 +131,8 @@ pub(crate) struct Node<D: Document> {
     /// Faults that keep it down.
     pub(crate) held_down: u32,
     pub(crate) moves: u32,
+    /// When it last did.
+    pub(crate) moved_at: Instant,
     pub(crate) clock: Clock,
     /// Until when it is busy, where its processor is slow.
     pub(crate) busy_until: Instant,
@@ -174,6 +178,7 @@ impl<D: Document> Node<D> {
             paused: 0,
             held_down: 0,
             moves: 0,
+            moved_at: Instant::ZERO,
             clock: Clock::new(&scenario.nodes[index]),
             busy_until: Instant::ZERO,
             has_turn: false,
@@ -222,6 +227,7 @@ impl<D: Document> Node<D> {
             accepted: 0,
             idle_wakes: 0,
             told,
+            moved: BTreeMap::new(),
             fenced: None,
         });
         image

@@ -116,7 +116,10 @@ impl<D: Document> World<D> {
         self.known.happens(self.now);
         match &fault.kind {
             FaultKind::Crash { node, moves, .. } | FaultKind::Stop { node, moves } => {
-                self.nodes[*node].moves += u32::from(*moves && self.nodes[*node].running.is_none());
+                if *moves && self.nodes[*node].running.is_none() {
+                    self.nodes[*node].moves += 1;
+                    self.nodes[*node].moved_at = self.now;
+                }
                 self.release(*node, Duration::ZERO);
             }
             FaultKind::CrashAtStorage { node, .. } => {

@@ -19,6 +19,8 @@ const AT_ONCE: Duration = Duration::from_secs(3);
 const SETTLED: Duration = Duration::from_secs(20);
 /// For so long after something was wrong with the network its streams may not have recovered.
 const STREAMS_RECOVER: Duration = Duration::from_secs(60);
+/// How exactly servers tell each other since when a member has been gone.
+const AGE_STEP: Duration = Duration::from_secs(1);
 /// Deaths at once of which the living may think that they are cut off themselves.
 const MANY: usize = 3;
 
@@ -139,7 +141,13 @@ impl<D: Document> World<D> {
                 if quiet < bound || !can_meet {
                     return None;
                 }
-                (Due::Runs, member.as_ref().is_some_and(|member| is_up_to_date(member, &there.engine)))
+                let is_told = |member: &Member| {
+                    let met = met && self.nodes[subject].moved_at.since(here.since) >= SETTLED;
+                    let moved = here.moved.get(&member.record.node);
+                    !met || moved == Some(&member.record.addresses)
+                };
+                let is_known = |member: &Member| is_up_to_date(member, &there.engine) && is_told(member);
+                (Due::Runs, member.as_ref().is_some_and(is_known))
             }
             Some(_) => return None,
             None => self.is_known_gone(member.as_ref()?, subject, quiet, pace)?,
@@ -149,7 +157,7 @@ impl<D: Document> World<D> {
     }
 
     fn is_known_gone(&self, member: &Member, subject: usize, quiet: Duration, pace: &Pace) -> Option<(Due, bool)> {
-        let (due, end, _) = *self.known.ended.get(&subject)?;
+        let (due, end, at) = *self.known.ended.get(&subject)?;
         let settled = self.known.quiet_before >= SETTLED;
         let dead = self.nodes.iter().filter(|node| node.running.is_none()).count();
         let bound = match (due, end) {
@@ -165,7 +173,8 @@ impl<D: Document> World<D> {
             Due::Left => member.status == Status::Left,
             Due::Failed | Due::Runs => member.status == Status::Failed,
         };
-        Some((due, is_known))
+        // Told on, its age is in whole seconds.
+        Some((due, is_known && member.since + AGE_STEP >= at))
     }
 
     /// Whether a seed had long been at work by then.

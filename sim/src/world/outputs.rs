@@ -238,8 +238,13 @@ impl<D: Document> World<D> {
                 self.trace.log(self.now, node, || format!("{event:?}"));
                 self.on_fenced(node);
             }
-            Event::AddressMoved { .. }
-            | Event::NameTaken { .. }
+            Event::AddressMoved { node: member, addresses } => {
+                self.trace.log(self.now, node, || format!("sees {member} move to {addresses:?}"));
+                if let Some(running) = &mut self.nodes[node].running {
+                    running.moved.insert(member, addresses);
+                }
+            }
+            Event::NameTaken { .. }
             | Event::ForeignCluster { .. }
             | Event::Evicted { .. }
             | Event::EvictedCame { .. }

@@ -79,6 +79,8 @@ fn who_is_meant_has_to_be_clear() {
     ask("/api/cluster/evict", json!({"name": "nobody"})).expect(404);
     ask("/api/cluster/evict", json!({"name": "n1", "id": "00"})).expect(400);
     ask("/api/cluster/readmit", json!({"name": "nobody"})).expect(404);
+    let own = server.client().put(&format!("/api/documents/knot.evicted/{}", me.as_str().unwrap()), &json!({}));
+    assert!(own.expect(403).text().contains("the cluster's own"));
     // Whoever it is that has this id, it shall not come.
     let nobody = "00".repeat(16);
     ask("/api/cluster/evict", json!({"id": nobody})).expect(200);

@@ -141,7 +141,7 @@ impl<D: Document> Engine<D> {
             faults,
             config,
         };
-        engine.follow_evictions(now);
+        engine.recall_evictions(now);
         engine
     }
 
@@ -380,13 +380,14 @@ impl<D: Document> Engine<D> {
             Effect::Load { load, query } => self.outputs.push_back(Output::Load { load, query }),
             Effect::Verify(job) => self.outputs.push_back(Output::Verify(job)),
             Effect::Event(event) => {
-                let is_eviction = matches!(&event, Event::Changed(summary) if summary.id.collection() == EVICTED);
-                if matches!(event, Event::Changed(_)) {
+                let mut eviction = None;
+                if let Event::Changed(summary) = &event {
                     self.repairs.arm(now);
+                    eviction = Some(summary).filter(|summary| summary.id.collection() == EVICTED).cloned();
                 }
                 self.emit(event);
-                if is_eviction {
-                    self.follow_evictions(now);
+                if let Some(summary) = eviction {
+                    self.follow_eviction(&summary, now);
                 }
             }
             Effect::Started => {

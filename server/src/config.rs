@@ -138,10 +138,7 @@ impl Config {
     /// # Errors
     /// When the file given cannot be read, or anything in it or in the variables is not understood.
     pub fn load(file: Option<&Path>) -> Result<Loaded, ConfigError> {
-        let variables: BTreeMap<String, String> = std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .filter(|(name, _)| name.starts_with("KNOT_") || name == "HOME")
-            .collect();
+        let variables = variables();
         let home = variables.get("HOME").map(PathBuf::from);
         let file = match file {
             Some(file) => Some(file.to_owned()),
@@ -182,6 +179,14 @@ impl Config {
             if self.listen.is_unspecified() { HostPort::new(host, self.listen.port()) } else { self.listen.clone() };
         format!("{scheme}://{at}")
     }
+}
+
+/// The process's variables that say something about a configuration.
+fn variables() -> BTreeMap<String, String> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .filter(|(name, _)| name.starts_with("KNOT_") || name == "HOME")
+        .collect()
 }
 
 /// Where a `knot.toml` is looked for, in this order.

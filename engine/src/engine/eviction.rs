@@ -7,24 +7,30 @@
 
 use std::collections::BTreeSet;
 
-use crate::api::Event;
+use crate::api::{Event, Summary};
 use crate::documents::{Document, DocumentId, Scope};
 use crate::engine::Engine;
 use crate::identity::{NodeId, SessionId};
-use crate::membership::Closed;
+use crate::membership::{Closed, MEMBERS_MAX};
 use crate::sometimes;
 use crate::time::Instant;
 use crate::wire::Frame;
 
 /// The collection of evictions.
 pub const EVICTED: &str = "knot.evicted";
-/// Evictions that are heeded, by the order of ids. As many as members that are known.
-const EVICTED_MAX: usize = crate::membership::MEMBERS_MAX;
+/// Documents of the collection that are looked at in one step at the start.
+const PAGE: usize = 1_024;
 
 /// The document by which a node is evicted while it exists.
 #[must_use]
 pub fn eviction_of(node: &NodeId) -> DocumentId {
     DocumentId::from_parts(Scope::Global, EVICTED.into(), node.to_string().into())
+}
+
+/// Whom a document of that name evicts; nobody where it is spelt otherwise than [`eviction_of`] does.
+fn evicted_by(document: &DocumentId) -> Option<NodeId> {
+    let node = document.key().parse().ok()?;
+    (*document == eviction_of(&node)).then_some(node)
 }
 
 impl<D: Document> Engine<D> {
@@ -34,21 +40,40 @@ impl<D: Document> Engine<D> {
         self.membership.evicted()
     }
 
-    /// Reads who is shut out from the documents that say so, and closes the streams to those who were not before.
-    pub(super) fn follow_evictions(&mut self, now: Instant) {
-        let documents = self.replica.index().list(&Scope::Global, EVICTED, "", None, EVICTED_MAX);
-        let evicted: BTreeSet<NodeId> = documents.iter().filter_map(|summary| summary.id.key().parse().ok()).collect();
-        if evicted == *self.membership.evicted() {
+    /// Reads who was shut out before this start.
+    pub(super) fn recall_evictions(&mut self, now: Instant) {
+        let mut after: Option<String> = None;
+        loop {
+            let page = self.replica.index().list(&Scope::Global, EVICTED, "", after.as_deref(), PAGE);
+            for summary in &page {
+                self.follow_eviction(summary, now);
+            }
+            match page.last() {
+                Some(last) => after = Some(last.id.key().to_owned()),
+                None => return,
+            }
+        }
+    }
+
+    /// A document has changed. Where it is an eviction, the streams to whom it is about are closed; at most as many are
+    /// heeded as there may be members.
+    pub(super) fn follow_eviction(&mut self, summary: &Summary, now: Instant) {
+        let Some(node) = evicted_by(&summary.id) else { return };
+        let evicted = self.membership.evicted();
+        if evicted.contains(&node) != summary.deleted || !summary.deleted && evicted.len() >= MEMBERS_MAX {
             return;
         }
-        sometimes!("readmitted", !self.membership.evicted().is_subset(&evicted));
-        let me = self.node;
-        if evicted.contains(&me) && !self.membership.evicted().contains(&me) {
+        if summary.deleted {
+            sometimes!("readmitted");
+            self.membership.readmit(&node);
+            return;
+        }
+        if node == self.node {
             self.emit(Event::Evicted { by: None });
         }
-        let open = self.sessions.all_of(&evicted);
-        self.membership.set_evicted(evicted, now);
-        for (session, node) in open {
+        let open = self.sessions.all_of(node);
+        self.membership.evict(node, now);
+        for session in open {
             sometimes!("evicted while connected");
             self.shut_out(session, node, now);
         }

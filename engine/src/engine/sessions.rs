@@ -1,6 +1,6 @@
 //! Streams: one to each peer, whoever opened it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::api::{Event, Output};
@@ -90,11 +90,10 @@ impl Sessions {
         }
     }
 
-    /// Every session that one of these is at the other end of, whatever it is used for.
-    pub(super) fn all_of(&self, nodes: &BTreeSet<NodeId>) -> Vec<(SessionId, NodeId)> {
-        let peer =
-            |session: &Session| session.peer.as_ref().map(PeerIdentity::node).filter(|peer| nodes.contains(peer));
-        self.sessions.iter().filter_map(|(id, session)| Some((*id, peer(session)?))).collect()
+    /// Every session that a node is at the other end of, whatever it is used for.
+    pub(super) fn all_of(&self, node: NodeId) -> Vec<SessionId> {
+        let is_its = |session: &Session| session.peer.as_ref().is_some_and(|peer| peer.node() == node);
+        self.sessions.iter().filter(|(_, session)| is_its(session)).map(|(id, _)| *id).collect()
     }
 
     /// The proved peer of a session that may carry data.
@@ -349,6 +348,8 @@ impl<D: Document> Engine<D> {
                 let by = Some((peer.node(), to.clone()));
                 self.emit(Event::Evicted { by });
             }
+            // It has closed the stream, or says this for no reason.
+            self.misbehaved(id, now);
             return;
         }
         let Some(peer) = self.sessions.peer(id) else {
@@ -368,7 +369,7 @@ impl<D: Document> Engine<D> {
     /// Closes a session whose peer sent what no engine sends.
     fn misbehaved(&mut self, id: SessionId, now: Instant) {
         let peer = self.sessions.peer(id).filter(|peer| self.sessions.of(*peer) == Some(id));
-        self.hang_up(id, "the peer sent a malformed frame");
+        self.hang_up(id, "the peer sent what it should not");
         if let Some(peer) = peer {
             self.membership.on_session_closed(peer, Closed::Local, now);
         }

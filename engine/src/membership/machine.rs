@@ -354,14 +354,16 @@ impl Membership {
         Ok(())
     }
 
-    /// Takes these and no others for shut out: whatever is heard of them, they have left, and are not waited for.
-    pub fn set_evicted(&mut self, evicted: BTreeSet<NodeId>, now: Instant) {
-        let before = std::mem::replace(&mut self.evicted, evicted);
-        let new: Vec<NodeId> = self.evicted.difference(&before).copied().collect();
-        for node in new {
-            // Who is not known need not leave, and neither need this node.
-            let _ = self.force_leave(&node, true, now);
-        }
+    /// Takes a node for shut out: whatever is heard of it, it has left, and is not waited for.
+    pub fn evict(&mut self, node: NodeId, now: Instant) {
+        self.evicted.insert(node);
+        // Who is not known need not leave, and neither need this node.
+        let _ = self.force_leave(&node, true, now);
+    }
+
+    /// Takes a node that was shut out for what is heard of it again.
+    pub fn readmit(&mut self, node: &NodeId) {
+        self.evicted.remove(node);
     }
 
     /// Who is shut out.

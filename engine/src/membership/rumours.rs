@@ -245,6 +245,10 @@ impl Membership {
 
     /// What is to be told of `node` now.
     pub(super) fn update_of(&self, node: &NodeId, full: bool, now: Instant) -> Option<Update> {
+        // Who has not heard that it is evicted would tell it that it has left, which it would deny again and again.
+        if self.evicted.contains(node) {
+            return None;
+        }
         if *node == self.me.record.node {
             let standing = Standing { status: self.me.status, retired: !self.me.durable, ..Standing::ALIVE };
             return Some(render(&self.me.record, standing, full));

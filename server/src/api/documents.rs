@@ -17,6 +17,9 @@ use super::path::{Resource, resource};
 use super::query::{self, EditQuery, NoQuery, ReadQuery};
 use super::{Api, REPLICAS_TIMEOUT_DEFAULT, REPLICAS_TIMEOUT_MAX, Shared, body, etag};
 
+/// How collections begin that the cluster keeps for itself.
+const OWN_COLLECTIONS: &str = "knot.";
+
 /// The body of an increment.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -82,6 +85,9 @@ async fn edit(
     let Resource::Document(document) = resource(parts.uri.path())? else {
         return Err(ApiError::HistoryIsReadOnly);
     };
+    if document.collection().starts_with(OWN_COLLECTIONS) {
+        return Err(ApiError::OwnCollection);
+    }
     ensure_held(api, document.scope()).await?;
     let (replicas, timeout) = durability(query::parse(&parts.uri)?)?;
     let precondition = etag::precondition(&parts.headers)?;

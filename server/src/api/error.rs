@@ -25,6 +25,8 @@ pub(super) enum ApiError {
     NoRoute,
     /// The path has other methods.
     WrongMethod,
+    /// The collection is the cluster's own.
+    OwnCollection,
     /// A literal `/history` is a document's history, which can only be read.
     HistoryIsReadOnly,
     /// The request is malformed or over a limit.
@@ -173,6 +175,11 @@ impl ApiError {
                 StatusCode::METHOD_NOT_ALLOWED,
                 "this path does not take that method",
                 "the Allow header names those it takes",
+            ),
+            Self::OwnCollection => say(
+                StatusCode::FORBIDDEN,
+                "collections that begin with `knot.` are the cluster's own, and can only be read here",
+                "evictions are made with POST /api/cluster/evict and /readmit; documents of yours need another name",
             ),
             Self::HistoryIsReadOnly => say(
                 StatusCode::METHOD_NOT_ALLOWED,

@@ -1,14 +1,13 @@
 //! Changing which cluster keys a `knot.toml` holds, and nothing else of it: comments and order stay.
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::io;
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use toml_edit::{Array, DocumentMut, Item, value};
 
 use super::{ClusterKey, Config, ConfigError, KeyRing, host_name};
-use crate::storage::write_private;
 
 /// What is done to the keys.
 #[derive(Clone, Debug)]
@@ -74,7 +73,7 @@ pub fn change_keys(file: Option<&Path>, change: &KeyChange) -> Result<(PathBuf, 
     let text = fs::read_to_string(&path).map_err(failed)?;
     let changed = changed(&path, &text, change)?;
     // What is not understood never takes the place of what is.
-    let config = Config::parse(Some((&path, &changed)), &BTreeMap::new(), &host_name())?.config;
+    let config = Config::parse(Some((&path, &changed)), &super::variables(), &host_name())?.config;
     let keys = config.cluster.ok_or_else(|| KeyChangeError::NoCluster(path.clone()))?.keys;
     replace(&path, &changed).map_err(failed)?;
     Ok((path, keys))
@@ -129,16 +128,42 @@ fn place(keys: &[String], asked: &str) -> Result<usize, KeyChangeError> {
     ids.iter().position(|id| id == asked).ok_or_else(unknown)
 }
 
-/// Puts a text in a file's place, whole or not at all, readable by whom the file was.
+/// Puts a text in a file's place, whole or not at all. It belongs to whom the file did, and is readable by the same.
 fn replace(path: &Path, text: &str) -> io::Result<()> {
     let path = fs::canonicalize(path)?;
-    let permissions = fs::metadata(&path)?.permissions();
-    write_private(&path, text.as_bytes())?;
-    fs::set_permissions(&path, permissions)
+    let before = fs::metadata(&path)?;
+    let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
+    name.push(".new");
+    let new = folder.join(name);
+    // One that a crash has left, or somebody has put there.
+    let _ = fs::remove_file(&new);
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+    let written = chown(&file, &before)
+        .and_then(|()| file.set_permissions(before.permissions()))
+        .and_then(|()| file.write_all(text.as_bytes()))
+        .and_then(|()| file.sync_all())
+        .and_then(|()| fs::rename(&new, &path));
+    if written.is_err() {
+        let _ = fs::remove_file(&new);
+    }
+    written?;
+    fs::File::open(folder)?.sync_all()
+}
+
+/// Gives a file to whom another belongs. That changes nothing, and needs no rights, where it is the same.
+fn chown(file: &fs::File, like: &fs::Metadata) -> io::Result<()> {
+    let made = file.metadata()?;
+    if (made.uid(), made.gid()) == (like.uid(), like.gid()) {
+        return Ok(());
+    }
+    std::os::unix::fs::fchown(file, Some(like.uid()), Some(like.gid()))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     const OLD: &str = "0123456789abcdefghijklmnopqrstuv";

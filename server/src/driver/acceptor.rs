@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use super::half_open::HalfOpen;
+use super::half_open::{HalfOpen, Place};
 use super::stream::{self, HANDSHAKE_TIMEOUT, StreamHandle};
 use super::{Input, SessionConfig};
 use crate::links::Pipe;
@@ -29,6 +29,7 @@ pub(super) struct Acceptor {
     inputs: mpsc::Sender<Input>,
     random: Random,
     half_open: HalfOpen,
+    behind_proxies: HalfOpen,
     /// The number of the next stream, in steps of two.
     next: Arc<AtomicU64>,
 }
@@ -40,14 +41,25 @@ impl Acceptor {
         inputs: mpsc::Sender<Input>,
         random: Random,
     ) -> Self {
-        Self { config, identity, inputs, random, half_open: HalfOpen::new(), next: Arc::new(AtomicU64::new(1)) }
+        Self {
+            config,
+            identity,
+            inputs,
+            random,
+            half_open: HalfOpen::new(),
+            behind_proxies: HalfOpen::behind_proxies(),
+            next: Arc::new(AtomicU64::new(1)),
+        }
     }
 
     /// Takes what comes over TCP.
     pub(super) async fn listen<L: Listener>(mut self, mut listener: L) {
         loop {
             match listener.accept().await {
-                Ok((stream, from)) => self.take(stream, from, Pipe::Tcp),
+                Ok((stream, from)) => {
+                    let place = self.half_open.enter(from.ip());
+                    self.take(stream, from, Pipe::Tcp, place);
+                }
                 // Out of file descriptors, most likely: wait for some to come back.
                 Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
             }
@@ -57,12 +69,20 @@ impl Acceptor {
     /// Takes what comes by way of the HTTP API.
     pub(super) async fn take_arrivals(mut self, mut arrivals: mpsc::Receiver<Arrival>) {
         while let Some(Arrival { stream, from }) = arrivals.recv().await {
-            self.take(stream, from, Pipe::WebSocket);
+            let place = self.behind_proxies.enter(from.ip());
+            self.take(stream, from, Pipe::WebSocket, place);
         }
     }
 
-    fn take<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(&mut self, stream: S, from: SocketAddr, pipe: Pipe) {
-        let Some(place) = self.half_open.enter(from.ip()) else { return };
+    /// Takes a stream, where there is a place for it among those that are shaking hands.
+    fn take<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+        &mut self,
+        stream: S,
+        from: SocketAddr,
+        pipe: Pipe,
+        place: Option<Place>,
+    ) {
+        let Some(place) = place else { return };
         let session = SessionId(self.next.fetch_add(2, Ordering::Relaxed));
         let (handle, outbox) = StreamHandle::new(self.config.peer_queue_bytes, pipe, from.ip().to_string());
         let config = self.config.clone().with(self.identity.borrow().clone());

@@ -18,6 +18,7 @@ type Host = [u8; 8];
 #[derive(Clone, Debug)]
 pub(super) struct HalfOpen {
     all: Arc<Semaphore>,
+    a_host_max: usize,
     hosts: Hosts,
 }
 
@@ -34,7 +35,16 @@ pub(super) struct Place {
 
 impl HalfOpen {
     pub(super) fn new() -> Self {
-        Self { all: Arc::new(Semaphore::new(HANDSHAKES_MAX)), hosts: Hosts::default() }
+        Self {
+            all: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
+            a_host_max: HANDSHAKES_A_HOST_MAX,
+            hosts: Hosts::default(),
+        }
+    }
+
+    /// For streams that may all come from the host of one proxy.
+    pub(super) fn behind_proxies() -> Self {
+        Self { a_host_max: HANDSHAKES_MAX, ..Self::new() }
     }
 
     /// A place for a stream from there; none where there are as many as may be.
@@ -43,7 +53,7 @@ impl HalfOpen {
         let one_of_all = self.all.clone().try_acquire_owned().ok()?;
         let mut counts = self.hosts.lock();
         let count = counts.entry(host).or_insert(0);
-        if *count >= HANDSHAKES_A_HOST_MAX {
+        if *count >= self.a_host_max {
             return None;
         }
         *count += 1;
@@ -102,6 +112,13 @@ mod tests {
         drop(first);
         assert_eq!(enter(&half_open, "192.0.2.1", 1).len(), 1);
         assert!(half_open.hosts.lock().is_empty(), "who has left is forgotten");
+    }
+
+    #[test]
+    fn behind_a_proxy_all_are_one_host() {
+        let half_open = HalfOpen::behind_proxies();
+        let all = enter(&half_open, "192.0.2.1", 2 * HANDSHAKES_MAX);
+        assert_eq!(all.len(), HANDSHAKES_MAX);
     }
 
     #[test]

@@ -139,8 +139,14 @@ impl StreamError {
     /// or a stranger's.
     pub(super) fn is_trouble(&self, role: Role) -> bool {
         match self {
-            Self::Connect(_) | Self::Dial(_) | Self::Session(_) => true,
-            Self::Io(_) | Self::Eof | Self::HandshakeEof | Self::HandshakeTimeout => role == Role::Initiator,
+            Self::Session(SessionError::WrongKey { .. } | SessionError::OtherCluster) => true,
+            Self::Connect(_)
+            | Self::Dial(_)
+            | Self::Session(_)
+            | Self::Io(_)
+            | Self::Eof
+            | Self::HandshakeEof
+            | Self::HandshakeTimeout => role == Role::Initiator,
             Self::Stalled | Self::Local => false,
         }
     }

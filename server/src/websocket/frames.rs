@@ -31,8 +31,18 @@ pub struct WebSocket<S> {
     /// What of the last message has not been read.
     arrived: Bytes,
     pings: Interval,
-    /// A ping is to go as soon as there is room.
-    ping_due: bool,
+    ping: Ping,
+}
+
+/// How far a ping has come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ping {
+    /// None is to go yet.
+    Waits,
+    /// One is to go as soon as there is room.
+    Due,
+    /// One was given, and may not have left yet.
+    Given,
 }
 
 impl<S> fmt::Debug for WebSocket<S> {
@@ -60,27 +70,30 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         let mut pings = interval(PING_INTERVAL);
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         pings.reset();
-        Self { inner, arrived: Bytes::new(), pings, ping_due: false }
+        Self { inner, arrived: Bytes::new(), pings, ping: Ping::Waits }
     }
 
     fn poll_ping(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.ping_due |= self.pings.poll_tick(context).is_ready();
-        if self.ping_due {
-            ready!(Pin::new(&mut self.inner).poll_ready(context))?;
-            self.ping_due = false;
-            Pin::new(&mut self.inner).start_send(Message::Ping(Bytes::new()))?;
+        if self.pings.poll_tick(context).is_ready() {
+            self.ping = Ping::Due;
         }
-        Pin::new(&mut self.inner).poll_flush(context)
+        if self.ping == Ping::Due {
+            ready!(Pin::new(&mut self.inner).poll_ready(context))?;
+            Pin::new(&mut self.inner).start_send(Message::Ping(Bytes::new()))?;
+            self.ping = Ping::Given;
+        }
+        if self.ping == Ping::Given {
+            ready!(Pin::new(&mut self.inner).poll_flush(context))?;
+            self.ping = Ping::Waits;
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for WebSocket<S> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.ping_due || self.pings.poll_tick(context).is_ready() {
-            self.ping_due = true;
-            if let Poll::Ready(Err(error)) = self.poll_ping(context) {
-                return Poll::Ready(io_error(error));
-            }
+        if let Poll::Ready(Err(error)) = self.poll_ping(context) {
+            return Poll::Ready(io_error(error));
         }
         while self.arrived.is_empty() {
             match ready!(Pin::new(&mut self.inner).poll_next(context)) {

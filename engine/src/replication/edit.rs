@@ -187,9 +187,10 @@ impl<D: Document> Replica<D> {
         open.record = Some(record.clone());
         if !demoted.is_empty() && !self.faults.has(Fault::DisplacedShown) {
             sometimes!("displaced");
-            // The content holds what no longer counts; the next use makes it anew. One of our own actors may be among
-            // what was put aside, so none of them is used again.
+            // The content holds what no longer counts; the next use makes it anew, without what waited to be tried on it
+            // and is put aside. One of our own actors may be among that, so none of them is used again.
             open.content = Content::Absent;
+            open.unapplied.retain(|(order, _)| !demoted.contains(order));
             self.generation += 1;
         }
         let lost = self.faults.has(Fault::ArrivedDuringTrial) && matches!(open.content, Content::Away(_));

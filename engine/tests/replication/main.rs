@@ -1,6 +1,7 @@
 //! How changes reach peers, told by what one engine sends, stores and answers.
 
 mod damaged;
+mod displaced;
 #[expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
 mod hand;
 mod held;

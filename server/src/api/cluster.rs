@@ -105,11 +105,7 @@ pub(super) async fn force_leave(
     );
     let NoQuery {} = query::parse(&uri)?;
     let asked: ForceLeave = serde_json::from_value(body::json(&api, &headers, body).await?).map_err(|_| FORM)?;
-    let who = match (asked.name, asked.id) {
-        (Some(name), None) => Who::Name(name),
-        (None, Some(id)) => Who::Id(id.parse().map_err(|_| FORM)?),
-        (Some(_), Some(_)) | (None, None) => return Err(FORM.into()),
-    };
+    let who = Who::of(asked.name, asked.id).ok_or(FORM)?;
     let left = api
         .handle
         .look(move |engine, now| {
@@ -140,6 +136,17 @@ pub(super) async fn stream(request: Request) -> Result<Response, ApiError> {
 pub(super) enum Who {
     Name(String),
     Id(NodeId),
+}
+
+impl Who {
+    /// From one of the two; none where it is both, neither, or no id.
+    pub(super) fn of(name: Option<String>, id: Option<String>) -> Option<Self> {
+        match (name, id) {
+            (Some(name), None) => Some(Self::Name(name)),
+            (None, Some(id)) => id.parse().ok().map(Self::Id),
+            (Some(_), Some(_)) | (None, None) => None,
+        }
+    }
 }
 
 /// The one member that is meant. A name is first looked for among those that have not left: who comes back without its

@@ -88,12 +88,7 @@ pub(super) async fn readmit(
 async fn asked(api: &Shared, uri: &Uri, headers: &HeaderMap, body: Body) -> Result<(Who, Option<String>), ApiError> {
     let NoQuery {} = query::parse(uri)?;
     let Asked { name, id, reason } = serde_json::from_value(body::json(api, headers, body).await?).map_err(|_| FORM)?;
-    let who = match (name, id) {
-        (Some(name), None) => Who::Name(name),
-        (None, Some(id)) => Who::Id(id.parse().map_err(|_| FORM)?),
-        (Some(_), Some(_)) | (None, None) => return Err(FORM.into()),
-    };
-    Ok((who, reason))
+    Ok((Who::of(name, id).ok_or(FORM)?, reason))
 }
 
 async fn change(api: &Shared, node: NodeId, edit: Edit) -> Result<(), ApiError> {

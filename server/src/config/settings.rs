@@ -57,10 +57,10 @@ pub const SETTINGS: &[Setting] = settings![
     "server.cluster.peers" "KNOT_CLUSTER_PEERS" List "servers to find the cluster by, comma-separated",
     "server.cluster.compression" "KNOT_CLUSTER_COMPRESSION" Flag "compress between servers (true)",
     "server.cluster.failed_retention" "KNOT_CLUSTER_FAILED_RETENTION" Text "how long failed servers are kept (72h)",
-    "server.cluster.tls.ca_file" "KNOT_CLUSTER_TLS_CA_FILE" Text "who signs the certificates at wss:// addresses, PEM",
+    "server.cluster.allow_leaf_nodes" "KNOT_CLUSTER_ALLOW_LEAF_NODES" Flag "accept leaves (true)",
+    "server.cluster.tls.ca_file" "KNOT_CLUSTER_TLS_CA_FILE" Text "authorities to trust at wss:// addresses, PEM",
     "server.cluster.tls.pins" "KNOT_CLUSTER_TLS_PINS" List "SHA-256 of the only certificates to trust there",
     "server.cluster.tls.skip_verify" "KNOT_CLUSTER_TLS_SKIP_VERIFY" Flag "trust any certificate there (false)",
-    "server.cluster.allow_leaf_nodes" "KNOT_CLUSTER_ALLOW_LEAF_NODES" Flag "accept leaves (true)",
 ];
 
 /// Variables of the command line, which are no settings of a server.

@@ -4,20 +4,21 @@ use bytes::Bytes;
 use knot_engine::documents::{Actor, Document, DocumentId, Edit, ModelDocument, Scope};
 use knot_engine::wire::{DocumentChanges, Frame};
 use knot_engine::{ChangeHash, Event, Limits, NodeId, SessionEvent, SessionId, Wall};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::hand::{Hand, id};
 
-const AUTHOR: NodeId = NodeId([9; 16]);
+/// The first change of an author to a new document.
+fn first(document: &DocumentId, author: NodeId, value: Value) -> (Bytes, ChangeHash) {
+    let actor = Actor([&author.0[..], &[0; 8]].concat().into());
+    let authored = ModelDocument::new(document).edit(&actor, &Edit::Put(value), false, Wall(1));
+    let authored = authored.expect("it can be made").expect("it changes something");
+    (authored.chunk, authored.header.hash)
+}
 
 /// Two changes of one author, both its first, the one with the greater hash first; of them the other stands.
 fn twice(document: &DocumentId) -> [(Bytes, ChangeHash); 2] {
-    let actor = Actor([&AUTHOR.0[..], &[0; 8]].concat().into());
-    let mut made = [1, 2].map(|value| {
-        let edit = Edit::Put(json!({ "value": value }));
-        let authored = ModelDocument::new(document).edit(&actor, &edit, false, Wall(1)).unwrap().unwrap();
-        (authored.chunk, authored.header.hash)
-    });
+    let mut made = [1, 2].map(|value| first(document, NodeId([9; 16]), json!({ "value": value })));
     made.sort_by_key(|(_, hash)| std::cmp::Reverse(*hash));
     made
 }
@@ -33,9 +34,8 @@ fn what_is_displaced_before_it_was_tried_is_not_tried() {
     let mut hand = Hand::new(Limits::default());
     let document = id(Scope::Global, "ada");
     let peer = hand.meet(2, "au");
-    let honest = Actor([&[8; 16][..], &[0; 8]].concat().into());
-    let first = ModelDocument::new(&document).edit(&honest, &Edit::Put(json!({"name": "Ada"})), false, Wall(1));
-    push(&mut hand, peer, &document, &[first.unwrap().unwrap().chunk]);
+    let (honest, _) = first(&document, NodeId([8; 16]), json!({"name": "Ada"}));
+    push(&mut hand, peer, &document, &[honest]);
     hand.settle();
     // A read has the content loaded, and while that is on its way both come, the one that stands last.
     hand.engine.read(&document, false, hand.now);

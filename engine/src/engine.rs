@@ -151,8 +151,7 @@ impl<D: Document> Engine<D> {
             return;
         }
         let membership = &self.membership;
-        let is_let_in = |node: &NodeId| !membership.evicted().contains(node);
-        let boot_of = |node: NodeId| membership.record(&node).filter(|_| is_let_in(&node)).map(|record| record.boot);
+        let boot_of = |node: NodeId| membership.let_in(&node).map(|record| record.boot);
         match self.datagrams.open(&bytes, boot_of) {
             Ok((from, body)) => self.on_packet(from, &body, now),
             Err(drop) => {
@@ -472,9 +471,7 @@ impl<D: Document> Engine<D> {
         if !mine.is_empty() && !mine.iter().any(Address::takes_datagrams) {
             return;
         }
-        let Some(record) = self.membership.record(&to).filter(|_| !self.membership.evicted().contains(&to)) else {
-            return;
-        };
+        let Some(record) = self.membership.let_in(&to) else { return };
         let Some(address) = record.addresses.iter().find(|address| address.takes_datagrams()).cloned() else {
             return;
         };

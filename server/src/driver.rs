@@ -15,6 +15,17 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use knot_engine::DocumentView;
+use knot_engine::documents::AutomergeDocument;
+use knot_engine::seal::{KeyId, KeyRing};
+use knot_engine::session::{self, Role, Session, SessionError};
+use knot_engine::{
+    Address, EditError, EditId, Edited, Event, HistoryEntry, Instant, Output, PeerIdentity, Random, ReadError, ReadId,
+    SessionEvent, SessionId, StorageEvent, Verdict,
+};
+use tokio::sync::{OwnedSemaphorePermit, broadcast, mpsc, oneshot, watch};
+
 use self::acceptor::Acceptor;
 use self::committer::{Batch, Committer};
 use self::rate_limited::RateLimited;
@@ -28,16 +39,6 @@ use crate::run::WallClock;
 use crate::simulated::Simulated;
 use crate::storage::Storage;
 use crate::websocket::{self, Arrival, Dialer};
-use bytes::Bytes;
-use knot_engine::DocumentView;
-use knot_engine::documents::AutomergeDocument;
-use knot_engine::seal::{KeyId, KeyRing};
-use knot_engine::session::{self, Role, Session, SessionError};
-use knot_engine::{
-    Address, EditError, EditId, Edited, Event, HistoryEntry, Instant, Output, PeerIdentity, Random, ReadError, ReadId,
-    SessionEvent, SessionId, StorageEvent, Verdict,
-};
-use tokio::sync::{OwnedSemaphorePermit, broadcast, mpsc, oneshot, watch};
 
 /// What happens, as the driver's tasks report it; a reporter beyond waits.
 const INPUTS_MAX: usize = 8_192;

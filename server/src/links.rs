@@ -31,6 +31,15 @@ impl Pipe {
     }
 }
 
+/// A stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// What it goes through.
+    pub pipe: Pipe,
+    /// The cluster key under which its two ends have agreed, once they have.
+    pub key: Option<KeyId>,
+}
+
 /// Why there is no stream with whoever is at an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trouble {
@@ -50,21 +59,15 @@ pub struct Links(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
-    streams: HashMap<SessionId, (Pipe, Option<KeyId>)>,
+    streams: HashMap<SessionId, Link>,
     troubles: BTreeMap<String, Trouble>,
 }
 
 impl Links {
-    /// What a stream goes through.
+    /// What there is to know of a stream.
     #[must_use]
-    pub fn pipe(&self, session: SessionId) -> Option<Pipe> {
-        self.state().streams.get(&session).map(|(pipe, _)| *pipe)
-    }
-
-    /// The cluster key under which its two ends have agreed.
-    #[must_use]
-    pub fn key(&self, session: SessionId) -> Option<KeyId> {
-        self.state().streams.get(&session).and_then(|(_, key)| *key)
+    pub fn get(&self, session: SessionId) -> Option<Link> {
+        self.state().streams.get(&session).copied()
     }
 
     /// What stands in the way of streams at present, by address.
@@ -75,12 +78,12 @@ impl Links {
     }
 
     pub(crate) fn opened(&self, session: SessionId, pipe: Pipe) {
-        self.state().streams.insert(session, (pipe, None));
+        self.state().streams.insert(session, Link { pipe, key: None });
     }
 
     pub(crate) fn agreed(&self, session: SessionId, agreed: KeyId) {
-        if let Some((_, key)) = self.state().streams.get_mut(&session) {
-            *key = Some(agreed);
+        if let Some(link) = self.state().streams.get_mut(&session) {
+            link.key = Some(agreed);
         }
     }
 

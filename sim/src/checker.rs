@@ -403,11 +403,6 @@ pub(crate) struct Checkers {
 const VIOLATIONS_MAX: usize = 8;
 
 impl Checkers {
-    /// A document may be that no client was to write.
-    pub(crate) fn expect_document(&mut self, genesis: ChangeHash) {
-        self.genesis.insert(genesis);
-    }
-
     pub(crate) fn new(
         tap: Tap,
         genesis: BTreeSet<ChangeHash>,
@@ -433,6 +428,11 @@ impl Checkers {
             zones,
             values_are_own: true,
         }
+    }
+
+    /// A document may be that no client was to write.
+    pub(crate) fn expect_document(&mut self, genesis: ChangeHash) {
+        self.genesis.insert(genesis);
     }
 
     pub(crate) fn report(&mut self, invariant: Invariant, at: Instant, node: usize, detail: impl FnOnce() -> String) {

@@ -395,6 +395,12 @@ impl Membership {
         self.table.get(node).map(|entry| &**entry.record())
     }
 
+    /// The same, unless it is shut out.
+    #[must_use]
+    pub fn let_in(&self, node: &NodeId) -> Option<&Record> {
+        self.record(node).filter(|_| !self.evicted.contains(node))
+    }
+
     /// On whose word a member has its standing, and whether its host had refused them.
     #[must_use]
     pub fn accusation(&self, node: &NodeId) -> (Option<NodeId>, bool) {

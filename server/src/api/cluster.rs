@@ -15,7 +15,7 @@ use super::error::{ApiError, Form, MemberError};
 use super::query::{self, MembersQuery, NoQuery};
 use super::{Shared, body, timestamp};
 use crate::handle::ServerEngine;
-use crate::links::{Pipe, Trouble};
+use crate::links::{Link, Pipe, Trouble};
 use crate::websocket;
 
 /// The member list.
@@ -73,10 +73,8 @@ pub(super) async fn members(State(api): State<Shared>, uri: Uri) -> Result<Respo
             let me = engine.me().record.node;
             let wanted = engine.members().filter(|member| status.is_none_or(|status| member.status == status));
             let row = |member: Member| {
-                let session = engine.stream_to(member.record.node);
-                let key = session.and_then(|session| links.key(session)).map(|key| key.to_string());
-                let pipe = session.and_then(|session| links.pipe(session));
-                let row = Row { key, ..row(&member, me, pipe, now, wall) };
+                let link = engine.stream_to(member.record.node).and_then(|session| links.get(session));
+                let row = row(&member, me, link, now, wall);
                 let is_evicted = engine.evicted().contains(&member.record.node);
                 if is_evicted { Row { status: EVICTED, via: None, ..row } } else { row }
             };
@@ -177,7 +175,7 @@ fn via(pipe: Option<Pipe>, datagrams: bool) -> Option<&'static str> {
     }
 }
 
-fn row(member: &Member, me: NodeId, pipe: Option<Pipe>, now: Instant, wall: Wall) -> Row {
+fn row(member: &Member, me: NodeId, link: Option<Link>, now: Instant, wall: Wall) -> Row {
     let seen = if member.record.node == me { Some(now) } else { member.last_seen };
     let record = &member.record;
     Row {
@@ -186,8 +184,8 @@ fn row(member: &Member, me: NodeId, pipe: Option<Pipe>, now: Instant, wall: Wall
         zone: record.zone.clone(),
         address: record.addresses.first().map(ToString::to_string),
         addresses: record.addresses.iter().map(ToString::to_string).collect(),
-        via: via(pipe, member.datagrams),
-        key: None,
+        via: via(link.map(|link| link.pipe), member.datagrams),
+        key: link.and_then(|link| link.key).map(|key| key.to_string()),
         url: record.url.clone(),
         status: status_name(member.status),
         incarnation: record.incarnation.to_string(),

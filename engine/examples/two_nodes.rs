@@ -97,6 +97,8 @@ impl World {
                 }
             }
             Output::OpenSession { session, address } => self.open(at, session, &address),
+            // Two nodes have no third that could carry a stream for them.
+            Output::OpenCircuit { .. } | Output::Circuit { .. } => {}
             Output::SendFrame { session, frame } => {
                 if let Some((to, theirs)) = self.streams.get(&(at, session)).copied() {
                     self.send(to, Delivery::Session(theirs, SessionEvent::Frame(frame)));
@@ -187,6 +189,8 @@ impl Node {
             Output::Event(event) => self.events.push(event),
             Output::SendDatagram { .. }
             | Output::OpenSession { .. }
+            | Output::OpenCircuit { .. }
+            | Output::Circuit { .. }
             | Output::SendFrame { .. }
             | Output::CloseSession { .. } => {}
         }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::circuit::Step;
 use crate::documents::{Conflict, DocumentId, Edit, EditRefused, Quarantine, Scope};
 use crate::identity::{Address, ChangeHash, ClusterId, NodeId, SessionId};
 use crate::membership::Status;
@@ -55,6 +56,24 @@ pub enum Output<D> {
         /// Where to.
         address: Address,
     },
+    /// Shake hands on a stream that the engine itself carries, through another member, then report
+    /// [`SessionEvent::Opened`] or [`SessionEvent::Closed`]. Its bytes go in and out by [`Output::Circuit`] and
+    /// [`SessionEvent::Circuit`]; at first [`CIRCUIT_WINDOW_BYTES`](crate::CIRCUIT_WINDOW_BYTES) may go out.
+    OpenCircuit {
+        /// The number it has.
+        session: SessionId,
+        /// Who carries it.
+        carrier: NodeId,
+        /// Whether this side begins.
+        opens: bool,
+    },
+    /// What happens to the stream below a session that goes through another member.
+    Circuit {
+        /// Which.
+        session: SessionId,
+        /// Bytes have arrived for it; so many more of its own may go out; or nothing more comes.
+        step: Step,
+    },
     /// Send a frame on an open session, after those sent before.
     SendFrame {
         /// The session; one that has closed meanwhile swallows the frame.
@@ -62,7 +81,7 @@ pub enum Output<D> {
         /// At most 1 MiB.
         frame: Bytes,
     },
-    /// Close a session. No event follows.
+    /// Close a session. No event follows, but for the end of a circuit below it.
     CloseSession {
         /// The session.
         session: SessionId,
@@ -108,6 +127,9 @@ pub enum SessionEvent {
     },
     /// It is over, or never came to be.
     Closed(crate::membership::Closed),
+    /// What a session that goes through another member did with the stream below: it wrote bytes, no more than there was
+    /// room for; it took as many out; or neither will happen any more.
+    Circuit(Step),
 }
 
 /// What became of a storage request.

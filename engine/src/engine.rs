@@ -3,6 +3,7 @@
 //! A driver calls the `handle_*` methods as things happen, then drains [`Engine::poll_output`], then sleeps until
 //! [`Engine::poll_timeout`]. The engine never fails: bad bytes from a peer end in a counter, a closed session or an event.
 
+mod circuits;
 mod eviction;
 mod idle;
 mod relay;
@@ -34,6 +35,7 @@ use crate::stats::Stats;
 use crate::time::{Instant, Wall};
 use crate::wire::{Frame, Packet};
 
+use self::circuits::Circuits;
 use self::relay::Relays;
 use self::repair::Repairs;
 use self::sessions::Sessions;
@@ -56,6 +58,8 @@ pub enum TimerKind {
     Streams,
     /// A change has waited too long for a stream.
     Relays,
+    /// Nobody has answered who was asked for a circuit.
+    Circuits,
 }
 
 /// One node.
@@ -77,6 +81,7 @@ pub struct Engine<D> {
     repairs: Repairs,
     spread: Spread,
     relays: Relays,
+    circuits: Circuits,
     outputs: VecDeque<Output<D>>,
     save_members: Option<Instant>,
     /// When idle streams are looked for.
@@ -131,6 +136,7 @@ impl<D: Document> Engine<D> {
             repairs: Repairs::new(Random::new(&seed, "repairs")),
             spread: Spread::new(faults),
             relays: Relays::default(),
+            circuits: Circuits::default(),
             outputs: VecDeque::new(),
             save_members: None,
             sweep: None,
@@ -187,6 +193,7 @@ impl<D: Document> Engine<D> {
             SessionEvent::Frame(bytes) => self.on_frame(session, &bytes, now),
             SessionEvent::Writable { queued } => self.sessions.drained(session, queued),
             SessionEvent::Closed(why) => self.on_closed(session, why, now),
+            SessionEvent::Circuit(step) => self.on_circuit_step(session, step),
         }
         self.settle(now);
     }
@@ -228,6 +235,7 @@ impl<D: Document> Engine<D> {
             self.expire_pulls(now);
             self.sweep(now);
             self.give_up_calls(now);
+            self.give_up_searches(now);
             for (id, mut edited) in self.spread.waits.expire(now) {
                 edited.replicated |= self.faults.has(Fault::TimeoutCountsAsHeld);
                 self.emit(Event::Edited(id, Ok(edited)));
@@ -257,6 +265,7 @@ impl<D: Document> Engine<D> {
             self.save_members.map(|at| (at, TimerKind::Members)),
             self.sweep.map(|at| (at, TimerKind::Streams)),
             self.relays.next_deadline().map(|at| (at, TimerKind::Relays)),
+            self.circuits.next_deadline().map(|at| (at, TimerKind::Circuits)),
         ]
         .into_iter()
         .flatten()
@@ -419,6 +428,7 @@ impl<D: Document> Engine<D> {
                 }
             }
             Action::Connect { address, peer } => self.connect(address, peer, now),
+            Action::Detour { peer } => self.seek_circuit(peer, now),
             Action::Disconnect { peer } => {
                 if let Some(session) = self.sessions.of(peer) {
                     self.hang_up(session, "the member was silent on it");

@@ -123,6 +123,14 @@ faults! {
         ContestOutlivesBoot = "contest_outlives_boot",
         /// Connects to a member no more after nine failures in a row.
         ConnectGivesUp = "connect_gives_up",
+        /// Looks for no way through others to a member to which none of its addresses leads.
+        CircuitUnsought = "circuit_unsought",
+        /// Asks nobody else for a way to a member where the first that it asked has none.
+        CircuitAskedOnce = "circuit_asked_once",
+        /// Tells the ends of a circuit nothing when one of the two streams that it goes over is gone.
+        CircuitKept = "circuit_kept",
+        /// Stays with a way through others when a straight one is there again.
+        BetterUnsought = "better_unsought",
         /// Compares tables of members but for the last bucket.
         BucketSkipped = "bucket_skipped",
         /// Tells nobody any news, so that others learn of it where tables are compared.

@@ -16,6 +16,7 @@
 //! outputs, byte for byte, in any process.
 
 mod api;
+mod circuit;
 mod config;
 pub mod documents;
 mod engine;
@@ -33,6 +34,7 @@ mod time;
 pub mod wire;
 
 pub use self::api::*;
+pub use self::circuit::*;
 pub use self::config::{Config, Limits};
 pub use self::engine::{EVICTED, Engine, TimerKind, eviction_of};
 pub use self::faults::{Area, Fault, Faults};

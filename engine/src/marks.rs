@@ -121,6 +121,14 @@ marks! {
     "pushed to some": "a zone keeps its documents",
     "pushed to nobody": "a server that is cut off takes writes",
 
+    // Circuits
+    "circuit": "where no address leads to a member, another carries what is said",
+    "circuit refused": "who has no way either says so, and another is asked",
+    "circuit unanswered": "who is asked may be cut off itself",
+    "circuit lost its carrier's stream": "a circuit ends with either of its halves",
+    "circuit no longer needed": "a straight way opens while others are asked",
+    "better way found": "a way through others is left for a straight one",
+
     // Documents
     "pushed again while written": "what is known is said to be held only once it is durable",
     "change came again": "what comes twice is held once",
@@ -161,7 +169,7 @@ marks! {
     "joined a batch under way": "who comes late waits for the batch that has it",
 }
 
-const _: () = assert!(MARKS.len() <= u128::BITS as usize);
+const WORDS: usize = MARKS.len().div_ceil(u64::BITS as usize);
 
 /// Notes that a state from [`marks::MARKS`](crate::marks::MARKS) is reached, or is where a condition holds. A name that
 /// is not listed there does not compile.
@@ -208,26 +216,40 @@ const fn equal(mut one: &[u8], mut other: &[u8]) -> bool {
 
 /// Marks that were hit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Hits(u128);
+pub struct Hits([u64; WORDS]);
+
+/// The word of a place, and its bit there.
+const fn bit(place: u32) -> (usize, u64) {
+    ((place / u64::BITS) as usize, 1 << (place % u64::BITS))
+}
 
 impl Hits {
     /// Their names, in the order of [`MARKS`].
     pub fn names(self) -> impl Iterator<Item = &'static str> {
-        MARKS.iter().enumerate().filter(move |(place, _)| self.0 & (1 << place) != 0).map(|(_, mark)| mark.name)
+        let is_hit = move |place| {
+            let (word, bit) = bit(place);
+            self.0.get(word).is_some_and(|word| word & bit != 0)
+        };
+        (0..).zip(MARKS).filter(move |(place, _)| is_hit(*place)).map(|(_, mark)| mark.name)
     }
 }
 
 thread_local! {
-    static HITS: std::cell::Cell<u128> = const { std::cell::Cell::new(0) };
+    static HITS: std::cell::Cell<[u64; WORDS]> = const { std::cell::Cell::new([0; WORDS]) };
 }
 
 /// Remembers a mark on this thread.
 pub fn hit(place: u32) {
-    HITS.with(|hits| hits.set(hits.get() | 1 << place));
+    let (word, bit) = bit(place);
+    let mut hits = HITS.get();
+    if let Some(word) = hits.get_mut(word) {
+        *word |= bit;
+    }
+    HITS.set(hits);
 }
 
 /// The marks hit on this thread since this was last asked.
 #[must_use]
 pub fn take() -> Hits {
-    Hits(HITS.with(|hits| hits.replace(0)))
+    Hits(HITS.replace([0; WORDS]))
 }

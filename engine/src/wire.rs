@@ -7,6 +7,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::circuit::{CircuitId, Step};
 use crate::documents::{DocumentId, Scope};
 use crate::identity::{ChangeHash, ClusterId, Span};
 use crate::membership;
@@ -152,6 +153,13 @@ pub enum Frame {
     },
     /// The receiver is shut out of the cluster.
     Evicted,
+    /// A step of a stream between two members through a third.
+    Circuit {
+        /// Which.
+        circuit: CircuitId,
+        /// What happens to it.
+        step: Step,
+    },
 }
 
 /// A frame whose body does not decode: the peer's fault.
@@ -170,6 +178,7 @@ const WINDOW: u8 = 8;
 const ADOPT: u8 = 9;
 const RELAY: u8 = 10;
 const EVICTED: u8 = 11;
+const CIRCUIT: u8 = 12;
 
 impl Frame {
     /// Its kind, for counters.
@@ -187,6 +196,7 @@ impl Frame {
             Self::Window { .. } => "window",
             Self::Adopt { .. } => "adopt",
             Self::Evicted => "evicted",
+            Self::Circuit { .. } => "circuit",
         }
     }
 
@@ -205,6 +215,7 @@ impl Frame {
             Self::Window { request, changes, next } => body(WINDOW, &(request, changes, next)),
             Self::Adopt { cluster, secret } => body(ADOPT, &(cluster, secret)),
             Self::Evicted => body(EVICTED, &()),
+            Self::Circuit { circuit, step } => body(CIRCUIT, &(circuit, step)),
         }
     }
 
@@ -253,6 +264,10 @@ impl Frame {
                 let () = whole(rest)?;
                 Self::Evicted
             }
+            CIRCUIT => {
+                let (circuit, step) = whole(rest)?;
+                Self::Circuit { circuit, step }
+            }
             _ => return Ok(None),
         };
         if frame.is_valid() { Ok(Some(frame)) } else { Err(BadFrame) }
@@ -275,6 +290,7 @@ impl Frame {
             Self::Push { changes, .. } | Self::Relay { changes, .. } | Self::Window { changes, .. } => {
                 changes.iter().all(DocumentChanges::is_valid)
             }
+            Self::Circuit { step, .. } => step.is_valid(),
             Self::Held { .. } | Self::Roots(_) | Self::Differences { .. } | Self::Adopt { .. } | Self::Evicted => true,
         }
     }

@@ -54,7 +54,12 @@ fn done(node: &mut Node, now: Instant) -> Done {
             Output::OpenSession { session, address } => done.opened.push((session, address)),
             Output::SendFrame { session, .. } => drop(done.sent_by.insert(session)),
             Output::Event(Event::StorageFailed) => panic!("storage does not fail here"),
-            Output::SendDatagram { .. } | Output::Load { .. } | Output::Verify(_) | Output::Event(_) => {}
+            Output::SendDatagram { .. }
+            | Output::OpenCircuit { .. }
+            | Output::Circuit { .. }
+            | Output::Load { .. }
+            | Output::Verify(_)
+            | Output::Event(_) => {}
         }
     }
     done

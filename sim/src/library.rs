@@ -40,6 +40,7 @@ library! {
     "machine-replaced",
     "mass-restart",
     "no-udp",
+    "no-way-between",
     "region-lost",
     "rolling-restart",
     "seeds-gone",

@@ -18,8 +18,8 @@ use crate::scenario::{Bounds, NodeSpec, Scenario, Target};
 /// Servers whose names are given to all as seeds.
 pub(crate) const SEEDS: usize = 3;
 
-/// The key of clusters whose datagrams are sealed.
-const CLUSTER_KEY: &str = "0123456789abcdefghijklmnopqrstuv";
+/// The key of clusters whose datagrams are sealed, and under which whoever goes through others shakes hands.
+pub(crate) const CLUSTER_KEY: &str = "0123456789abcdefghijklmnopqrstuv";
 
 /// Of a thousand servers, those whose ids lie at an edge of what ids are divided into.
 const EDGE_PER_MILLE: u64 = 200;
@@ -338,6 +338,7 @@ pub(crate) fn hasty() -> membership::Config {
         seed_refresh: usual.seed_refresh / 5,
         connect_retry_min: usual.connect_retry_min / 5,
         connect_retry_max: usual.connect_retry_max / 5,
+        better_retry: usual.better_retry / 5,
         connect_courtesy: usual.connect_courtesy / 5,
         failed_retry: usual.failed_retry / 5,
         failed_patience: usual.failed_patience / 5,

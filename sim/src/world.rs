@@ -3,6 +3,7 @@
 //! Events happen in the order of their times, and of their insertion where times are equal. Nothing reads a clock, a
 //! thread or an unordered map, so a seed is a run.
 
+mod circuits;
 mod doubles;
 mod evictions;
 mod faults;
@@ -16,14 +17,16 @@ mod scale;
 mod settle;
 mod spread;
 mod watched;
+mod ways;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use knot_engine::documents::{AutomergeDocument, Document, ModelDocument};
 use knot_engine::membership::Records;
-use knot_engine::{EditRequest, Engine, Faults, Instant, PeerIdentity, SessionEvent, StorageEvent, Table};
+use knot_engine::{EditRequest, Engine, Faults, Instant, PeerIdentity, SessionEvent, Step, StorageEvent, Table};
 
+use self::circuits::Circuits;
 use self::evictions::Evictions;
 use self::queue::{Happening, Queue};
 use crate::application::Application;
@@ -90,7 +93,9 @@ pub(crate) struct World<D: Document> {
     later: Later,
     hostile: Hostile,
     evictions: Evictions,
+    circuits: Circuits,
     pairs: pairs::Pairs,
+    ways: ways::Ways,
     known: known::Known,
     checkers: Checkers,
     trace: Trace,
@@ -135,8 +140,10 @@ impl<D: Document> World<D> {
             exits: Draw::new(scenario.seed, "exits"),
             later: Later::new(scenario.seed),
             evictions: Evictions::default(),
+            circuits: Circuits::new(scenario.seed),
             hostile: Hostile::new(scenario.seed, scenario.document, |bytes| D::header(bytes).ok()),
             pairs: pairs::Pairs::default(),
+            ways: ways::Ways::default(),
             known: known::Known::default(),
             planted,
             now: Instant::ZERO,
@@ -286,6 +293,7 @@ impl<D: Document> World<D> {
     fn perform_now(&mut self, what: Happening<D>) {
         match what {
             Happening::Network(delivery) => self.on_delivery(delivery),
+            Happening::Circuit(process, session, event) => self.on_circuit_event(process, session, event),
             Happening::Wake(process, at) => self.on_wake(process, at),
             Happening::CommitDone(process) => self.on_commit_done(process),
             Happening::Load(process, load, query) => {
@@ -541,12 +549,17 @@ impl<D: Document> World<D> {
             SessionEvent::Frame(frame) => ("frame", frame),
             SessionEvent::Writable { .. } => ("writable", &[]),
             SessionEvent::Closed(_) => ("closed", &[]),
+            SessionEvent::Circuit(Step::Bytes(bytes)) => ("circuit bytes", bytes),
+            SessionEvent::Circuit(_) => ("circuit", &[]),
         };
         self.trace.add(self.now, to.node, name, content);
         self.trace.log(self.now, to.node, || match &event {
             SessionEvent::Frame(frame) => format!("{session:?} frame of {} bytes", frame.len()),
             SessionEvent::Opened(peer) => format!("{session:?} opened to {}", peer.node()),
-            SessionEvent::Writable { .. } | SessionEvent::Closed(_) => format!("{session:?} {event:?}"),
+            SessionEvent::Circuit(Step::Bytes(bytes)) => format!("{session:?} circuit takes {} bytes", bytes.len()),
+            SessionEvent::Writable { .. } | SessionEvent::Closed(_) | SessionEvent::Circuit(_) => {
+                format!("{session:?} {event:?}")
+            }
         });
         let opens = matches!(event, SessionEvent::Opened(_));
         self.pairs.opens(opens.then_some((to, session)));

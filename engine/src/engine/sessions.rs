@@ -17,11 +17,22 @@ use crate::wire::Frame;
 /// Two streams that were opened at once are both there after this long: the time to connect and to shake hands.
 const AT_ONCE: Duration = Duration::from_secs(7);
 
+/// How a stream came to be.
+#[derive(Clone, Debug, Default)]
+pub(super) enum Way {
+    /// The peer opened it.
+    #[default]
+    Accepted,
+    /// This node opened it to an address.
+    To(Address),
+    /// It goes through a third member; this node or the far end has asked for that.
+    Circuit { far: NodeId, opens: bool },
+}
+
 /// A stream that is open, or being opened.
 #[derive(Debug, Default)]
 struct Session {
-    /// Where it was opened to; none for one that the peer opened.
-    to: Option<Address>,
+    way: Way,
     /// Who is there, once that is proved.
     peer: Option<PeerIdentity>,
     /// The peer's data is another cluster's, and it has yet to hand us, or take from us, an identity.
@@ -32,6 +43,20 @@ struct Session {
     since: Option<Instant>,
     /// When something other than roots last went through it.
     used: Option<Instant>,
+}
+
+impl Session {
+    /// Where this node opened it to, if it did and not through another.
+    fn to(&self) -> Option<&Address> {
+        match &self.way {
+            Way::To(address) => Some(address),
+            Way::Accepted | Way::Circuit { .. } => None,
+        }
+    }
+
+    fn is_mine(&self) -> bool {
+        matches!(self.way, Way::To(_) | Way::Circuit { opens: true, .. })
+    }
 }
 
 #[derive(Debug, Default)]
@@ -81,7 +106,24 @@ impl Sessions {
 
     /// Whether this node opened it.
     pub(super) fn is_mine(&self, session: SessionId) -> bool {
-        self.sessions.get(&session).is_some_and(|session| session.to.is_some())
+        self.sessions.get(&session).is_some_and(Session::is_mine)
+    }
+
+    /// Whether it goes through nobody else.
+    pub(super) fn is_direct(&self, session: SessionId) -> bool {
+        self.sessions.get(&session).is_some_and(|session| !matches!(session.way, Way::Circuit { .. }))
+    }
+
+    /// A session of this node's own.
+    pub(super) fn add(&mut self, way: Way) -> SessionId {
+        self.opened += 1;
+        let id = SessionId(self.opened * 2);
+        self.sessions.insert(id, Session { way, ..Session::default() });
+        id
+    }
+
+    fn to(&self, session: SessionId) -> Option<Address> {
+        self.sessions.get(&session)?.to().cloned()
     }
 
     fn note_use(&mut self, session: SessionId, now: Instant) {
@@ -120,24 +162,21 @@ impl Sessions {
 
     /// Whether `node` opened the session.
     fn is_from(&self, session: SessionId, node: NodeId, me: NodeId) -> bool {
-        let outgoing = self.sessions.get(&session).is_some_and(|session| session.to.is_some());
-        outgoing == (node == me)
+        self.is_mine(session) == (node == me)
     }
 }
 
 impl<D: Document> Engine<D> {
     pub(super) fn connect(&mut self, address: Address, peer: Option<NodeId>, now: Instant) {
-        let connecting = |session: &Session| session.peer.is_none() && session.to.as_ref() == Some(&address);
+        let connecting = |session: &Session| session.peer.is_none() && session.to() == Some(&address);
         if self.sessions.len() >= self.config.limits.sessions || self.sessions.sessions.values().any(connecting) {
             return;
         }
-        if peer.is_some_and(|peer| self.sessions.of(peer).is_some()) {
+        let open = peer.and_then(|peer| Some((peer, self.sessions.of(peer)?)));
+        if open.is_some_and(|(peer, open)| self.better_ways(open, peer) == 0) {
             return;
         }
-        self.sessions.opened += 1;
-        let session = SessionId(self.sessions.opened * 2);
-        let to = Some(address.clone());
-        self.sessions.sessions.insert(session, Session { to, ..Session::default() });
+        let session = self.sessions.add(Way::To(address.clone()));
         self.outputs.push_back(Output::OpenSession { session, address });
         self.repairs.arm(now);
     }
@@ -155,9 +194,16 @@ impl<D: Document> Engine<D> {
             self.sessions.sessions.insert(id, Session::default());
         }
         let peer = identity.node();
+        if let Some(Session { way: Way::Circuit { far, .. }, .. }) = self.sessions.sessions.get(&id)
+            && *far != peer
+        {
+            self.stats.dropped("circuit to another than was asked for");
+            self.hang_up(id, "another is at the end of the circuit");
+            return;
+        }
         if peer == self.node {
             sometimes!("connected to itself");
-            let address = self.sessions.sessions.get(&id).and_then(|session| session.to.clone());
+            let address = self.sessions.to(id);
             self.hang_up(id, "connected to itself");
             if let Some(address) = address {
                 self.membership.on_connect_failed(&address, Closed::Local, now);
@@ -166,7 +212,7 @@ impl<D: Document> Engine<D> {
         }
         if self.membership.evicted().contains(&peer) && !self.faults.has(Fault::EvictedLetIn) {
             sometimes!("evicted node refused");
-            let address = self.sessions.sessions.get(&id).and_then(|session| session.to.clone());
+            let address = self.sessions.to(id);
             self.shut_out(id, peer, now);
             self.emit(Event::EvictedCame { node: peer });
             if let Some(address) = address {
@@ -227,25 +273,28 @@ impl<D: Document> Engine<D> {
 
     /// Makes a session the one to its peer, where there is none yet or the peer has started anew.
     ///
-    /// Of two that were opened at once, the one stays that the lower node opened. Otherwise who opened the second decides:
-    /// it knows whether the first is gone, or whether it has only found the peer by another name. So the one that this
-    /// node opened is closed, and the one that the peer opened waits for a frame.
+    /// Of two that were opened at once, the one stays that goes through nobody else, or that the lower node opened.
+    /// Otherwise who opened the second decides: it knows whether the first is gone, or worse, or whether it has only found
+    /// the peer by another name. So the one that this node opened takes the place of a worse one or is closed, and the one
+    /// that the peer opened waits for a frame.
     fn establish(&mut self, id: SessionId, peer: NodeId, now: Instant) {
         let Some(old) = self.sessions.of(peer).filter(|old| self.same_boot(*old, id)) else {
             self.take_place(id, peer, now);
             return;
         };
-        let from_lower = |id| self.sessions.is_from(id, self.node.min(peer), self.node);
-        let at_once = self.sessions.is_fresh(old, now) && from_lower(old) != from_lower(id);
+        let merit = |id| (self.sessions.is_direct(id), self.sessions.is_from(id, self.node.min(peer), self.node));
+        let at_once = self.sessions.is_fresh(old, now) && merit(old) != merit(id);
         sometimes!("sessions collided", at_once);
-        let is_mine = self.sessions.is_from(id, self.node, self.node);
-        if at_once && from_lower(old) {
+        let is_mine = self.sessions.is_mine(id);
+        let is_better = self.better_ways(id, peer) < self.better_ways(old, peer);
+        if at_once && merit(old) > merit(id) {
             self.hang_up(id, "one session is enough");
-        } else if at_once && is_mine {
+        } else if is_mine && (at_once || is_better) {
+            sometimes!("better way found", is_better && !at_once);
             self.take_place(id, peer, now);
         } else if is_mine {
             sometimes!("peer by another name");
-            let address = self.sessions.sessions.get(&id).and_then(|session| session.to.clone());
+            let address = self.sessions.to(id);
             self.hang_up(id, "another name of a peer that is connected");
             if let Some(address) = address {
                 self.membership.on_connect_failed(&address, Closed::Local, now);
@@ -268,12 +317,23 @@ impl<D: Document> Engine<D> {
             session.used = Some(now);
         }
         self.plan_sweep(now);
-        self.membership.on_session_opened(peer, now);
+        self.membership.on_session_opened(peer, self.better_ways(id, peer), now);
         self.repairs.opened(peer);
         let roots = self.roots_for(peer);
         self.send(id, &Frame::Roots(roots));
         self.answer_calls(peer, id);
         self.repairs.arm(now);
+    }
+
+    /// How many of a peer's addresses are better than the way that a session goes. One that the peer opened is as good as
+    /// the best, since the peer looks for a better; through another is worse than any.
+    fn better_ways(&self, id: SessionId, peer: NodeId) -> usize {
+        let addresses = self.membership.record(&peer).map_or(&[][..], |record| &record.addresses);
+        match self.sessions.sessions.get(&id).map(|session| &session.way) {
+            Some(Way::Circuit { .. }) => addresses.len().max(1),
+            Some(Way::To(to)) => addresses.iter().position(|address| address == to).unwrap_or_default(),
+            Some(Way::Accepted) | None => 0,
+        }
     }
 
     fn same_boot(&self, one: SessionId, other: SessionId) -> bool {
@@ -287,12 +347,14 @@ impl<D: Document> Engine<D> {
             self.stats.dropped("stream that did not verify");
             return;
         };
+        self.lose_circuits(id);
         self.replica.forget_session(id);
-        let Some(peer) = session.peer else {
+        let Some(peer) = &session.peer else {
+            let to = session.to().cloned();
             if self.faults.has(Fault::AttemptsLeak) {
-                self.sessions.sessions.insert(id, Session { to: session.to.clone(), ..session });
+                self.sessions.sessions.insert(id, session);
             }
-            if let Some(address) = session.to {
+            if let Some(address) = to {
                 self.membership.on_connect_failed(&address, why, now);
             }
             return;
@@ -314,6 +376,7 @@ impl<D: Document> Engine<D> {
     /// Closes a session from this side; the driver reports nothing more about it.
     pub(super) fn hang_up(&mut self, id: SessionId, why: &'static str) {
         self.outputs.push_back(Output::CloseSession { session: id, why });
+        self.lose_circuits(id);
         self.replica.forget_session(id);
         let Some(session) = self.sessions.sessions.remove(&id) else { return };
         if let Some(peer) = session.peer.as_ref().map(PeerIdentity::node)
@@ -344,8 +407,8 @@ impl<D: Document> Engine<D> {
             return;
         }
         if let Frame::Evicted = frame {
-            if let Some(Session { peer: Some(peer), to, .. }) = self.sessions.sessions.get(&id) {
-                let by = Some((peer.node(), to.clone()));
+            if let Some(session @ Session { peer: Some(peer), .. }) = self.sessions.sessions.get(&id) {
+                let by = Some((peer.node(), session.to().cloned()));
                 self.emit(Event::Evicted { by });
             }
             // It has closed the stream, or says this for no reason.
@@ -417,6 +480,7 @@ impl<D: Document> Engine<D> {
                 }
             }
             Frame::Window { request, changes, next } => self.on_window(peer, request, changes, next, now),
+            Frame::Circuit { circuit, step } => self.on_circuit(id, peer, circuit, step, now),
             Frame::Adopt { .. } | Frame::Evicted => {}
         }
     }

@@ -1,6 +1,7 @@
 //! What a driver may look at between calls.
 
 use crate::api::{ScopeStatus, Summary};
+use crate::circuit::CIRCUITS_MAX;
 use crate::documents::{Document, DocumentId, Scope};
 use crate::engine::Engine;
 use crate::identity::{ClusterId, NodeId, PeerIdentity, SessionId};
@@ -43,6 +44,12 @@ impl<D: Document> Engine<D> {
     #[must_use]
     pub fn stream_to(&self, peer: NodeId) -> Option<SessionId> {
         self.sessions.of(peer)
+    }
+
+    /// Whether the stream to a peer that is in use goes through nobody else.
+    #[must_use]
+    pub fn is_direct_to(&self, peer: NodeId) -> bool {
+        self.sessions.of(peer).is_some_and(|session| self.sessions.is_direct(session))
     }
 
     /// On whose word a member has its standing, and whether its host had refused them.
@@ -145,6 +152,8 @@ impl<D: Document> Engine<D> {
             Queue { name: "sessions", depth: self.sessions.len(), limit: limits.sessions },
             Queue { name: "repairs", depth: repairs, limit: repairs_max },
             Queue { name: "relays", depth: relays, limit: relays_max },
+            Queue { name: "circuits_carried", depth: self.circuits.carried(), limit: CIRCUITS_MAX },
+            Queue { name: "circuits_own", depth: self.circuits.ends(), limit: CIRCUITS_MAX },
             Queue {
                 name: "repair_answers",
                 depth: self.replica.serving(),

@@ -26,6 +26,12 @@ pub enum Action {
         /// Who should answer; none for a seed.
         peer: Option<NodeId>,
     },
+    /// None of a live member's addresses leads to it. Look for another member that has a stream with it; attempts at its
+    /// addresses go on.
+    Detour {
+        /// To whom.
+        peer: NodeId,
+    },
     /// Close the session with a member that has failed, or was long silent on it: its pipe may hang for minutes after the
     /// network has healed.
     Disconnect {

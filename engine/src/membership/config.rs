@@ -41,6 +41,8 @@ pub struct Config {
     pub connect_retry_min: Duration,
     /// 5 s, so that a healed partition is noticed soon.
     pub connect_retry_max: Duration,
+    /// Between two attempts at a better way than the stream to a member goes. 60 s.
+    pub better_retry: Duration,
     /// How long an attempt may go unanswered before it counts as failed. 5 s.
     pub connect_timeout: Duration,
     /// How long the member with the higher id leaves connecting to the other. 2 s.
@@ -86,6 +88,7 @@ impl Default for Config {
             seed_refresh: Duration::from_secs(60),
             connect_retry_min: Duration::from_millis(250),
             connect_retry_max: Duration::from_secs(5),
+            better_retry: Duration::from_secs(60),
             connect_timeout: Duration::from_secs(5),
             connect_courtesy: Duration::from_secs(2),
             failed_retry: Duration::from_secs(30),

@@ -73,8 +73,9 @@ impl Membership {
         }
     }
 
-    /// A stream session with `peer` is open. Its record follows in its first message.
-    pub fn on_session_opened(&mut self, peer: NodeId, now: Instant) {
+    /// A stream session with `peer` is open; so many of its addresses would be a better way, and go on being tried. Its record
+    /// follows in its first message.
+    pub fn on_session_opened(&mut self, peer: NodeId, better: usize, now: Instant) {
         // A seed may resolve to this node itself.
         if peer == self.me.record.node {
             return;
@@ -83,6 +84,7 @@ impl Membership {
             let link = entry.link_mut();
             link.refused = false;
             link.shown = None;
+            link.better = better;
             link.open.replace(now).is_some()
         });
         match known {
@@ -94,6 +96,7 @@ impl Membership {
             }
         }
         self.timers.disarm(&Timer::Connect(peer));
+        self.look_for_better(peer, now);
         self.answer_call(&peer);
         self.attempts.retain(|_, (node, _)| *node != peer);
         if self.is_running() {
@@ -153,14 +156,20 @@ impl Membership {
         let Some(entry) = self.table.get_mut(&node) else {
             return;
         };
+        entry.link_mut().failures = entry.link().failures.saturating_add(1);
         if entry.is_open() {
+            self.look_for_better(node, now);
             return;
         }
-        entry.link_mut().failures = entry.link().failures.saturating_add(1);
         entry.link_mut().refused = refused;
         let live = entry.is_live() && !entry.restored;
+        let all_tried = entry.status == Status::Alive
+            && usize::try_from(entry.link().failures).is_ok_and(|failures| failures >= entry.record().addresses.len());
         self.answer_call(&node);
         self.plan_connect(node, false, now);
+        if all_tried && self.is_running() && self.is_neighbour(&node) {
+            self.act(Action::Detour { peer: node });
+        }
         if refused && live {
             sometimes!("connection refused");
             self.on_refused(node, now);
@@ -172,6 +181,16 @@ impl Membership {
         self.note_datagram();
         if let Some(entry) = self.table.get_mut(&peer) {
             entry.link_mut().datagrams = true;
+        }
+    }
+
+    /// Sets the next attempt at a better way to `node`, where there may be one.
+    fn look_for_better(&mut self, node: NodeId, now: Instant) {
+        let is_makeshift = self.table.get(&node).is_some_and(|entry| entry.is_open() && entry.link().better > 0);
+        if is_makeshift && self.is_running() && !self.faults.has(Fault::BetterUnsought) {
+            let wait = self.config.better_retry;
+            let early = self.jitter(wait / 2);
+            self.timers.arm(Timer::Connect(node), now + wait.saturating_sub(early));
         }
     }
 
@@ -209,14 +228,16 @@ impl Membership {
     }
 
     pub(super) fn on_connect_due(&mut self, node: NodeId, now: Instant) {
-        let is_possible = |entry: &&Entry| entry.status != Status::Left && !entry.is_open();
+        let is_possible =
+            |entry: &&Entry| entry.status != Status::Left && (!entry.is_open() || entry.link().better > 0);
         let wanted = self.is_running() && self.wants_stream(&node);
         let Some(entry) = self.table.get(&node).filter(is_possible).filter(|_| wanted) else {
             self.answer_call(&node);
             return;
         };
         let Record { addresses, .. } = &**entry.record();
-        let turn = usize::try_from(entry.link().failures).unwrap_or(0).checked_rem(addresses.len()).unwrap_or(0);
+        let ways = if entry.is_open() { entry.link().better.min(addresses.len()) } else { addresses.len() };
+        let turn = usize::try_from(entry.link().failures).unwrap_or(0).checked_rem(ways).unwrap_or(0);
         let address = addresses.get(turn).cloned();
         let guard = self.config.connect_timeout;
         let expired = |since: &Instant| now.since(*since) >= guard;
@@ -228,7 +249,12 @@ impl Membership {
             return;
         }
         let under_way = self.is_connecting(&node);
+        let is_open = entry.is_open();
         let Some(address) = address.filter(|_| !under_way && self.attempts.len() < ATTEMPTS_MAX) else {
+            if is_open {
+                self.look_for_better(node, now);
+                return;
+            }
             // Where more wait than can be tried at once, they do not all look again and again.
             let crowded = self.table.len() > ATTEMPTS_MAX;
             let wait = if crowded { self.config.connect_retry_max } else { self.config.connect_retry_min };

@@ -92,6 +92,8 @@ pub(super) struct Contact {
 pub(super) struct Link {
     /// A stream session is open, since then.
     pub(super) open: Option<Instant>,
+    /// How many of its addresses, from the first, would be a better way than that stream's.
+    pub(super) better: usize,
     /// When a stream session last brought a message of the member's.
     pub(super) heard: Option<Instant>,
     /// Datagrams between the two present boots have verified.
@@ -131,6 +133,7 @@ impl Contact {
 impl Link {
     const NONE: Self = Self {
         open: None,
+        better: 0,
         heard: None,
         datagrams: false,
         datagrams_missed: 0,
@@ -193,7 +196,8 @@ impl Entry {
     /// Another start of the member: what is known of ways to the earlier one is void, but for a stream that is open.
     pub(super) fn forget_ways(&mut self) {
         if let Some(contact) = &mut self.contact {
-            contact.link = Link { open: contact.link.open, ..Link::NONE };
+            let Link { open, better, .. } = contact.link;
+            contact.link = Link { open, better, ..Link::NONE };
         }
     }
 

@@ -352,9 +352,9 @@ impl World {
                 if from != to {
                     self.sessions.insert((from, to), self.serial);
                     self.sessions.insert((to, from), self.serial);
-                    self.with(to, |machine, now| machine.on_session_opened(a, now));
+                    self.with(to, |machine, now| machine.on_session_opened(a, 0, now));
                 }
-                self.with(from, |machine, now| machine.on_session_opened(b, now));
+                self.with(from, |machine, now| machine.on_session_opened(b, 0, now));
             }
             Event::ConnectFailed { from, address, why } => {
                 if self.nodes[from].machine.is_some() {

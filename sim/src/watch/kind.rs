@@ -72,6 +72,8 @@ kinds! {
     Leave = "leave",
     /// Word that the receiver is shut out.
     Evicted = "evicted",
+    /// Part of a stream between two others.
+    Circuit = "circuit",
     /// A datagram that is sealed, or anything else that does not decode.
     Opaque = "opaque",
 }
@@ -102,6 +104,7 @@ impl Kind {
             Ok(Some(Frame::Window { .. })) => Self::Window,
             Ok(Some(Frame::Adopt { .. })) => Self::Adopt,
             Ok(Some(Frame::Evicted)) => Self::Evicted,
+            Ok(Some(Frame::Circuit { .. })) => Self::Circuit,
             Ok(None) | Err(_) => Self::Opaque,
         }
     }

@@ -302,6 +302,7 @@ impl<D: Document> World<D> {
         self.links.process_died(node, end != End::Power);
         let mut plan = Plan::new();
         self.streams.process_died(&mut self.links, process, self.now, &mut plan);
+        self.circuits.process_died(process);
         self.insert_plan(plan);
     }
 
@@ -355,6 +356,7 @@ impl<D: Document> World<D> {
                 Delivery::Retry { .. } | Delivery::GiveUp { .. } => None,
             },
             Happening::Wake(process, _)
+            | Happening::Circuit(process, ..)
             | Happening::CommitDone(process)
             | Happening::Load(process, ..)
             | Happening::Verdict(process, _)

@@ -82,9 +82,15 @@ impl<D: Document> World<D> {
                 self.streams.connect(&mut self.links, end, to, now, &mut plan);
             }
             Output::SendFrame { session, frame } => self.send_frame(process, session, frame, &mut plan),
+            Output::OpenCircuit { session, carrier, opens } => {
+                self.trace.log(now, node, || format!("{session:?} goes through {carrier}, opened here: {opens}"));
+                self.open_circuit(process, session, opens);
+            }
+            Output::Circuit { session, step } => self.on_circuit(process, session, step),
             Output::CloseSession { session, why } => {
                 self.on_close(process, session);
                 self.trace.log(now, node, || format!("{session:?} closed by it: {why}"));
+                self.close_circuit(process, session);
                 self.streams.close(&mut self.links, (process, session), now, &mut plan);
             }
             Output::Persist { batch, epoch, rewrite_tail, writes } => {
@@ -113,7 +119,7 @@ impl<D: Document> World<D> {
     fn send_frame(&mut self, process: Process, session: SessionId, frame: Bytes, plan: &mut Plan) {
         let now = self.now;
         self.checkers.check_sent(process.node, &frame, now);
-        if let Some(to) = self.streams.peer_of(process, session) {
+        if let Some(to) = self.peer_of(process, session) {
             self.look_at_shut_out(process.node, to, Some(&frame));
             self.checkers.check_entitled((process.node, to), &frame, now);
             if self.waits_for_peers {
@@ -122,13 +128,28 @@ impl<D: Document> World<D> {
             self.observe_frame((process, session), to, &frame);
         }
         let (end, sent) = ((process, session), frame.clone());
-        self.streams.send(&mut self.links, end, frame, now, plan);
+        self.put(end, frame, plan);
         if self.is_later(process.node)
             && let Some(unknown) = self.later.frame()
         {
-            self.streams.send(&mut self.links, end, unknown, now, plan);
+            self.put(end, unknown, plan);
         }
         self.send_forged(end, &sent, plan);
+    }
+
+    /// Sends a frame, whoever made it.
+    fn put(&mut self, (process, session): (Process, SessionId), frame: Bytes, plan: &mut Plan) {
+        if self.circuits.has(process, session) {
+            self.send_by_circuit(process, session, &frame);
+        } else {
+            self.streams.send(&mut self.links, (process, session), frame, self.now, plan);
+        }
+    }
+
+    /// The server at the other end of a stream, whatever it goes through.
+    fn peer_of(&self, process: Process, session: SessionId) -> Option<usize> {
+        let far = || self.checkers.present(self.circuits.far(process, session)?);
+        self.streams.peer_of(process, session).or_else(far)
     }
 
     /// A hostile member has sent a frame that its engine made; now it sends what it makes itself.
@@ -138,7 +159,7 @@ impl<D: Document> World<D> {
         if !node.spec.hostile || self.now >= self.scenario.quiet_at() {
             return;
         }
-        let Some(to) = self.streams.peer_of(process, session) else { return };
+        let Some(to) = self.peer_of(process, session) else { return };
         let between =
             Between { me: node.key.node_id(), my_zone: &node.spec.zone, their_zone: &self.nodes[to].spec.zone };
         let frames = self.hostile.frames(between, sent);
@@ -147,7 +168,7 @@ impl<D: Document> World<D> {
         }
         for frame in frames {
             self.trace.log(self.now, process.node, || format!("sends n{to} what it has forged, {} bytes", frame.len()));
-            self.streams.send(&mut self.links, end, frame, self.now, plan);
+            self.put(end, frame, plan);
         }
         if let Some(target) = self.hostile.read_by_others() {
             self.insert(self.now, Happening::Passing(to, target));

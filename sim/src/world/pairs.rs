@@ -78,7 +78,7 @@ impl<D: Document> World<D> {
     }
 
     /// How long both have run with no fault beginning, ending or being under way.
-    fn both_well_for(&self, one: &Running<D>, other: &Running<D>) -> Duration {
+    pub(super) fn both_well_for(&self, one: &Running<D>, other: &Running<D>) -> Duration {
         self.now.since(one.since.max(other.since).max(self.pairs.changed_at))
     }
 
@@ -98,6 +98,11 @@ impl<D: Document> World<D> {
             && self.is_full_mesh()
     }
 
+    /// Whether nothing is wrong at all.
+    pub(super) fn all_is_well(&self) -> bool {
+        self.pairs.active.is_empty() && self.datagrams_pass()
+    }
+
     /// Whether every server holds a stream with each, however many machines were replaced.
     fn is_full_mesh(&self) -> bool {
         2 * self.nodes.len() <= self.scenario.bounds.full_mesh
@@ -110,6 +115,7 @@ impl<D: Document> World<D> {
         }
         self.look_for_rest();
         self.look_who_is_met();
+        self.look_at_ways();
         if !self.datagrams_pass() {
             self.pairs.accused.clear();
             return;

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use knot_engine::documents::Document;
-use knot_engine::{Instant, LoadId, Query, Verdict};
+use knot_engine::{Instant, LoadId, Query, SessionEvent, SessionId, Verdict};
 
 use super::spread::Spreading;
 use crate::network::{Delivery, Process};
@@ -14,6 +14,8 @@ use crate::scenario::Target;
 #[derive(Debug)]
 pub(super) enum Happening<D: Document> {
     Network(Delivery),
+    /// A process tells its engine what happened to a stream that this carries itself.
+    Circuit(Process, SessionId, SessionEvent),
     Wake(Process, Instant),
     CommitDone(Process),
     Load(Process, LoadId, Query),

@@ -299,6 +299,8 @@ fn drain<D: Document>(engine: &mut Engine<D>) -> bool {
             }
             Output::SendDatagram { .. }
             | Output::OpenSession { .. }
+            | Output::OpenCircuit { .. }
+            | Output::Circuit { .. }
             | Output::SendFrame { .. }
             | Output::CloseSession { .. }
             | Output::Verify(_)

@@ -95,6 +95,8 @@ fn drain(node: &mut Node, disk: &mut Disk, now: Instant) -> Vec<Bytes> {
             Output::Event(Event::StorageFailed) => unreachable!("memory does not fail"),
             Output::SendDatagram { .. }
             | Output::OpenSession { .. }
+            | Output::OpenCircuit { .. }
+            | Output::Circuit { .. }
             | Output::CloseSession { .. }
             | Output::Event(_) => {}
         }

@@ -4,6 +4,7 @@
 //! trials have tasks of their own, durable writes a thread. What they report comes back through one bounded channel.
 
 mod acceptor;
+mod circuit;
 mod committer;
 mod half_open;
 mod rate_limited;
@@ -21,12 +22,13 @@ use knot_engine::documents::AutomergeDocument;
 use knot_engine::seal::{KeyId, KeyRing};
 use knot_engine::session::{self, Role, Session, SessionError};
 use knot_engine::{
-    Address, EditError, EditId, Edited, Event, HistoryEntry, Instant, Output, PeerIdentity, Random, ReadError, ReadId,
-    SessionEvent, SessionId, StorageEvent, Verdict,
+    Address, EditError, EditId, Edited, Event, HistoryEntry, Instant, NodeId, Output, PeerIdentity, Random, ReadError,
+    ReadId, SessionEvent, SessionId, Step, StorageEvent, Verdict,
 };
 use tokio::sync::{OwnedSemaphorePermit, broadcast, mpsc, oneshot, watch};
 
 use self::acceptor::Acceptor;
+use self::circuit::CircuitHandle;
 use self::committer::{Batch, Committer};
 use self::rate_limited::RateLimited;
 use self::resolver::Resolver;
@@ -64,6 +66,8 @@ pub(in crate::driver) enum Input {
     Ended(SessionId, String, Role, StreamError),
     /// A stream was accepted and has a number now.
     Accepted(StreamHandle, SessionId),
+    /// A session has done something with the stream below it, which the engine carries.
+    Circuit(SessionId, Step),
     /// A stream's two ends have agreed under this cluster key.
     Agreed(SessionId, KeyId),
     Storage(StorageEvent),
@@ -134,6 +138,7 @@ pub(crate) struct Driver<N: Network> {
     arrived: Option<mpsc::Receiver<Bytes>>,
     identity: watch::Sender<PeerIdentity>,
     streams: HashMap<SessionId, StreamHandle>,
+    circuits: HashMap<SessionId, CircuitHandle>,
     edits: HashMap<EditId, oneshot::Sender<Result<Edited, EditError>>>,
     reads: HashMap<ReadId, oneshot::Sender<Result<DocumentView, ReadError>>>,
     histories: HashMap<ReadId, oneshot::Sender<Result<Vec<HistoryEntry>, ReadError>>>,
@@ -172,6 +177,7 @@ impl<N: Network> Driver<N> {
             arrived: None,
             identity,
             streams: HashMap::new(),
+            circuits: HashMap::new(),
             edits: HashMap::new(),
             reads: HashMap::new(),
             histories: HashMap::new(),
@@ -300,6 +306,12 @@ impl<N: Network> Driver<N> {
             // What a stream had to say that was closed here is for nobody any more.
             Input::Session(session, ..) if !self.streams.contains_key(&session) => {}
             Input::Session(session, event, _room) => self.engine.handle_session(session, event, now),
+            Input::Circuit(session, step) => {
+                if step == Step::End {
+                    self.circuits.remove(&session);
+                }
+                self.engine.handle_session(session, SessionEvent::Circuit(step), now);
+            }
             Input::Accepted(handle, session) => self.hold(session, handle),
             Input::Agreed(session, key) => self.on_agreed(session, key),
             Input::Ended(session, peer, role, error) => self.on_ended(session, &peer, role, &error, now),
@@ -323,7 +335,9 @@ impl<N: Network> Driver<N> {
     fn on_ended(&mut self, session: SessionId, peer: &str, role: Role, error: &StreamError, now: Instant) {
         let stream = self.let_go(session);
         self.log_end(peer, role, error);
-        if let Some(stream) = stream.filter(|stream| stream.key.is_none())
+        // What stands in the way of a circuit is not what stands in the way of a stream.
+        let is_own = |stream: &StreamHandle| !matches!(stream.pipe, Pipe::Circuit { .. });
+        if let Some(stream) = stream.filter(|stream| stream.key.is_none() && is_own(stream))
             && error.is_trouble(role)
         {
             self.parts.links.trouble(&stream.address, error.to_string(), (self.parts.wall)());
@@ -425,6 +439,12 @@ impl<N: Network> Driver<N> {
             match output {
                 Output::SendDatagram { to, bytes } => self.send_datagram(&to, &bytes),
                 Output::OpenSession { session, address } => self.open(session, address),
+                Output::OpenCircuit { session, carrier, opens } => self.open_circuit(session, carrier, opens),
+                Output::Circuit { session, step } => {
+                    if self.circuits.get(&session).is_some_and(|circuit| !circuit.tell(step)) {
+                        self.circuits.remove(&session);
+                    }
+                }
                 Output::SendFrame { session, frame } => self.send_frame(session, frame),
                 Output::CloseSession { session, why } => {
                     tracing::debug!(session = session.0, why, "closing a stream");
@@ -555,6 +575,27 @@ impl<N: Network> Driver<N> {
                 }
             };
             let _ = inputs.send(Input::Ended(session, peer, Role::Initiator, error)).await;
+        });
+    }
+
+    /// Shakes hands on a stream that the engine carries through another member.
+    fn open_circuit(&mut self, session: SessionId, carrier: NodeId, opens: bool) {
+        let Some(config) = self.parts.session.clone() else { return };
+        let name =
+            self.engine.member(&carrier).map_or_else(|| carrier.to_string(), |member| member.record.name.clone());
+        let peer = format!("through {name}");
+        let (handle, outbox) = StreamHandle::new(config.peer_queue_bytes, Pipe::Circuit { carrier }, peer.clone());
+        self.hold(session, handle);
+        let role = if opens { Role::Initiator } else { Role::Responder };
+        let config = config.with(self.identity.borrow().clone());
+        let machine = Session::new(role, config, self.parts.random.bytes());
+        let inputs = self.inputs.clone();
+        let (stream, circuit) = CircuitHandle::open(session, inputs.clone());
+        self.circuits.insert(session, circuit);
+        let deadline = tokio::time::Instant::now() + HANDSHAKE_TIMEOUT;
+        tokio::spawn(async move {
+            let ended = stream::run(stream, session, machine, outbox, inputs.clone(), deadline, None).await;
+            let _ = inputs.send(Input::Ended(session, peer, role, ended)).await;
         });
     }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use knot_engine::seal::KeyId;
-use knot_engine::{SessionId, Wall};
+use knot_engine::{NodeId, SessionId, Wall};
 
 /// Addresses whose troubles are remembered; the one that was heard of longest ago makes room.
 const TROUBLES_MAX: usize = 64;
@@ -18,6 +18,11 @@ pub enum Pipe {
     Tcp,
     /// A WebSocket inside TLS.
     WebSocket,
+    /// A stream that another member carries.
+    Circuit {
+        /// That member.
+        carrier: NodeId,
+    },
 }
 
 impl Pipe {
@@ -27,6 +32,7 @@ impl Pipe {
         match self {
             Self::Tcp => "tcp",
             Self::WebSocket => "wss",
+            Self::Circuit { .. } => "circuit",
         }
     }
 }

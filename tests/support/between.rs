@@ -65,12 +65,24 @@ impl Between {
         })
     }
 
+    /// Passes on whatever comes to `at`, to `to`.
+    pub fn passing(at: SocketAddr, to: SocketAddr) -> Self {
+        Self::run_at(at, move |near, seen| async move { copy(near, TcpStream::connect(to).await.ok()?, seen).await })
+    }
+
     fn run<F>(each: impl Fn(TcpStream, Arc<Mutex<Vec<u8>>>) -> F + Send + 'static) -> Self
     where
         F: Future<Output = Option<()>> + Send + 'static,
     {
+        Self::run_at(([127, 0, 0, 1], 0).into(), each)
+    }
+
+    fn run_at<F>(at: SocketAddr, each: impl Fn(TcpStream, Arc<Mutex<Vec<u8>>>) -> F + Send + 'static) -> Self
+    where
+        F: Future<Output = Option<()>> + Send + 'static,
+    {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+        let listener = runtime.block_on(TcpListener::bind(at)).unwrap();
         let address = listener.local_addr().unwrap();
         let seen = Arc::new(Mutex::new(Vec::new()));
         let all = seen.clone();

@@ -283,7 +283,7 @@ impl World {
             Action::NameTaken { .. } => self.names_taken += 1,
             Action::LeftDone => self.nodes[from].left_done = true,
             Action::Fenced { .. } => self.nodes[from].fenced = true,
-            Action::Reaped { .. } | Action::Refuted { .. } => {}
+            Action::Detour { .. } | Action::Reaped { .. } | Action::Refuted { .. } => {}
         }
     }
 

@@ -110,7 +110,10 @@ impl<D: Document> Hand<D> {
                 }
                 Output::CloseSession { session, .. } => self.closed.push(session),
                 Output::Event(event) => self.events.push(event),
-                Output::SendDatagram { .. } | Output::OpenSession { .. } => {}
+                Output::SendDatagram { .. }
+                | Output::OpenSession { .. }
+                | Output::OpenCircuit { .. }
+                | Output::Circuit { .. } => {}
             }
         }
         panic!("the engine wants more and more");

@@ -43,6 +43,7 @@ struct Row {
     address: Option<String>,
     addresses: Vec<String>,
     via: Option<&'static str>,
+    through: Option<String>,
     key: Option<String>,
     url: String,
     status: &'static str,
@@ -74,11 +75,15 @@ pub(super) async fn members(State(api): State<Shared>, uri: Uri) -> Result<Respo
             let wanted = engine.members().filter(|member| status.is_none_or(|status| member.status == status));
             let row = |member: Member| {
                 let link = engine.stream_to(member.record.node).and_then(|session| links.get(session));
-                let row = row(&member, me, link, now, wall);
+                let through = match link.map(|link| link.pipe) {
+                    Some(Pipe::Circuit { carrier }) => engine.member(&carrier).map(|member| member.record.name.clone()),
+                    _ => None,
+                };
+                let row = Row { through, ..row(&member, me, link, now, wall) };
                 let is_evicted = engine.evicted().contains(&member.record.node);
-                if is_evicted { Row { status: EVICTED, via: None, ..row } } else { row }
+                if is_evicted { Row { status: EVICTED, via: None, through: None, ..row } } else { row }
             };
-            let is_connected = |member: &Member| engine.stream_to(member.record.node).is_some();
+            let is_connected = |member: &Member| engine.is_direct_to(member.record.node);
             let connected = engine.members().filter(is_connected).flat_map(|member| member.record.addresses.clone());
             (wanted.map(row).collect(), connected.map(|address| address.to_string()).collect())
         })
@@ -169,6 +174,7 @@ fn via(pipe: Option<Pipe>, datagrams: bool) -> Option<&'static str> {
     match (pipe, datagrams) {
         (Some(Pipe::Tcp), true) => Some("tcp+udp"),
         (Some(Pipe::WebSocket), true) => Some("wss+udp"),
+        (Some(Pipe::Circuit { .. }), true) => Some("circuit+udp"),
         (Some(pipe), false) => Some(pipe.name()),
         (None, true) => Some("udp"),
         (None, false) => None,
@@ -185,6 +191,7 @@ fn row(member: &Member, me: NodeId, link: Option<Link>, now: Instant, wall: Wall
         address: record.addresses.first().map(ToString::to_string),
         addresses: record.addresses.iter().map(ToString::to_string).collect(),
         via: via(link.map(|link| link.pipe), member.datagrams),
+        through: None,
         key: link.and_then(|link| link.key).map(|key| key.to_string()),
         url: record.url.clone(),
         status: status_name(member.status),

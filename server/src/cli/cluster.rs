@@ -209,7 +209,7 @@ async fn members(status: Option<String>, args: &ClientArgs) -> Result<(), CliErr
             text(row, "address").into(),
             text(row, "zone").into(),
             text(row, "status").into(),
-            row.get("via").and_then(Value::as_str).unwrap_or("-").into(),
+            way(row).into(),
             number(rtt.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.1} ms"))),
         ]);
     }
@@ -219,6 +219,13 @@ async fn members(status: Option<String>, args: &ClientArgs) -> Result<(), CliErr
         print(format_args!("\nno stream with {address} since {since}: {error}"))?;
     }
     Ok(())
+}
+
+/// How a server speaks with a member.
+fn way(row: &Value) -> String {
+    let said = |name: &str| row.get(name).and_then(Value::as_str);
+    let via = said("via").unwrap_or("-");
+    said("through").map_or_else(|| via.to_owned(), |carrier| via.replace("circuit", &format!("through {carrier}")))
 }
 
 /// Where a status comes in the list: what needs a person first.

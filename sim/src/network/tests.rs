@@ -139,6 +139,7 @@ fn said(event: &SessionEvent) -> String {
         SessionEvent::Frame(_) => "frame".to_owned(),
         SessionEvent::Writable { .. } => "writable".to_owned(),
         SessionEvent::Closed(why) => format!("{why:?}"),
+        SessionEvent::Circuit(step) => format!("{step:?}"),
     }
 }
 

@@ -13,8 +13,8 @@ use knot_engine::membership::{BUCKETS, Closed, Message, Record, STARTS_MAX, Stan
 use knot_engine::seal::Datagrams;
 use knot_engine::wire::{Differences, DocumentChanges, DocumentHeads, Frame, Packet, Root, Wanted};
 use knot_engine::{
-    Address, Boot, ChangeHash, EditRequest, Incarnation, Limits, NodeId, NodeKey, SessionEvent, SessionId, Span, Sum,
-    Wall,
+    Address, Boot, CIRCUIT_PIECE_BYTES, ChangeHash, CircuitId, EditRequest, Incarnation, Limits, NodeId, NodeKey,
+    PeerIdentity, SessionEvent, SessionId, Span, Step, Sum, Wall,
 };
 use serde_json::json;
 
@@ -93,7 +93,7 @@ impl Play {
             self.streams.push((stream, number));
             return;
         };
-        match script.byte() % 14 {
+        match script.byte() % 16 {
             0 => self.say(stream, script.bytes().to_vec().into()),
             1 | 2 => {
                 let which = script.index(self.asked.len());
@@ -137,6 +137,13 @@ impl Play {
             10 => self.datagram(number, script.bytes()),
             11 => self.pass(Duration::from_millis(u64::from(script.byte()) * 40)),
             12 => self.ask(script),
+            14 => {
+                let circuit =
+                    CircuitId { opener: self.node(script), target: self.node(script), number: script.byte().into() };
+                let step = circuit_step(script);
+                self.say(stream, Frame::Circuit { circuit, step }.encode());
+            }
+            15 => self.go_on(script),
             _ => {
                 let closed = [Closed::Eof, Closed::Reset, Closed::Timeout][script.index(3)];
                 self.streams.remove(at);
@@ -149,6 +156,23 @@ impl Play {
 
     fn say(&mut self, stream: SessionId, frame: Bytes) {
         self.hand.engine.handle_session(stream, SessionEvent::Frame(frame), self.hand.now);
+        self.hand.settle();
+    }
+
+    /// The session of a circuit does something.
+    fn go_on(&mut self, script: &mut Script<'_>) {
+        let which = script.index(self.hand.circuits.len());
+        let Some(session) = self.hand.circuits.get(which).map(|(session, _)| *session) else { return };
+        let event = match script.byte() % 4 {
+            0 => SessionEvent::Closed(Closed::Eof),
+            1 => {
+                let key = NodeKey::from_bytes([PEERS.start + script.byte() % 3; 32]);
+                let (public, cluster) = (key.public(), self.hand.engine.cluster());
+                SessionEvent::Opened(PeerIdentity { public, boot: Boot([2; 16]), cluster, empty: false, wire: 1 })
+            }
+            _ => SessionEvent::Circuit(circuit_step(script)),
+        };
+        self.hand.engine.handle_session(session, event, self.hand.now);
         self.hand.settle();
     }
 
@@ -194,6 +218,7 @@ impl Play {
         self.asked.retain(|(stream, _)| open.iter().any(|(known, _)| known == stream));
         self.hand.events.clear();
         self.hand.loads.clear();
+        self.hand.circuits.retain(|(_, step)| *step == Step::Open);
     }
 
     fn check(&self) {
@@ -381,6 +406,15 @@ fn theirs() -> Vec<DocumentChanges> {
     };
     let of = [(2, Scope::Global, "ada"), (3, Scope::Global, "theirs"), (2, Scope::Zone("au".into()), "eve")];
     of.into_iter().map(|(number, scope, key)| write((number, id(scope, key)))).collect()
+}
+
+fn circuit_step(script: &mut Script<'_>) -> Step {
+    match script.byte() % 4 {
+        0 => Step::Open,
+        1 => Step::Bytes(Bytes::from(vec![0; CIRCUIT_PIECE_BYTES >> (script.byte() % 16)])),
+        2 => Step::Room(u32::try_from(script.number()).unwrap_or(u32::MAX)),
+        _ => Step::End,
+    }
 }
 
 fn document(script: &mut Script<'_>) -> DocumentId {

@@ -8,7 +8,7 @@ use knot_engine::membership::{self, BUCKETS, Message, Record};
 use knot_engine::wire::Frame;
 use knot_engine::{
     Address, BatchId, Boot, Config, EditId, EditRequest, Edited, Engine, Event, Faults, Incarnation, Instant, Limits,
-    NodeKey, Output, PeerIdentity, Query, Recovered, SessionEvent, SessionId, StorageEvent, Table, Wall, Write,
+    NodeKey, Output, PeerIdentity, Query, Recovered, SessionEvent, SessionId, Step, StorageEvent, Table, Wall, Write,
 };
 use serde_json::{Value, json};
 
@@ -29,6 +29,8 @@ pub(crate) struct Hand<D = ModelDocument> {
     pub(crate) frame_bytes: Vec<usize>,
     pub(crate) events: Vec<Event>,
     pub(crate) closed: Vec<SessionId>,
+    /// Sessions that go through others, and what happened to the streams below them.
+    pub(crate) circuits: Vec<(SessionId, Step)>,
     /// Bytes of every load.
     pub(crate) loads: Vec<usize>,
     /// Outputs so far.
@@ -79,6 +81,7 @@ impl<D: Document> Hand<D> {
             frame_bytes: Vec::new(),
             events: Vec::new(),
             closed: Vec::new(),
+            circuits: Vec::new(),
             loads: Vec::new(),
             outputs: 0,
             sessions: 0,
@@ -110,10 +113,9 @@ impl<D: Document> Hand<D> {
                 }
                 Output::CloseSession { session, .. } => self.closed.push(session),
                 Output::Event(event) => self.events.push(event),
-                Output::SendDatagram { .. }
-                | Output::OpenSession { .. }
-                | Output::OpenCircuit { .. }
-                | Output::Circuit { .. } => {}
+                Output::OpenCircuit { session, .. } => self.circuits.push((session, Step::Open)),
+                Output::Circuit { session, step } => self.circuits.push((session, step)),
+                Output::SendDatagram { .. } | Output::OpenSession { .. } => {}
             }
         }
         panic!("the engine wants more and more");

@@ -1,5 +1,6 @@
 //! How changes reach peers, told by what one engine sends, stores and answers.
 
+mod circuits;
 mod damaged;
 mod displaced;
 #[expect(clippy::unwrap_used, reason = "a test may fail by panicking")]

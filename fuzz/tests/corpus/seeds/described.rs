@@ -66,6 +66,10 @@ pub(crate) fn repair() -> Vec<Seed> {
         ("ever-deeper", [&differing[..], &deeper, &deeper, &deeper, &pass(200)].concat(), 4),
         ("windows", [&differing[..], &window, &window, &pass(200)].concat(), 1),
         ("silence", [&differing[..], &[0, 13, 0], &pass(255)].concat(), 1),
+        // From the first to the second: asked for, granted, 16 KiB, room for 0, over.
+        ("circuit-between", [[0, 14, 2, 3, 1, 0], [1, 14, 2, 3, 1, 0], [0, 14, 2, 3, 1, 1]].concat(), 0),
+        // From the second to the node by way of the first; its session opens to the third, which it is not.
+        ("circuit-to-another", [&[0, 14, 3, 0, 1, 0][..], &[0, 15, 0, 1, 2]].concat(), 0),
         ("rubbish", [&[0, 0][..], &written(&[2, 1, 2, 3]), &[1, 10], &written(&[9; 40])].concat(), 0),
     ]
 }

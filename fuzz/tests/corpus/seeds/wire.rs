@@ -6,7 +6,7 @@ use knot_engine::membership::{BUCKETS, Message, Record, Standing, Update};
 use knot_engine::seal::{ClusterKey, Datagrams};
 use knot_engine::session::{Role, Session};
 use knot_engine::wire::{Differences, DocumentChanges, Frame, Packet, Root, Wanted};
-use knot_engine::{Address, ChangeHash, ClusterId, Incarnation, Span, Sum};
+use knot_engine::{Address, ChangeHash, CircuitId, ClusterId, Incarnation, Span, Step, Sum};
 use knot_fuzz::session::{agreed, session as end};
 use knot_fuzz::wire::{Case, boot, key, node};
 
@@ -105,6 +105,7 @@ fn messages() -> Vec<(&'static str, Frame)> {
     let differences = Differences { documents: heads.clone(), deeper: vec![1], whole: vec![2] };
     let range = Wanted::Range { scope: Scope::Global, prefix: vec![1], after: Some(Bytes::from_static(&[2; 28])) };
     let span = Span { from: node(1), to: node(2) };
+    let circuit = CircuitId { opener: node(1), target: node(2), number: 1 << 60 };
     vec![
         (
             "message-membership",
@@ -128,6 +129,8 @@ fn messages() -> Vec<(&'static str, Frame)> {
             Frame::Window { request: 2, changes: changes(), next: Some(Bytes::from_static(b"further")) },
         ),
         ("message-evicted", Frame::Evicted),
+        ("message-circuit", Frame::Circuit { circuit, step: Step::Bytes(Bytes::from_static(b"sealed")) }),
+        ("message-circuit-room", Frame::Circuit { circuit, step: Step::Room(300) }),
         ("message-adopt", Frame::Adopt { cluster: ClusterId([1; 16]), secret: [2; 32] }),
     ]
 }

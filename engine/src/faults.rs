@@ -147,6 +147,8 @@ faults! {
         RelayBeforePersist = "relay_before_persist",
         /// Counts a peer as holding a change when it was sent, not when the peer said so.
         HeldOnSend = "held_on_send",
+        /// Counts a peer as holding a change when it says what it holds, whatever that is.
+        InStepUnseen = "in_step_unseen",
         /// Ignores the scope when it chooses whom to push to.
         ScopeIgnored = "scope_ignored",
         /// Says that it holds a change that it knows, though not durably yet.

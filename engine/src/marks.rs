@@ -115,6 +115,7 @@ marks! {
 
     // Push
     "wait met": "enough peers have said that they hold it",
+    "held by who is in step": "what a lost stream would have confirmed is seen from what is held",
     "wait met for some": "edits pushed together may wait for different counts",
     "wait timed out": "who waits for too many is answered in time",
     "push without room": "who does not read is not pushed to",

@@ -21,6 +21,7 @@ mod mesh;
 mod message;
 mod probe;
 mod records;
+mod route;
 mod rumours;
 mod seeds;
 mod suspicion;
@@ -39,6 +40,7 @@ pub use self::message::{
     BUCKETS, DATAGRAM_BYTES_MAX, Message, SYNC_BYTES_MAX, SYNC_UPDATES_MAX, Standing, UPDATES_MAX, Update, Via,
 };
 pub use self::records::Records;
+pub use self::route::Route;
 pub use self::seeds::SEEDS_MAX;
 use crate::identity::{Address, Boot, Incarnation, NodeId};
 use crate::time::Instant;

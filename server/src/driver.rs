@@ -334,10 +334,12 @@ impl<N: Network> Driver<N> {
 
     fn on_ended(&mut self, session: SessionId, peer: &str, role: Role, error: &StreamError, now: Instant) {
         let stream = self.let_go(session);
-        self.log_end(peer, role, error);
-        // What stands in the way of a circuit is not what stands in the way of a stream.
-        let is_own = |stream: &StreamHandle| !matches!(stream.pipe, Pipe::Circuit { .. });
-        if let Some(stream) = stream.filter(|stream| stream.key.is_none() && is_own(stream))
+        // Why a circuit ends its carrier knows. A peer that went through one is as wrong as any.
+        let is_circuit = stream.as_ref().is_some_and(|stream| matches!(stream.pipe, Pipe::Circuit { .. }));
+        if !is_circuit || matches!(error, StreamError::Session(_)) {
+            self.log_end(peer, role, error);
+        }
+        if let Some(stream) = stream.filter(|stream| stream.key.is_none() && !is_circuit)
             && error.is_trouble(role)
         {
             self.parts.links.trouble(&stream.address, error.to_string(), (self.parts.wall)());

@@ -102,7 +102,7 @@ impl Repairs {
 }
 
 impl<D: Document> Engine<D> {
-    fn shared_scopes(&self, peer: NodeId) -> Vec<Scope> {
+    pub(super) fn shared_scopes(&self, peer: NodeId) -> Vec<Scope> {
         let mut scopes = vec![Scope::Global];
         if self.membership.record(&peer).is_some_and(|record| record.zone == self.config.zone) {
             scopes.push(Scope::Zone(self.config.zone.as_str().into()));

@@ -8,7 +8,7 @@ use crate::documents::{Document, Scope};
 use crate::engine::Engine;
 use crate::faults::Fault;
 use crate::identity::{Address, NodeId, PeerIdentity, SessionId};
-use crate::membership::{Closed, Via};
+use crate::membership::{Closed, Route, Via};
 use crate::replication::{Origin, Ticket};
 use crate::sometimes;
 use crate::time::Instant;
@@ -17,22 +17,14 @@ use crate::wire::Frame;
 /// Two streams that were opened at once are both there after this long: the time to connect and to shake hands.
 const AT_ONCE: Duration = Duration::from_secs(7);
 
-/// How a stream came to be.
-#[derive(Clone, Debug, Default)]
-pub(super) enum Way {
-    /// The peer opened it.
-    #[default]
-    Accepted,
-    /// This node opened it to an address.
-    To(Address),
-    /// It goes through a third member; this node or the far end has asked for that.
-    Circuit { far: NodeId, opens: bool },
-}
-
 /// A stream that is open, or being opened.
 #[derive(Debug, Default)]
 struct Session {
-    way: Way,
+    route: Route,
+    /// Whether this node opened it, or asked for it.
+    mine: bool,
+    /// Who has to be there, where others say who is.
+    far: Option<NodeId>,
     /// Who is there, once that is proved.
     peer: Option<PeerIdentity>,
     /// The peer's data is another cluster's, and it has yet to hand us, or take from us, an identity.
@@ -48,14 +40,10 @@ struct Session {
 impl Session {
     /// Where this node opened it to, if it did and not through another.
     fn to(&self) -> Option<&Address> {
-        match &self.way {
-            Way::To(address) => Some(address),
-            Way::Accepted | Way::Circuit { .. } => None,
+        match &self.route {
+            Route::To(address) => Some(address),
+            Route::Accepted | Route::Circuit => None,
         }
-    }
-
-    fn is_mine(&self) -> bool {
-        matches!(self.way, Way::To(_) | Way::Circuit { opens: true, .. })
     }
 }
 
@@ -106,19 +94,23 @@ impl Sessions {
 
     /// Whether this node opened it.
     pub(super) fn is_mine(&self, session: SessionId) -> bool {
-        self.sessions.get(&session).is_some_and(Session::is_mine)
+        self.sessions.get(&session).is_some_and(|session| session.mine)
     }
 
     /// Whether it goes through nobody else.
     pub(super) fn is_direct(&self, session: SessionId) -> bool {
-        self.sessions.get(&session).is_some_and(|session| !matches!(session.way, Way::Circuit { .. }))
+        self.sessions.get(&session).is_some_and(|session| session.route != Route::Circuit)
     }
 
-    /// A session of this node's own.
-    pub(super) fn add(&mut self, way: Way) -> SessionId {
+    /// One that goes through a third to `far`, which this node or that has asked for.
+    pub(super) fn add_circuit(&mut self, far: NodeId, mine: bool) -> SessionId {
+        self.add(Session { route: Route::Circuit, mine, far: Some(far), ..Session::default() })
+    }
+
+    fn add(&mut self, session: Session) -> SessionId {
         self.opened += 1;
         let id = SessionId(self.opened * 2);
-        self.sessions.insert(id, Session { way, ..Session::default() });
+        self.sessions.insert(id, session);
         id
     }
 
@@ -173,10 +165,11 @@ impl<D: Document> Engine<D> {
             return;
         }
         let open = peer.and_then(|peer| Some((peer, self.sessions.of(peer)?)));
-        if open.is_some_and(|(peer, open)| self.better_ways(open, peer) == 0) {
+        if open.is_some_and(|(peer, open)| self.better_addresses(open, peer) == 0) {
             return;
         }
-        let session = self.sessions.add(Way::To(address.clone()));
+        let session =
+            self.sessions.add(Session { route: Route::To(address.clone()), mine: true, ..Session::default() });
         self.outputs.push_back(Output::OpenSession { session, address });
         self.repairs.arm(now);
     }
@@ -194,9 +187,7 @@ impl<D: Document> Engine<D> {
             self.sessions.sessions.insert(id, Session::default());
         }
         let peer = identity.node();
-        if let Some(Session { way: Way::Circuit { far, .. }, .. }) = self.sessions.sessions.get(&id)
-            && *far != peer
-        {
+        if self.sessions.sessions.get(&id).and_then(|session| session.far).is_some_and(|far| far != peer) {
             self.stats.dropped("circuit to another than was asked for");
             self.hang_up(id, "another is at the end of the circuit");
             return;
@@ -286,7 +277,7 @@ impl<D: Document> Engine<D> {
         let at_once = self.sessions.is_fresh(old, now) && merit(old) != merit(id);
         sometimes!("sessions collided", at_once);
         let is_mine = self.sessions.is_mine(id);
-        let is_better = self.better_ways(id, peer) < self.better_ways(old, peer);
+        let is_better = self.better_addresses(id, peer) < self.better_addresses(old, peer);
         if at_once && merit(old) > merit(id) {
             self.hang_up(id, "one session is enough");
         } else if is_mine && (at_once || is_better) {
@@ -317,7 +308,8 @@ impl<D: Document> Engine<D> {
             session.used = Some(now);
         }
         self.plan_sweep(now);
-        self.membership.on_session_opened(peer, self.better_ways(id, peer), now);
+        let route = self.sessions.sessions.get(&id).map(|session| session.route.clone()).unwrap_or_default();
+        self.membership.on_session_opened(peer, route, now);
         self.repairs.opened(peer);
         let roots = self.roots_for(peer);
         self.send(id, &Frame::Roots(roots));
@@ -325,15 +317,10 @@ impl<D: Document> Engine<D> {
         self.repairs.arm(now);
     }
 
-    /// How many of a peer's addresses are better than the way that a session goes. One that the peer opened is as good as
-    /// the best, since the peer looks for a better; through another is worse than any.
-    fn better_ways(&self, id: SessionId, peer: NodeId) -> usize {
+    /// How many of a peer's addresses are better than what a session goes through.
+    fn better_addresses(&self, id: SessionId, peer: NodeId) -> usize {
         let addresses = self.membership.record(&peer).map_or(&[][..], |record| &record.addresses);
-        match self.sessions.sessions.get(&id).map(|session| &session.way) {
-            Some(Way::Circuit { .. }) => addresses.len().max(1),
-            Some(Way::To(to)) => addresses.iter().position(|address| address == to).unwrap_or_default(),
-            Some(Way::Accepted) | None => 0,
-        }
+        self.sessions.sessions.get(&id).map_or(0, |session| session.route.better(addresses))
     }
 
     fn same_boot(&self, one: SessionId, other: SessionId) -> bool {
@@ -350,12 +337,15 @@ impl<D: Document> Engine<D> {
         self.lose_circuits(id);
         self.replica.forget_session(id);
         let Some(peer) = &session.peer else {
-            let to = session.to().cloned();
+            let (to, far) = (session.to().cloned(), session.far.filter(|_| session.mine));
             if self.faults.has(Fault::AttemptsLeak) {
                 self.sessions.sessions.insert(id, session);
             }
             if let Some(address) = to {
                 self.membership.on_connect_failed(&address, why, now);
+            }
+            if let Some(far) = far {
+                self.ask_for_circuit(far, now);
             }
             return;
         };
@@ -441,7 +431,7 @@ impl<D: Document> Engine<D> {
     fn on_peer_frame(&mut self, id: SessionId, peer: NodeId, frame: Frame, now: Instant) {
         match frame {
             Frame::Membership(message, roots) => {
-                self.on_roots(peer, roots, now);
+                self.on_stream_roots(peer, roots, now);
                 self.membership.handle_message(peer, Via::Stream, message, now);
             }
             Frame::Push { seq, ack, changes } => {
@@ -454,7 +444,7 @@ impl<D: Document> Engine<D> {
                 self.replica.receive(peer, Origin::Push, changes, Some(ticket), now, &mut self.stats);
             }
             Frame::Held { seq } => self.on_held(seq, id, peer),
-            Frame::Roots(roots) => self.on_roots(peer, roots, now),
+            Frame::Roots(roots) => self.on_stream_roots(peer, roots, now),
             Frame::Compare { .. } | Frame::Want { .. }
                 if self.sessions.queued(id) > self.config.limits.peer_queue_bytes =>
             {

@@ -14,7 +14,7 @@ use crate::replication::push::Waits;
 use crate::replication::{DurableEdit, Ticket};
 use crate::sometimes;
 use crate::time::Instant;
-use crate::wire::{DocumentChanges, Frame};
+use crate::wire::{DocumentChanges, Frame, Root};
 
 /// Bytes of changes in one push; a single larger change goes alone.
 const PUSH_BYTES: usize = 256 << 10;
@@ -98,7 +98,7 @@ impl<D: Document> Engine<D> {
                 frames.insert(seq, self.send_along(scope, seq, needed, &changes, now));
             }
             if ack {
-                self.spread.waits.add(frames, edits, now);
+                self.spread.waits.add(scope, frames, edits, now);
             }
             return;
         }
@@ -126,7 +126,7 @@ impl<D: Document> Engine<D> {
             return;
         }
         let seqs: Vec<u64> = frames.keys().copied().collect();
-        self.spread.waits.add(frames, edits, now);
+        self.spread.waits.add(scope, frames, edits, now);
         if self.faults.has(Fault::HeldOnSend) {
             for (peer, session) in peers {
                 seqs.iter().for_each(|seq| self.on_held(*seq, session, peer));
@@ -139,6 +139,21 @@ impl<D: Document> Engine<D> {
         for (edit, edited) in self.spread.waits.held(seq, session, peer) {
             self.emit(Event::Edited(edit, Ok(edited)));
         }
+    }
+
+    /// A peer says by stream what it holds. By datagram others could say it in its name.
+    pub(super) fn on_stream_roots(&mut self, peer: NodeId, roots: Vec<Root>, now: Instant) {
+        if self.spread.waits.len() > 0 {
+            for Root { scope, sum } in &roots {
+                let is_in_step = *sum == self.replica.index().root(scope) || self.faults.has(Fault::InStepUnseen);
+                if is_in_step && self.shared_scopes(peer).contains(scope) {
+                    for (edit, edited) in self.spread.waits.in_step(scope, peer) {
+                        self.emit(Event::Edited(edit, Ok(edited)));
+                    }
+                }
+            }
+        }
+        self.on_roots(peer, roots, now);
     }
 
     /// Peers that hold a scope and can be reached.

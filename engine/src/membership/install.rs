@@ -85,7 +85,7 @@ impl Membership {
     /// Who has opened a stream is there, and takes the place of one that is known by hearsay alone.
     fn make_room(&mut self, newcomer: &NodeId) -> bool {
         let hearsay = |entry: &Entry| entry.contact().last_seen.is_none() && !entry.is_open() && !entry.restored;
-        if !self.strangers.contains(newcomer) {
+        if !self.strangers.contains_key(newcomer) {
             return false;
         }
         let Some(node) = self.table.next_after(newcomer, hearsay) else {
@@ -105,10 +105,11 @@ impl Membership {
 
     fn newcomer(&mut self, fact: &Fact, now: Instant) -> Entry {
         let mut entry = Entry::new(fact.clone(), now);
-        if self.strangers.remove(&fact.record.node) {
+        if let Some(route) = self.strangers.remove(&fact.record.node) {
             sometimes!("stranger introduced");
             entry.contact_mut().last_seen = Some(now);
-            entry.link_mut().open = Some(now);
+            let link = entry.link_mut();
+            (link.open, link.route) = (Some(now), route);
         }
         entry
     }
@@ -198,7 +199,7 @@ impl Membership {
             self.answer_call(&node);
             self.timers.disarm(&Timer::Suspicion(node));
             if entry.is_open() && self.strangers.len() < STRANGERS_MAX {
-                self.strangers.insert(node);
+                self.strangers.insert(node, entry.link().route.clone());
             } else if entry.is_open() {
                 self.sessions = self.sessions.saturating_sub(1);
             }

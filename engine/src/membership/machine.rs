@@ -10,6 +10,7 @@ use super::gossip::Queue;
 use super::mesh::Mesh;
 use super::message::{BUCKETS, Message, Standing, Update, Via};
 use super::probe::{Outcome, Probe, Relay};
+use super::route::Route;
 use super::seeds::Seeds;
 use super::suspicion::Suspicion;
 use super::table::{Entry, Fact, Table, belief_hash, bucket};
@@ -103,7 +104,7 @@ pub struct Membership {
     pub(super) timers: Timers<Timer>,
     pub(super) gossip: Queue,
     pub(super) suspicions: BTreeMap<NodeId, Suspicion>,
-    pub(super) strangers: BTreeSet<NodeId>,
+    pub(super) strangers: BTreeMap<NodeId, Route>,
     pub(super) evicted: BTreeSet<NodeId>,
     pub(super) mesh: Mesh,
     pub(super) seeds: Seeds,
@@ -148,7 +149,7 @@ impl Membership {
             timers: Timers::new(),
             gossip: Queue::default(),
             suspicions: BTreeMap::new(),
-            strangers: BTreeSet::new(),
+            strangers: BTreeMap::new(),
             evicted: BTreeSet::new(),
             mesh: Mesh::default(),
             attempts: BTreeMap::new(),
@@ -490,9 +491,9 @@ impl Membership {
         self.phase == Phase::Running
     }
 
-    pub(super) fn greet_stranger(&mut self, peer: NodeId) {
+    pub(super) fn greet_stranger(&mut self, peer: NodeId, route: Route) {
         if self.strangers.len() < STRANGERS_MAX {
-            self.strangers.insert(peer);
+            self.strangers.insert(peer, route);
         }
     }
 }

@@ -123,6 +123,7 @@ impl Membership {
         };
         for node in wanted {
             if !self.timers.is_armed(&Timer::Connect(node)) {
+                self.look_for_better(node, now);
                 self.plan_connect(node, false, now);
             }
         }

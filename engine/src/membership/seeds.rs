@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::action::{Action, Closed};
 use super::machine::{Membership, Timer};
+use super::route::Route;
 use super::table::Entry;
 use super::{Record, Status};
 use crate::faults::Fault;
@@ -73,9 +74,9 @@ impl Membership {
         }
     }
 
-    /// A stream session with `peer` is open; so many of its addresses would be a better way, and go on being tried. Its record
-    /// follows in its first message.
-    pub fn on_session_opened(&mut self, peer: NodeId, better: usize, now: Instant) {
+    /// A stream session with `peer` is open. Its record follows in its first message. Where that names better addresses than
+    /// the session goes to, these go on being tried.
+    pub fn on_session_opened(&mut self, peer: NodeId, route: Route, now: Instant) {
         // A seed may resolve to this node itself.
         if peer == self.me.record.node {
             return;
@@ -84,15 +85,16 @@ impl Membership {
             let link = entry.link_mut();
             link.refused = false;
             link.shown = None;
-            link.better = better;
+            link.route = route.clone();
+            link.better_failures = 0;
             link.open.replace(now).is_some()
         });
         match known {
             Some(was_open) => self.sessions += usize::from(!was_open),
-            None if self.strangers.contains(&peer) => {}
+            None if self.strangers.contains_key(&peer) => self.greet_stranger(peer, route),
             None => {
-                self.greet_stranger(peer);
-                self.sessions += usize::from(self.strangers.contains(&peer));
+                self.greet_stranger(peer, route);
+                self.sessions += usize::from(self.strangers.contains_key(&peer));
             }
         }
         self.timers.disarm(&Timer::Connect(peer));
@@ -108,7 +110,7 @@ impl Membership {
 
     /// The last session with `peer` is gone.
     pub fn on_session_closed(&mut self, peer: NodeId, why: Closed, now: Instant) {
-        if self.strangers.remove(&peer) {
+        if self.strangers.remove(&peer).is_some() {
             self.note_session_gone(now);
             return;
         }
@@ -156,18 +158,19 @@ impl Membership {
         let Some(entry) = self.table.get_mut(&node) else {
             return;
         };
-        entry.link_mut().failures = entry.link().failures.saturating_add(1);
         if entry.is_open() {
+            entry.link_mut().better_failures = entry.link().better_failures.saturating_add(1);
             self.look_for_better(node, now);
             return;
         }
+        entry.link_mut().failures = entry.link().failures.saturating_add(1);
         entry.link_mut().refused = refused;
         let live = entry.is_live() && !entry.restored;
-        let all_tried = entry.status == Status::Alive
-            && usize::try_from(entry.link().failures).is_ok_and(|failures| failures >= entry.record().addresses.len());
+        let failures = usize::try_from(entry.link().failures).unwrap_or(usize::MAX);
+        let all_tried = failures >= entry.record().addresses.len();
         self.answer_call(&node);
         self.plan_connect(node, false, now);
-        if all_tried && self.is_running() && self.is_neighbour(&node) {
+        if live && all_tried && self.is_running() && self.is_neighbour(&node) {
             self.act(Action::Detour { peer: node });
         }
         if refused && live {
@@ -184,11 +187,15 @@ impl Membership {
         }
     }
 
-    /// Sets the next attempt at a better way to `node`, where there may be one.
-    fn look_for_better(&mut self, node: NodeId, now: Instant) {
-        let is_makeshift = self.table.get(&node).is_some_and(|entry| entry.is_open() && entry.link().better > 0);
-        if is_makeshift && self.is_running() && !self.faults.has(Fault::BetterUnsought) {
-            let wait = self.config.better_retry;
+    /// Sets the next attempt at a better way to `node`, where there may be one: soon at first, since what failed may only
+    /// have failed once.
+    pub(super) fn look_for_better(&mut self, node: NodeId, now: Instant) {
+        let Some(entry) = self.table.get(&node).filter(|entry| entry.is_open() && entry.better_addresses() > 0) else {
+            return;
+        };
+        if self.is_running() && !self.faults.has(Fault::BetterUnsought) {
+            let doubled = self.config.connect_retry_max * (1 << entry.link().better_failures.min(DOUBLINGS_MAX));
+            let wait = doubled.min(self.config.better_retry);
             let early = self.jitter(wait / 2);
             self.timers.arm(Timer::Connect(node), now + wait.saturating_sub(early));
         }
@@ -229,15 +236,19 @@ impl Membership {
 
     pub(super) fn on_connect_due(&mut self, node: NodeId, now: Instant) {
         let is_possible =
-            |entry: &&Entry| entry.status != Status::Left && (!entry.is_open() || entry.link().better > 0);
+            |entry: &&Entry| entry.status != Status::Left && (!entry.is_open() || entry.better_addresses() > 0);
         let wanted = self.is_running() && self.wants_stream(&node);
         let Some(entry) = self.table.get(&node).filter(is_possible).filter(|_| wanted) else {
             self.answer_call(&node);
             return;
         };
         let Record { addresses, .. } = &**entry.record();
-        let ways = if entry.is_open() { entry.link().better.min(addresses.len()) } else { addresses.len() };
-        let turn = usize::try_from(entry.link().failures).unwrap_or(0).checked_rem(ways).unwrap_or(0);
+        let (ways, failures) = if entry.is_open() {
+            (entry.better_addresses(), entry.link().better_failures)
+        } else {
+            (addresses.len(), entry.link().failures)
+        };
+        let turn = usize::try_from(failures).unwrap_or(0).checked_rem(ways).unwrap_or(0);
         let address = addresses.get(turn).cloned();
         let guard = self.config.connect_timeout;
         let expired = |since: &Instant| now.since(*since) >= guard;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::message::{BUCKETS, Standing, Update};
+use super::route::Route;
 use super::{Member, Record, Status};
 use crate::identity::{Boot, Incarnation, NodeId};
 use crate::time::Instant;
@@ -92,8 +93,10 @@ pub(super) struct Contact {
 pub(super) struct Link {
     /// A stream session is open, since then.
     pub(super) open: Option<Instant>,
-    /// How many of its addresses, from the first, would be a better way than that stream's.
-    pub(super) better: usize,
+    /// What that goes through.
+    pub(super) route: Route,
+    /// Attempts at a better route that failed since it is open.
+    pub(super) better_failures: u32,
     /// When a stream session last brought a message of the member's.
     pub(super) heard: Option<Instant>,
     /// Datagrams between the two present boots have verified.
@@ -133,7 +136,8 @@ impl Contact {
 impl Link {
     const NONE: Self = Self {
         open: None,
-        better: 0,
+        route: Route::Accepted,
+        better_failures: 0,
         heard: None,
         datagrams: false,
         datagrams_missed: 0,
@@ -193,11 +197,17 @@ impl Entry {
         &mut self.contact_mut().link
     }
 
+    /// How many of its addresses, from the first, would be better than what its stream goes through.
+    pub(super) fn better_addresses(&self) -> usize {
+        let addresses = &self.record().addresses;
+        self.link().route.better(addresses).min(addresses.len())
+    }
+
     /// Another start of the member: what is known of ways to the earlier one is void, but for a stream that is open.
     pub(super) fn forget_ways(&mut self) {
         if let Some(contact) = &mut self.contact {
-            let Link { open, better, .. } = contact.link;
-            contact.link = Link { open, better, ..Link::NONE };
+            let route = std::mem::take(&mut contact.link.route);
+            contact.link = Link { open: contact.link.open, route, ..Link::NONE };
         }
     }
 

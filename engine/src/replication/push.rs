@@ -2,12 +2,14 @@
 //!
 //! A peer counts once, when it has said of every frame of a push that it holds it, on the session by which that frame was
 //! sent to it. Who was sent nothing has nothing to say: it may not hold the scope, or answer for a push of an earlier
-//! start.
+//! start. Or else it counts when it says, by stream, that all that it holds of the scope is just what this node holds:
+//! the session by which it was sent the push may be gone, and with it what would have been said on it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::replica::DurableEdit;
 use crate::api::{EditId, Edited};
+use crate::documents::Scope;
 use crate::faults::{Fault, Faults};
 use crate::identity::{NodeId, SessionId};
 use crate::sometimes;
@@ -16,6 +18,7 @@ use crate::time::Instant;
 /// Edits that were pushed together, and who holds how much of that push.
 #[derive(Debug)]
 struct Group {
+    scope: Scope,
     frames: BTreeMap<u64, Sent>,
     /// Which of them each peer holds.
     held: BTreeMap<NodeId, BTreeSet<u64>>,
@@ -51,7 +54,7 @@ impl Waits {
     }
 
     /// Waits for peers to hold `frames`, each with the sessions that it went out by, for as long as each edit says.
-    pub(crate) fn add(&mut self, frames: BTreeMap<u64, Sent>, edits: Vec<DurableEdit>, now: Instant) {
+    pub(crate) fn add(&mut self, scope: &Scope, frames: BTreeMap<u64, Sent>, edits: Vec<DurableEdit>, now: Instant) {
         let Some((&group, _)) = frames.first_key_value() else { return };
         self.frames.extend(frames.keys().map(|seq| (*seq, group)));
         self.count += edits.len();
@@ -60,7 +63,7 @@ impl Waits {
             .map(|edit| Wait { id: edit.id, edited: edit.edited, needed: edit.replicas, deadline: now + edit.timeout })
             .collect();
         self.deadlines.extend(waiting.iter().map(|wait| (wait.deadline, group)));
-        self.groups.insert(group, Group { frames, held: BTreeMap::new(), waiting });
+        self.groups.insert(group, Group { scope: scope.clone(), frames, held: BTreeMap::new(), waiting });
     }
 
     /// A frame has gone out by one more session, which had to be opened first.
@@ -79,6 +82,26 @@ impl Waits {
             return Vec::new();
         }
         group.held.entry(by).or_default().insert(seq);
+        self.meet(number)
+    }
+
+    /// A peer holds all of a scope that this node does; returns the answers that this completes.
+    pub(crate) fn in_step(&mut self, scope: &Scope, by: NodeId) -> Vec<(EditId, Edited)> {
+        let mut met = Vec::new();
+        for (number, group) in &mut self.groups {
+            let frames: BTreeSet<u64> = group.frames.keys().copied().collect();
+            if group.scope == *scope && group.held.get(&by) != Some(&frames) {
+                group.held.insert(by, frames);
+                met.push(*number);
+            }
+        }
+        sometimes!("held by who is in step", !met.is_empty());
+        met.into_iter().flat_map(|number| self.meet(number)).collect()
+    }
+
+    /// Answers the edits of a group that enough peers hold.
+    fn meet(&mut self, number: u64) -> Vec<(EditId, Edited)> {
+        let Some(group) = self.groups.get_mut(&number) else { return Vec::new() };
         let held_by = group.holders() + usize::from(self.faults.has(Fault::CountsItself));
         let (met, waiting): (Vec<Wait>, Vec<Wait>) = group.waiting.drain(..).partition(|wait| wait.needed <= held_by);
         sometimes!("wait met", !met.is_empty());

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use knot_engine::membership::{
-    Action, BUCKETS, MEMBERS_MAX, Membership, Message, Record, STARTS_MAX, STARTS_SKIPPED_MAX, Standing, Status,
+    Action, BUCKETS, MEMBERS_MAX, Membership, Message, Record, Route, STARTS_MAX, STARTS_SKIPPED_MAX, Standing, Status,
     Update, Via,
 };
 use knot_engine::{Address, Boot, Faults, Incarnation, Instant, NodeId, Random};
@@ -115,7 +115,7 @@ fn what_members_remember_of_a_dead_boot_of_ours_does_not_fence_us() {
 }
 
 fn meet(machine: &mut Membership, record: Record) {
-    machine.on_session_opened(record.node, 0, Instant::ZERO);
+    machine.on_session_opened(record.node, Route::Accepted, Instant::ZERO);
     let node = record.node;
     let digest = Message::SyncDigest { record: record.into(), answer: false, buckets: vec![0; BUCKETS] };
     machine.handle_message(node, Via::Stream, digest, Instant::ZERO);
@@ -255,7 +255,7 @@ fn a_record_too_long_for_a_datagram_is_never_sent_as_one() {
             *label = "x".repeat(256);
         }
         let message = Message::SyncDigest { record: long.into(), answer: false, buckets: vec![0; BUCKETS] };
-        machine.on_session_opened(NodeId([byte; 16]), 0, now);
+        machine.on_session_opened(NodeId([byte; 16]), Route::Accepted, now);
         machine.handle_message(NodeId([byte; 16]), Via::Stream, message, now);
         machine.on_datagram_verified(NodeId([byte; 16]), now);
     }
@@ -298,7 +298,7 @@ fn a_denial_is_told_again_to_whoever_missed_it() {
     let peer = NodeId([PEER; 16]);
     let known = about_full(record(PEER, Incarnation { starts: 1, refutations: 0 }));
     machine.handle_message(peer, Via::Stream, known, Instant::ZERO);
-    machine.on_session_opened(peer, 0, Instant::ZERO);
+    machine.on_session_opened(peer, Route::Accepted, Instant::ZERO);
     let accused = about(ME, 1, Incarnation { starts: 1, refutations: 0 }, Status::Suspect);
     let denials = |machine: &mut Membership, at: Duration| {
         machine.handle_message(peer, Via::Stream, accused.clone(), Instant::ZERO + at);

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use knot_engine::membership::{Action, Closed, Config, Membership, Message, Record, Status, Via};
+use knot_engine::membership::{Action, Closed, Config, Membership, Message, Record, Route, Status, Via};
 use knot_engine::{Address, Boot, Faults, Incarnation, Instant, NodeId, Random};
 
 /// IPv4 and UDP headers, and the seal.
@@ -352,9 +352,9 @@ impl World {
                 if from != to {
                     self.sessions.insert((from, to), self.serial);
                     self.sessions.insert((to, from), self.serial);
-                    self.with(to, |machine, now| machine.on_session_opened(a, 0, now));
+                    self.with(to, |machine, now| machine.on_session_opened(a, Route::Accepted, now));
                 }
-                self.with(from, |machine, now| machine.on_session_opened(b, 0, now));
+                self.with(from, |machine, now| machine.on_session_opened(b, Route::Accepted, now));
             }
             Event::ConnectFailed { from, address, why } => {
                 if self.nodes[from].machine.is_some() {

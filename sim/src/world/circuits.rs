@@ -1,4 +1,5 @@
-//! Circuits as the server's driver runs them: real sessions, handshake, seals and all, over bytes that engines carry.
+//! Circuits much as the server's driver runs them: real sessions, handshake, seals and all, over bytes that engines carry.
+//! But what has no room when a session closes is dropped at once.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -7,7 +8,9 @@ use knot_engine::documents::Document;
 use knot_engine::membership::Closed;
 use knot_engine::seal::ClusterKey;
 use knot_engine::session::{self, Role, Session};
-use knot_engine::{CIRCUIT_PIECE_BYTES, CIRCUIT_WINDOW_BYTES, NodeId, SessionEvent, SessionId, Step};
+use knot_engine::{
+    CIRCUIT_PIECE_BYTES, CIRCUIT_STEP_BYTES_MIN, CIRCUIT_WINDOW_BYTES, NodeId, SessionEvent, SessionId, Step,
+};
 
 use super::World;
 use super::queue::Happening;
@@ -28,23 +31,26 @@ struct End {
     far: Option<NodeId>,
     /// What the session wrote and there is no room for yet.
     waiting: VecDeque<Bytes>,
-    /// Bytes that may go out.
+    /// What may go out.
     room: usize,
 }
 
 impl End {
     /// What goes out next.
-    fn next_piece(&mut self) -> Option<Bytes> {
+    fn next_piece(&mut self) -> Option<Step> {
         if let Some(bytes) = self.session.poll_transmit() {
             self.waiting.push_back(bytes);
         }
         let first = self.waiting.front_mut()?;
-        let piece = first.split_to(first.len().min(self.room).min(CIRCUIT_PIECE_BYTES));
-        self.room -= piece.len();
+        if self.room < CIRCUIT_STEP_BYTES_MIN {
+            return None;
+        }
+        let piece = Step::Bytes(first.split_to(first.len().min(self.room).min(CIRCUIT_PIECE_BYTES)));
+        self.room -= piece.weight();
         if !first.has_remaining() {
             self.waiting.pop_front();
         }
-        (!piece.is_empty()).then_some(piece)
+        Some(piece)
     }
 
     fn queued(&self) -> usize {
@@ -93,15 +99,14 @@ impl<D: Document> World<D> {
     pub(super) fn on_circuit(&mut self, process: Process, session: SessionId, step: Step) {
         let Some(end) = self.circuits.ends.get_mut(&(process, session)) else { return };
         match step {
-            Step::Bytes(bytes) => {
-                if end.session.handle_bytes(&bytes).is_err() {
+            Step::Bytes(ref bytes) => {
+                if end.session.handle_bytes(bytes).is_err() {
                     self.end_circuit(process, session, Closed::Local);
                     return;
                 }
-                let taken = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-                self.tell_of(process, session, SessionEvent::Circuit(Step::Room(taken)));
+                self.tell_of(process, session, SessionEvent::Circuit(step.room_of()));
             }
-            Step::Room(bytes) => end.room += usize::try_from(bytes).unwrap_or_default(),
+            Step::Room(_) => end.room += step.weight(),
             Step::End => {
                 self.end_circuit(process, session, Closed::Eof);
                 return;
@@ -151,7 +156,7 @@ impl<D: Document> World<D> {
                 });
             }
             while let Some(piece) = end.next_piece() {
-                reports.push(SessionEvent::Circuit(Step::Bytes(piece)));
+                reports.push(SessionEvent::Circuit(piece));
             }
         }
         reports.into_iter().for_each(|event| self.tell_of(process, session, event));

@@ -255,11 +255,17 @@ impl<D: Document> World<D> {
         }
     }
 
-    /// How long a third has reached both, where the way between two is cut and nothing else is wrong; none otherwise.
+    /// How long a third has reached both, where the way between two is cut and nothing else is wrong, and each that is asked
+    /// for help is asked; none otherwise.
     pub(super) fn reached_for(&self, observer: usize, subject: usize) -> Option<Duration> {
+        let all_help = self.nodes.len() <= HELPERS + 2;
+        self.joined_for(observer, subject).filter(|_| all_help)
+    }
+
+    /// How long a third has reached both, where the way between two is cut and nothing else is wrong; none otherwise.
+    pub(super) fn joined_for(&self, observer: usize, subject: usize) -> Option<Duration> {
         let cuts_alone = self.nothing_but(|kind| matches!(kind, FaultKind::Partition { one_way: false, .. }));
-        let all_help = self.nodes.len() <= HELPERS + 2 && self.is_full_mesh() && self.scenario.core.is_empty();
-        if !cuts_alone || !all_help {
+        if !cuts_alone || !self.is_full_mesh() || !self.scenario.core.is_empty() {
             return None;
         }
         let helps = |helper: &usize| {

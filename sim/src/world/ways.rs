@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use knot_engine::Instant;
 use knot_engine::documents::Document;
+use knot_engine::membership::Status;
 
 use super::World;
 
@@ -41,18 +42,20 @@ impl<D: Document> World<D> {
     fn look_for_detour(&mut self, node: usize, other: usize) {
         let pair = (node, other);
         let cut = self.links.is_blocked(node, other) && self.links.is_blocked(other, node);
-        let reached = self.reached_for(node, other).filter(|_| cut);
-        let lacks = reached.filter(|_| {
-            let both = self.at_work(node).zip(self.at_work(other));
-            both.is_some_and(|(here, _)| here.engine.stream_to(self.id_of(other)).is_none())
-        });
-        let Some(reached) = lacks else {
+        let lacks = || {
+            let (here, _) = self.at_work(node).zip(self.at_work(other))?;
+            let theirs = here.engine.member(&self.id_of(other))?;
+            let is_live = theirs.status <= Status::Suspect;
+            (is_live && here.engine.stream_to(theirs.record.node).is_none()).then_some(())
+        };
+        let joined = if cut { self.joined_for(node, other) } else { None };
+        let Some(joined) = joined.filter(|_| lacks().is_some()) else {
             self.ways.lacks.remove(&pair);
             return;
         };
         let since = *self.ways.lacks.entry(pair).or_insert(self.now);
         if !self.scenario.nodes.iter().any(|node| node.hostile) {
-            self.checkers.check_detour(node, other, self.now.since(since).min(reached), self.now);
+            self.checkers.check_detour(node, other, self.now.since(since).min(joined), self.now);
         }
     }
 

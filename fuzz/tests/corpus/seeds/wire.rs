@@ -130,7 +130,7 @@ fn messages() -> Vec<(&'static str, Frame)> {
         ),
         ("message-evicted", Frame::Evicted),
         ("message-circuit", Frame::Circuit { circuit, step: Step::Bytes(Bytes::from_static(b"sealed")) }),
-        ("message-circuit-room", Frame::Circuit { circuit, step: Step::Room(300) }),
+        ("message-circuit-room", Frame::Circuit { circuit, step: Step::Room(32 << 10) }),
         ("message-adopt", Frame::Adopt { cluster: ClusterId([1; 16]), secret: [2; 32] }),
     ]
 }

@@ -104,10 +104,8 @@ mod tests {
     const SESSION: SessionId = SessionId(2);
 
     async fn reported(inputs: &mut mpsc::Receiver<Input>) -> Step {
-        match inputs.recv().await.unwrap() {
-            Input::Circuit(SESSION, step) => step,
-            other => panic!("{other:?}"),
-        }
+        let Some(Input::Circuit(SESSION, step)) = inputs.recv().await else { panic!("a step of the session") };
+        step
     }
 
     #[tokio::test(start_paused = true)]

@@ -15,7 +15,7 @@ use support::{Server, Setup, free_port, say, wait_for};
 
 /// How long two may take to find a third, and to find it again once it was gone.
 const DETOUR_TIMEOUT: Duration = Duration::from_secs(40);
-/// How long they may take to leave it once there is a straight way: it is tried every minute.
+/// How long they may take to leave it once there is a straight way: it is tried every minute at least.
 const STRAIGHT_TIMEOUT: Duration = Duration::from_secs(75);
 
 /// By which way a server speaks with another, and through whom.

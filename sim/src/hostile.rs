@@ -6,8 +6,9 @@
 //! that it alone writes get anything, allowed or not, in any order; above all one author writes on two branches at once,
 //! so that which of its changes count depends on which have arrived. [`rules`] says independently of the engine what
 //! counts in the end. What it may not be told of it cannot spoil: who holds the key is trusted with content, and only its
-//! own documents lose by it.
+//! own documents lose by it. It also opens circuits in anybody's name, which nobody is to mind.
 
+mod circuits;
 mod forge;
 mod own;
 pub(crate) mod rules;
@@ -33,6 +34,8 @@ const APPENDS_PER_MILLE: u64 = 250;
 const OWN_PER_MILLE: u64 = 150;
 /// ... and those after which it sends what is no change, or no frame.
 const GARBAGE_PER_MILLE: u64 = 4;
+/// Of a thousand frames, those after which it says something of a circuit.
+const CIRCUITS_PER_MILLE: u64 = 30;
 /// Of a thousand frames, those after which somebody reads one of its own documents.
 const READS_PER_MILLE: u64 = 60;
 /// Changes that it forges in a run. One that is full sends no more; what it has made it may send again.
@@ -46,6 +49,7 @@ const GARBAGE_BYTES_MAX: usize = 300;
 #[derive(Debug)]
 pub(crate) struct Hostile {
     draw: Draw,
+    circuits: Draw,
     kind: DocumentKind,
     read: ReadHeader,
     own: BTreeMap<Target, Own>,
@@ -67,11 +71,13 @@ pub(crate) struct Between<'a> {
     pub(crate) me: NodeId,
     pub(crate) my_zone: &'a str,
     pub(crate) their_zone: &'a str,
+    pub(crate) everybody: &'a [NodeId],
 }
 
 impl Hostile {
     pub(crate) fn new(seed: u64, kind: DocumentKind, read: ReadHeader) -> Self {
-        Self { draw: Draw::new(seed, "hostile"), kind, read, own: BTreeMap::new(), forged: BTreeMap::new() }
+        let (draw, circuits) = (Draw::new(seed, "hostile"), Draw::new(seed, "hostile circuits"));
+        Self { draw, circuits, kind, read, own: BTreeMap::new(), forged: BTreeMap::new() }
     }
 
     /// A change that was forged.
@@ -116,6 +122,9 @@ impl Hostile {
         }
         if self.draw.chance(GARBAGE_PER_MILLE) {
             frames.push(self.garbage(between));
+        }
+        if self.circuits.chance(CIRCUITS_PER_MILLE) {
+            frames.push(circuits::step(&mut self.circuits, between.me, between.everybody));
         }
         frames
     }

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use knot_engine::documents::Document;
 use knot_engine::membership::Status;
 use knot_engine::{
-    Address, DocumentView, EditError, EditId, EditRequest, Edited, Event, HistoryEntry, Instant, MemberChange, Output,
-    ReadError, ReadId, SessionId,
+    Address, DocumentView, EditError, EditId, EditRequest, Edited, Event, HistoryEntry, Instant, MemberChange, NodeId,
+    Output, ReadError, ReadId, SessionId,
 };
 use serde_json::Value;
 
@@ -160,8 +160,13 @@ impl<D: Document> World<D> {
             return;
         }
         let Some(to) = self.peer_of(process, session) else { return };
-        let between =
-            Between { me: node.key.node_id(), my_zone: &node.spec.zone, their_zone: &self.nodes[to].spec.zone };
+        let everybody: Vec<NodeId> = self.nodes.iter().map(|node| node.key.node_id()).collect();
+        let between = Between {
+            me: node.key.node_id(),
+            my_zone: &node.spec.zone,
+            their_zone: &self.nodes[to].spec.zone,
+            everybody: &everybody,
+        };
         let frames = self.hostile.frames(between, sent);
         if !frames.is_empty() {
             self.checkers.on_forged(&self.hostile);

@@ -152,6 +152,8 @@ pub fn router(state: ApiState) -> Router {
         .route("/api/cluster", get(cluster::members).delete(cluster::force_leave))
         .route("/api/cluster/evict", post(eviction::evict))
         .route("/api/cluster/quarantine", get(quarantine::list))
+        .route("/api/cluster/quarantine/drop", post(quarantine::drop))
+        .route("/api/cluster/quarantine/release", post(quarantine::release))
         .route("/api/cluster/readmit", post(eviction::readmit))
         .route("/api/cluster/leave", post(cluster::leave))
         .route("/api/cluster/status", get(status::status))

@@ -22,7 +22,7 @@ use knot_engine::seal::{KeyId, KeyRing};
 use knot_engine::session::{self, Role, Session, SessionError};
 use knot_engine::{
     Address, EditError, EditId, Edited, Event, HistoryEntry, Instant, Output, PeerIdentity, Random, ReadError, ReadId,
-    SessionEvent, SessionId, StorageEvent, Verdict,
+    ReviewError, Reviewed, SessionEvent, SessionId, StorageEvent, Verdict,
 };
 use tokio::sync::{OwnedSemaphorePermit, broadcast, mpsc, oneshot, watch};
 
@@ -137,6 +137,7 @@ pub(crate) struct Driver<N: Network> {
     edits: HashMap<EditId, oneshot::Sender<Result<Edited, EditError>>>,
     reads: HashMap<ReadId, oneshot::Sender<Result<DocumentView, ReadError>>>,
     histories: HashMap<ReadId, oneshot::Sender<Result<Vec<HistoryEntry>, ReadError>>>,
+    reviews: HashMap<ReadId, oneshot::Sender<Result<Vec<Reviewed>, ReviewError>>>,
     wrong_keys: RateLimited,
     failed_handshakes: RateLimited,
     closed_streams: RateLimited,
@@ -175,6 +176,7 @@ impl<N: Network> Driver<N> {
             edits: HashMap::new(),
             reads: HashMap::new(),
             histories: HashMap::new(),
+            reviews: HashMap::new(),
             wrong_keys: RateLimited::default(),
             failed_handshakes: RateLimited::default(),
             closed_streams: RateLimited::default(),
@@ -375,6 +377,10 @@ impl<N: Network> Driver<N> {
                 let id = self.engine.history(&document, now);
                 self.histories.insert(id, answer);
             }
+            Command::Review(document, review, answer) => {
+                let id = self.engine.review(&document, review, now);
+                self.reviews.insert(id, answer);
+            }
             Command::Look(look) => look(&mut self.engine, now),
             Command::SetKeys(keys) => self.set_keys(keys),
             Command::Leave(retire) => self.leave(retire),
@@ -563,6 +569,7 @@ impl<N: Network> Driver<N> {
             Event::Edited(id, answer) => tell(self.edits.remove(&id), answer),
             Event::Read(id, answer) => tell(self.reads.remove(&id), answer),
             Event::History(id, answer) => tell(self.histories.remove(&id), answer),
+            Event::Reviewed(id, answer) => tell(self.reviews.remove(&id), answer),
             Event::Changed(summary) => drop(self.feed.send(summary)),
             Event::Member(change) => {
                 let from = change.from.map(|status| format!("{status:?}").to_lowercase());

@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use knot_engine::documents::{Actor, ChangeHeader, DocumentId};
 use knot_engine::wire::{DocumentChanges, Frame};
-use knot_engine::{ChangeHash, NodeId};
+use knot_engine::{ChangeHash, NodeId, Review};
 
 pub(crate) use self::forge::Content;
 use self::forge::Draft;
@@ -35,6 +35,10 @@ const OWN_PER_MILLE: u64 = 150;
 const GARBAGE_PER_MILLE: u64 = 4;
 /// Of a thousand frames, those after which somebody reads one of its own documents.
 const READS_PER_MILLE: u64 = 60;
+/// Of a thousand of these reads, those with which an operator looks at what is in quarantine ...
+const REVIEWS_PER_MILLE: u64 = 400;
+/// ... and of a thousand such looks, those that are not for a document of its own but for one that it has spoiled.
+const SPOILED_PER_MILLE: u64 = 500;
 /// Changes that it forges in a run. One that is full sends no more; what it has made it may send again.
 const FORGED_MAX: usize = 160;
 /// The number of its pushes; nobody is asked to confirm them.
@@ -46,6 +50,8 @@ const GARBAGE_BYTES_MAX: usize = 300;
 #[derive(Debug)]
 pub(crate) struct Hostile {
     draw: Draw,
+    /// An operator's, so that what it draws changes nothing of what is forged.
+    reviews: Draw,
     kind: DocumentKind,
     read: ReadHeader,
     own: BTreeMap<Target, Own>,
@@ -71,7 +77,8 @@ pub(crate) struct Between<'a> {
 
 impl Hostile {
     pub(crate) fn new(seed: u64, kind: DocumentKind, read: ReadHeader) -> Self {
-        Self { draw: Draw::new(seed, "hostile"), kind, read, own: BTreeMap::new(), forged: BTreeMap::new() }
+        let (draw, reviews) = (Draw::new(seed, "hostile"), Draw::new(seed, "reviews"));
+        Self { draw, reviews, kind, read, own: BTreeMap::new(), forged: BTreeMap::new() }
     }
 
     /// A change that was forged.
@@ -128,6 +135,32 @@ impl Hostile {
         }
         let index = self.draw.index(count);
         self.own.keys().nth(index).cloned()
+    }
+
+    /// What an operator is to do about changes in quarantine when somebody reads one of its own documents: release all
+    /// of a document or one, or drop one. It may be that this one is none of them.
+    pub(crate) fn reviewed_by_others(&mut self, read: &Target) -> Option<(DocumentId, Review)> {
+        if !self.reviews.chance(REVIEWS_PER_MILLE) {
+            return None;
+        }
+        let spoiled: Vec<DocumentId> = self.spoiled().into_iter().cloned().collect();
+        let document = if !spoiled.is_empty() && self.reviews.chance(SPOILED_PER_MILLE) {
+            self.reviews.pick(&spoiled).clone()
+        } else {
+            read.id()
+        };
+        let of_it = self.forged.iter().filter(|(_, forged)| forged.document == document);
+        let changes: Vec<ChangeHash> = of_it.map(|(hash, _)| *hash).collect();
+        if changes.is_empty() {
+            return None;
+        }
+        let change = *self.reviews.pick(&changes);
+        let review = match self.reviews.index(4) {
+            0 | 1 => Review::Release(None),
+            2 => Review::Release(Some(change)),
+            _ => Review::Drop(change),
+        };
+        Some((document, review))
     }
 
     /// Appends what is forbidden to the document of one of these changes, and perhaps what builds on that.

@@ -80,6 +80,8 @@ pub(crate) enum ReadFor {
     AuditValue,
     /// Somebody looks at what a hostile member has made.
     Passing,
+    /// An operator has what is in quarantine looked at again.
+    Review,
     /// The history of a document at the end.
     AuditHistory,
 }

@@ -7,4 +7,5 @@ mod hand;
 mod held;
 mod history;
 mod range;
+mod review;
 mod windows;

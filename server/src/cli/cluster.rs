@@ -63,7 +63,7 @@ pub(super) enum ClusterCommand {
     /// List, add, promote and remove the keys of the cluster that a server holds
     #[command(subcommand, after_help = keys::EXAMPLES)]
     Keys(KeysCommand),
-    /// Look at changes that were refused, and are kept without being applied
+    /// Look at changes that were refused, have them judged again, put them aside
     #[command(subcommand, after_help = quarantine::EXAMPLES)]
     Quarantine(QuarantineCommand),
     /// Let a server in again that was shut out

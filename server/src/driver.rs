@@ -350,7 +350,7 @@ impl<N: Network> Driver<N> {
                 tracing::warn!(peer, suppressed, "{error}");
             }),
             // Anybody can send rubbish, as often as it is taken.
-            StreamError::Session(_) | StreamError::Stalled => self.closed_streams.report(|suppressed| {
+            StreamError::Session(_) | StreamError::Stalled | StreamError::Unread => self.closed_streams.report(|suppressed| {
                 tracing::warn!(peer, %error, suppressed, "closed a stream");
             }),
             StreamError::Connect(_)

@@ -174,6 +174,11 @@ pub(crate) fn too_many_connections(limit: usize) -> Vec<u8> {
     ApiError::TooManyConnections(limit).raw()
 }
 
+/// What is sent to a peer that connects while `limit` others from its host are connected.
+pub(crate) fn too_many_of_one_host(limit: usize) -> Vec<u8> {
+    ApiError::TooManyOfOneHost(limit).raw()
+}
+
 /// Checks what every request has to pass, and counts it.
 async fn guard(State(api): State<Shared>, request: Request, next: Next) -> Response {
     let began = Instant::now();

@@ -50,6 +50,7 @@ pub(super) enum ApiError {
     /// What was read again is no configuration.
     BadConfig(String),
     TooManyConnections(usize),
+    TooManyOfOneHost(usize),
 }
 
 /// How a request is malformed, or which limit it is over.
@@ -218,6 +219,11 @@ impl ApiError {
                 StatusCode::SERVICE_UNAVAILABLE,
                 format!("{limit} connections are open already"),
                 "try again after a moment, or ask another server; keep connections and reuse them",
+            ),
+            Self::TooManyOfOneHost(limit) => say(
+                StatusCode::SERVICE_UNAVAILABLE,
+                format!("{limit} connections from this host are open already"),
+                "keep connections and reuse them; behind a reverse proxy, bound what it opens to one server",
             ),
             Self::Member(error) => member(error),
             Self::NoWebSocket(why) => say(

@@ -39,6 +39,10 @@ fn an_evicted_server_is_refused_by_all_until_it_is_readmitted() {
     for server in &servers[..2] {
         wait_for_status(server, "n2", "evicted", SPREAD_TIMEOUT);
         assert_eq!(server.client().get("/api/cluster/status").json()["evicted"], json!([id]));
+        let listed = server.client().get("/api/cluster?status=evicted").expect(200).json();
+        assert_eq!((&listed["total"], &listed["data"][0]["name"]), (&json!(1), &json!("n2")));
+        let others = server.client().get("/api/cluster?status=alive").expect(200).json();
+        assert_eq!(others["total"], json!(2), "{others}");
     }
     wait_for("it is told", SPREAD_TIMEOUT, || servers[2].log().contains("evicted from the cluster").then_some(()));
 
@@ -84,6 +88,10 @@ fn who_is_meant_has_to_be_clear() {
     let nobody = "00".repeat(16);
     ask("/api/cluster/evict", json!({"id": nobody})).expect(200);
     assert_eq!(server.client().get("/api/cluster/status").json()["evicted"], json!([nobody]));
+    let listed = server.client().get("/api/cluster?status=evicted").expect(200).json();
+    let [row] = &listed["data"].as_array().unwrap()[..] else { panic!("{listed}") };
+    assert_eq!((&row["id"], &row["status"], &row["name"]), (&json!(nobody), &json!("evicted"), &Value::Null));
+    assert_eq!(server.client().get("/api/cluster").json()["total"], json!(2));
     ask("/api/cluster/readmit", json!({"id": nobody})).expect(200);
     assert_eq!(server.client().get("/api/cluster/status").json()["evicted"], json!([]));
 }

@@ -524,7 +524,7 @@ impl<N: Network> Driver<N> {
         } else if let Some(stream) = self.streams.get_mut(&session) {
             stream.key = Some(key);
             self.parts.links.agreed(session, key);
-            self.parts.links.well(&stream.address);
+            self.parts.links.well(&stream.address, (self.parts.wall)());
         }
     }
 

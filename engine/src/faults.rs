@@ -213,6 +213,8 @@ faults! {
         DisplacedShown = "displaced_shown",
         /// Lets what is released count without having the gate judge it.
         ReleaseUnjudged = "release_unjudged",
+        /// Has the gate judge the first alone of the changes that are released.
+        ReleaseCutShort = "release_cut_short",
         /// Leaves what is dropped out of a document's heads.
         DropForgets = "drop_forgets",
         /// Takes documents of other zones when they are sent to it.

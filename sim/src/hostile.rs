@@ -39,6 +39,10 @@ const READS_PER_MILLE: u64 = 60;
 const REVIEWS_PER_MILLE: u64 = 400;
 /// ... and of a thousand such looks, those that are not for a document of its own but for one that it has spoiled.
 const SPOILED_PER_MILLE: u64 = 500;
+/// Of a thousand starts, those after which a server finds what an earlier version of it has refused ...
+const UPGRADES_PER_MILLE: u64 = 400;
+/// ... and of a thousand changes of the document that it is about, those.
+const REFUSED_PER_MILLE: u64 = 400;
 /// Changes that it forges in a run. One that is full sends no more; what it has made it may send again.
 const FORGED_MAX: usize = 160;
 /// The number of its pushes; nobody is asked to confirm them.
@@ -161,6 +165,21 @@ impl Hostile {
             _ => Review::Drop(change),
         };
         Some((document, review))
+    }
+
+    /// One of its own documents, of which a server that starts has refused changes with the version it ran before.
+    pub(crate) fn refused_by_an_earlier_version(&mut self) -> Option<DocumentId> {
+        if self.own.is_empty() || !self.reviews.chance(UPGRADES_PER_MILLE) {
+            return None;
+        }
+        let index = self.reviews.index(self.own.len());
+        self.own.keys().nth(index).map(Target::id)
+    }
+
+    /// Whether that is one of those changes.
+    pub(crate) fn was_refused(&mut self, document: &DocumentId, chunk: &Bytes) -> bool {
+        let forged = (self.read)(chunk).and_then(|header| self.forged.get(&header.hash));
+        forged.is_some_and(|forged| forged.document == *document) && self.reviews.chance(REFUSED_PER_MILLE)
     }
 
     /// Appends what is forbidden to the document of one of these changes, and perhaps what builds on that.

@@ -15,6 +15,7 @@ mod queue;
 mod scale;
 mod settle;
 mod spread;
+mod upgrades;
 mod watched;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -26,6 +27,7 @@ use knot_engine::{EditRequest, Engine, Faults, Instant, PeerIdentity, SessionEve
 
 use self::evictions::Evictions;
 use self::queue::{Happening, Queue};
+use self::upgrades::Upgrades;
 use crate::application::Application;
 use crate::checker::{Checkers, Invariant, is_crowded};
 use crate::draw::Draw;
@@ -90,6 +92,7 @@ pub(crate) struct World<D: Document> {
     later: Later,
     hostile: Hostile,
     evictions: Evictions,
+    upgrades: Upgrades,
     pairs: pairs::Pairs,
     known: known::Known,
     checkers: Checkers,
@@ -135,6 +138,7 @@ impl<D: Document> World<D> {
             exits: Draw::new(scenario.seed, "exits"),
             later: Later::new(scenario.seed),
             evictions: Evictions::default(),
+            upgrades: Upgrades::default(),
             hostile: Hostile::new(scenario.seed, scenario.document, |bytes| D::header(bytes).ok()),
             pairs: pairs::Pairs::default(),
             known: known::Known::default(),
@@ -562,6 +566,7 @@ impl<D: Document> World<D> {
 
     fn on_look(&mut self) {
         self.see_to_readmissions();
+        self.see_to_releases();
         // What a fault has left in streams goes on disturbing.
         if self.streams.are_disturbed(8 * RETRANSMIT, self.now) {
             self.calm_since = self.now;

@@ -15,10 +15,10 @@ const DOES_NOT_APPLY: u8 = 7;
 fn review(hand: &mut Hand, document: &DocumentId, review: Review) -> Option<Result<Vec<Reviewed>, ReviewError>> {
     let asked = hand.engine.review(document, review, hand.now);
     hand.settle();
-    hand.events.iter().find_map(|event| match event {
-        Event::Reviewed(id, answer) if *id == asked => Some(answer.clone()),
-        _ => None,
-    })
+    let answer = |event: &Event| {
+        if let Event::Reviewed(id, answer) = event { (*id == asked).then(|| answer.clone()) } else { None }
+    };
+    hand.events.iter().find_map(answer)
 }
 
 /// What became of the changes that were looked at: whether each counts now.
@@ -40,10 +40,11 @@ fn history(hand: &mut Hand, document: &DocumentId) -> Vec<HistoryEntry> {
 fn value(hand: &mut Hand, document: &DocumentId) -> Option<Value> {
     let asked = hand.engine.read(document, false, hand.now);
     hand.settle();
-    hand.events.iter().find_map(|event| match event {
-        Event::Read(id, answer) if *id == asked => answer.as_ref().ok().map(|view| view.value.clone()),
-        _ => None,
-    })
+    let shown = |event: &Event| {
+        let Event::Read(id, Ok(view)) = event else { return None };
+        (*id == asked).then(|| view.value.clone())
+    };
+    hand.events.iter().find_map(shown)
 }
 
 /// A node with a document of which one change is in quarantine, and that change.

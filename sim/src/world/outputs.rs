@@ -210,12 +210,7 @@ impl<D: Document> World<D> {
             Event::Edited(edit, answer) => self.on_edited(process, edit, answer),
             Event::Read(read, answer) => self.on_read(process, read, answer),
             Event::History(read, answer) => self.on_history(process, read, answer),
-            Event::Reviewed(review, answer) => {
-                self.trace.log(self.now, node, || format!("has looked again: {answer:?}"));
-                if let Some(running) = &mut self.nodes[node].running {
-                    running.reads.remove(&review);
-                }
-            }
+            Event::Reviewed(review, answer) => self.on_reviewed(node, review, &answer),
             Event::Member(change) => self.on_member(node, &change),
             Event::Changed(summary) => {
                 self.trace.log(self.now, node, || {
@@ -322,7 +317,7 @@ impl<D: Document> World<D> {
             Some(ReadFor::Patch(operation)) => self.on_patch_read(process, operation, &answer),
             Some(ReadFor::Edited(target)) => self.check_shown(process, &target, &answer, true),
             Some(ReadFor::AuditValue) => self.audit.on_value(process.node, answer),
-            Some(ReadFor::AuditHistory | ReadFor::Passing | ReadFor::Review) | None => {}
+            Some(ReadFor::AuditHistory | ReadFor::Passing | ReadFor::Review | ReadFor::Release(_)) | None => {}
         }
     }
 

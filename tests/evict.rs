@@ -20,13 +20,15 @@ fn post(server: &Server, path: &str, body: &Value) -> Reply {
     server.client().request("POST", path, &[json], Some(body.to_string().as_bytes()))
 }
 
-fn refused(server: &Server, by: &Server) {
+/// Waits until a server says that another refuses it, and returns since when it does.
+fn refused(server: &Server, by: &Server) -> String {
     let address = &by.setup.cluster.as_ref().unwrap().address;
     wait_for("the one that is shut out says who refuses it", RETRY_TIMEOUT, || {
         let list = server.client().get("/api/cluster").json();
         let trouble = list["troubles"].as_array()?.iter().find(|trouble| trouble["address"] == **address)?.clone();
-        trouble["error"].as_str()?.contains("which was evicted from the cluster").then_some(())
-    });
+        let is_it = trouble["error"].as_str()?.contains("which was evicted from the cluster");
+        is_it.then(|| trouble["since"].as_str().map(str::to_owned))?
+    })
 }
 
 #[test]
@@ -39,6 +41,10 @@ fn an_evicted_server_is_refused_by_all_until_it_is_readmitted() {
     for server in &servers[..2] {
         wait_for_status(server, "n2", "evicted", SPREAD_TIMEOUT);
         assert_eq!(server.client().get("/api/cluster/status").json()["evicted"], json!([id]));
+        let listed = server.client().get("/api/cluster?status=evicted").expect(200).json();
+        assert_eq!((&listed["total"], &listed["data"][0]["name"]), (&json!(1), &json!("n2")));
+        let others = server.client().get("/api/cluster?status=alive").expect(200).json();
+        assert_eq!(others["total"], json!(2), "{others}");
     }
     wait_for("it is told", SPREAD_TIMEOUT, || servers[2].log().contains("evicted from the cluster").then_some(()));
 
@@ -47,7 +53,11 @@ fn an_evicted_server_is_refused_by_all_until_it_is_readmitted() {
     servers[0].client().put("/api/documents/users/inside?w=1", &json!({"n": 2})).expect(201);
     servers[2].stop();
     servers[2].restart();
-    refused(&servers[2], &servers[1]);
+    let since = refused(&servers[2], &servers[1]);
+    let refusals = || servers[1].log().matches("refused a server that was evicted").count();
+    let before = refusals();
+    wait_for("it tries again", RETRY_TIMEOUT, || (refusals() > before).then_some(()));
+    assert_eq!(refused(&servers[2], &servers[1]), since, "it is the same trouble as before");
     servers[1].kill();
     servers[1].restart();
     wait_until_alive(&servers[..2]);
@@ -84,6 +94,10 @@ fn who_is_meant_has_to_be_clear() {
     let nobody = "00".repeat(16);
     ask("/api/cluster/evict", json!({"id": nobody})).expect(200);
     assert_eq!(server.client().get("/api/cluster/status").json()["evicted"], json!([nobody]));
+    let listed = server.client().get("/api/cluster?status=evicted").expect(200).json();
+    let [row] = &listed["data"].as_array().unwrap()[..] else { panic!("{listed}") };
+    assert_eq!((&row["id"], &row["status"], &row["name"]), (&json!(nobody), &json!("evicted"), &Value::Null));
+    assert_eq!(server.client().get("/api/cluster").json()["total"], json!(2));
     ask("/api/cluster/readmit", json!({"id": nobody})).expect(200);
     assert_eq!(server.client().get("/api/cluster/status").json()["evicted"], json!([]));
 }

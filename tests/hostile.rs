@@ -120,13 +120,51 @@ fn forbidden(last: &Bytes, intruder: &Intruder) -> Vec<(&'static str, Parts)> {
     ]
 }
 
-/// What `knot cluster quarantine …` prints.
-fn quarantine(server: &Server, arguments: &[&str]) -> String {
+/// `knot cluster quarantine …`: its exit code, and what it prints where it succeeds or complains of.
+fn try_quarantine(server: &Server, arguments: &[&str]) -> (i32, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_knot"));
     command.args(["cluster", "quarantine"]).args(arguments).arg("--config").arg(server.config());
     let output = command.env_clear().current_dir("/").output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
+    let printed = if output.status.success() { output.stdout } else { output.stderr };
+    (output.status.code().unwrap(), String::from_utf8(printed).unwrap())
+}
+
+/// What `knot cluster quarantine …` prints.
+fn quarantine(server: &Server, arguments: &[&str]) -> String {
+    let (code, printed) = try_quarantine(server, arguments);
+    assert_eq!(code, 0, "{printed}");
+    printed
+}
+
+/// Changes of the victim that break the rules are judged again and put aside, by the commands for that.
+fn look_again(servers: &[Server], count: usize, hash: &str) {
+    let victim = "global/users/ada";
+    let released = quarantine(&servers[0], &["release", victim]);
+    assert_eq!(released.matches("still refused: ").count(), count, "{released}");
+    let released: Value = serde_json::from_str(&quarantine(&servers[0], &["release", victim, hash, "--json"])).unwrap();
+    let outcome = &released["data"][0];
+    assert!(outcome["hash"].as_str().unwrap().starts_with(hash) && outcome["quarantine"].is_string(), "{released}");
+
+    let (code, complaint) = try_quarantine(&servers[0], &["drop", victim, hash]);
+    assert!(code == 2 && complaint.contains("--yes"), "{complaint}");
+    let (code, complaint) = try_quarantine(&servers[0], &["drop", victim, "ffffffffffff", "--yes"]);
+    assert!(code == 5 && complaint.contains("no such change in quarantine"), "{complaint}");
+    let (code, complaint) = try_quarantine(&servers[0], &["release", "users/nobody"]);
+    assert!(code == 5 && complaint.contains("no such document"), "{complaint}");
+    let (code, complaint) = try_quarantine(&servers[0], &["release", "nothing"]);
+    assert!(code != 0 && complaint.contains("global/users/ann"), "{complaint}");
+
+    let dropped = quarantine(&servers[0], &["drop", victim, hash, "--yes"]);
+    assert!(dropped.contains(hash) && dropped.contains("is dropped here"), "{dropped}");
+    let counted = |server: &Server| status(server)["quarantined"][0]["changes"].clone();
+    assert_eq!((counted(&servers[0]), counted(&servers[1])), (json!(count - 1), json!(count)));
+    let list = quarantine(&servers[0], &["list"]);
+    assert!(!list.contains(hash) && list.lines().count() == count, "{list}");
+    let listed = quarantine(&servers[1], &["list"]);
+    assert!(listed.contains(hash), "it is for the other to say: {listed}");
+    wait_until_equal(servers, ACT_TIMEOUT);
+    quarantine(&servers[0], &["release", victim, hash]);
+    assert_eq!(counted(&servers[0]), json!(count), "a release takes it up again");
 }
 
 #[test]
@@ -173,6 +211,11 @@ fn forged_changes_are_kept_apart_and_named() {
     wait_until_reads(&servers, "/api/documents/users/ada", &json!({"name": "Ada", "visits": 2}));
     // They count in heads, so that all servers agree on what they hold.
     wait_until_equal(&servers, ACT_TIMEOUT);
+    let count = list.lines().count() - 1;
+    wait_for("all servers have refused them", ACT_TIMEOUT, || {
+        (status(&servers[1])["quarantined"][0]["changes"] == json!(count)).then_some(())
+    });
+    look_again(&servers, count, hash);
     still_well(&mut servers, "forged changes");
 }
 

@@ -555,7 +555,7 @@ fn the_cluster_is_shown() {
     assert!(me["last_seen"].as_str().unwrap().starts_with("20"), "{me}");
     assert_eq!(client.get("/api/cluster?status=alive").json()["total"], json!(1));
     assert_eq!(client.get("/api/cluster?status=failed").json(), json!({"data": [], "total": 0, "troubles": []}));
-    client.get("/api/cluster?status=active").expect_error(400, "alive, suspect, failed, left");
+    client.get("/api/cluster?status=active").expect_error(400, "alive, suspect, failed, left, evicted");
 
     client.put("/api/documents/users/ann", &json!({})).expect(201);
     let status = client.get("/api/cluster/status").expect(200).json();

@@ -200,3 +200,20 @@ fn a_key_is_replaced_by_the_command_line_without_a_restart() {
     wait_until_alive(&servers);
     assert_eq!(said(&keys(&servers[0], &["list"], "")).lines().count(), 3, "it took the new one over when it started");
 }
+
+#[test]
+fn commands_at_once_lose_no_key() {
+    // One is held already, and eight may be.
+    const AT_ONCE: usize = 7;
+    let server = cluster::start(Setup::cluster(&["au"])).remove(0);
+    let added: Vec<String> = std::thread::scope(|scope| {
+        let adding: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(|| said(&keys(&server, &["add"], "")))).collect();
+        adding.into_iter().map(|one| one.join().unwrap().trim().to_owned()).collect()
+    });
+    let file = std::fs::read_to_string(server.config()).unwrap();
+    for key in &added {
+        assert!(file.contains(key), "{key} is not in {file}");
+    }
+    let held = server.client().get("/api/cluster/status").expect(200).json()["keys"].clone();
+    assert_eq!(held.as_array().unwrap().len(), 1 + AT_ONCE, "{held}");
+}

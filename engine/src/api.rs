@@ -346,6 +346,53 @@ pub struct HistoryEntry {
     pub bytes: usize,
     /// Why it is in quarantine, if it is.
     pub quarantine: Option<String>,
+    /// Whether it is in quarantine and was put aside here.
+    pub dropped: bool,
+}
+
+/// What to do about a document's changes in quarantine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Review {
+    /// Have the gate judge them anew: one with what follows from it, or all. What was dropped is taken up again.
+    Release(Option<ChangeHash>),
+    /// Put one aside here: it is counted and told of no more. It is kept, applied as little as before and passed on.
+    Drop(ChangeHash),
+}
+
+/// What became of a change that was looked at again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reviewed {
+    /// Which.
+    pub change: ChangeHash,
+    /// Why it is in quarantine; none when it counts now.
+    pub quarantine: Option<Quarantine>,
+}
+
+/// Why changes in quarantine could not be looked at again.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReviewError {
+    /// The document's scope is not held by servers of this zone.
+    #[error("this server is not in the document's zone")]
+    NotHeldHere,
+    /// There is no such document.
+    #[error("no such document")]
+    NotFound,
+    /// The change that was named is not here, or not in quarantine.
+    #[error("the document has no such change in quarantine")]
+    NotQuarantined,
+    /// Too many requests wait already.
+    #[error("too many requests are waiting")]
+    Busy,
+    /// The stored changes cannot be read, or do not make a document.
+    #[error("the stored document cannot be read")]
+    Unreadable,
+    /// There is no room on this server's disk.
+    #[error("no room on this server's disk")]
+    DiskFull,
+    /// Storage failed: this process does nothing more.
+    #[error("this server's storage has failed")]
+    StorageFailed,
 }
 
 /// Something that happened, for whoever asked or listens.
@@ -357,6 +404,8 @@ pub enum Event {
     Read(ReadId, Result<DocumentView, ReadError>),
     /// A history's answer, oldest first.
     History(ReadId, Result<Vec<HistoryEntry>, ReadError>),
+    /// What became of the changes that were to be looked at again, in the order of the log.
+    Reviewed(ReadId, Result<Vec<Reviewed>, ReviewError>),
     /// A document's durable state changed.
     Changed(Summary),
     /// A member came, changed or went.

@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::api::{EditId, EditRequest, Event, MemberChange, Output, ReadId, SessionEvent, StorageEvent};
+use crate::api::{EditId, EditRequest, Event, MemberChange, Output, ReadId, Review, SessionEvent, StorageEvent};
 use crate::config::{Config, FULL_BACKOFF, MEMBERS_SAVE, MEMBERS_SAVED_AT_ONCE};
 use crate::documents::{Document, DocumentId};
 use crate::faults::{Fault, Faults};
@@ -342,6 +342,15 @@ impl<D: Document> Engine<D> {
         self.numbers += 1;
         let id = ReadId(self.numbers);
         self.replica.history(id, document);
+        self.settle(now);
+        id
+    }
+
+    /// Looks again at changes of a document that are in quarantine; [`Event::Reviewed`] answers, once that is durable.
+    pub fn review(&mut self, document: &DocumentId, review: Review, now: Instant) -> ReadId {
+        self.numbers += 1;
+        let id = ReadId(self.numbers);
+        self.replica.review(id, document, review, now, &mut self.stats);
         self.settle(now);
         id
     }

@@ -221,6 +221,12 @@ faults! {
         FirstComeStands = "first_come_stands",
         /// Goes on showing what has been displaced.
         DisplacedShown = "displaced_shown",
+        /// Lets what is released count without having the gate judge it.
+        ReleaseUnjudged = "release_unjudged",
+        /// Has the gate judge the first alone of the changes that are released.
+        ReleaseCutShort = "release_cut_short",
+        /// Leaves what is dropped out of a document's heads.
+        DropForgets = "drop_forgets",
         /// Takes documents of other zones when they are sent to it.
         ForeignTaken = "foreign_taken",
         /// Keeps heads in the order in which they came.

@@ -135,6 +135,8 @@ marks! {
     "change came again": "what comes twice is held once",
     "orphan adopted": "what came too early is taken when its time has come",
     "orphan evicted": "orphans have a limit, and repair makes up for it",
+    "judged again": "what is in quarantine is released",
+    "put aside": "a change in quarantine is dropped",
     "refused untried": "what breaks the rules never counts",
     "displaced": "of two changes with one number the same one stands everywhere",
     "orphan kept": "a change may overtake what it depends on",

@@ -21,6 +21,7 @@ pub(crate) mod pull;
 pub(crate) mod push;
 pub(crate) mod records;
 mod replica;
+mod review;
 pub(crate) mod serve;
 pub(crate) mod tree;
 

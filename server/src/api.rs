@@ -152,6 +152,8 @@ pub fn router(state: ApiState) -> Router {
         .route("/api/cluster", get(cluster::members).delete(cluster::force_leave))
         .route("/api/cluster/evict", post(eviction::evict))
         .route("/api/cluster/quarantine", get(quarantine::list))
+        .route("/api/cluster/quarantine/drop", post(quarantine::drop))
+        .route("/api/cluster/quarantine/release", post(quarantine::release))
         .route("/api/cluster/readmit", post(eviction::readmit))
         .route("/api/cluster/leave", post(cluster::leave))
         .route("/api/cluster/status", get(status::status))
@@ -170,6 +172,11 @@ pub(crate) fn head_timeout(limit: Duration) -> Vec<u8> {
 /// What is sent to a peer that connects while `limit` others are connected.
 pub(crate) fn too_many_connections(limit: usize) -> Vec<u8> {
     ApiError::TooManyConnections(limit).raw()
+}
+
+/// What is sent to a peer that connects while `limit` others from its host are connected.
+pub(crate) fn too_many_of_one_host(limit: usize) -> Vec<u8> {
+    ApiError::TooManyOfOneHost(limit).raw()
 }
 
 /// Checks what every request has to pass, and counts it.

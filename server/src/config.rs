@@ -22,7 +22,7 @@ use knot_engine::membership::ADDRESSES_MAX;
 pub use self::address::{CLUSTER_PORT, HTTP_PORT, HostPort, first_address};
 pub use self::endpoint::{Endpoint, WebSocketUrl};
 pub use self::error::ConfigError;
-pub use self::keys::{KeyChange, KeyChangeError, change_keys};
+pub use self::keys::{ChangedKeys, KeyChange, KeyChangeError, change_keys};
 pub use self::settings::{SETTINGS, Setting};
 pub use self::value::parse_duration;
 pub use knot_engine::seal::{ClusterKey, KeyRing};

@@ -23,7 +23,7 @@ use knot_engine::seal::{KeyId, KeyRing};
 use knot_engine::session::{self, Role, Session, SessionError};
 use knot_engine::{
     Address, EditError, EditId, Edited, Event, HistoryEntry, Instant, NodeId, Output, PeerIdentity, Random, ReadError,
-    ReadId, SessionEvent, SessionId, Step, StorageEvent, Verdict,
+    ReadId, ReviewError, Reviewed, SessionEvent, SessionId, Step, StorageEvent, Verdict,
 };
 use tokio::sync::{OwnedSemaphorePermit, broadcast, mpsc, oneshot, watch};
 
@@ -142,6 +142,7 @@ pub(crate) struct Driver<N: Network> {
     edits: HashMap<EditId, oneshot::Sender<Result<Edited, EditError>>>,
     reads: HashMap<ReadId, oneshot::Sender<Result<DocumentView, ReadError>>>,
     histories: HashMap<ReadId, oneshot::Sender<Result<Vec<HistoryEntry>, ReadError>>>,
+    reviews: HashMap<ReadId, oneshot::Sender<Result<Vec<Reviewed>, ReviewError>>>,
     wrong_keys: RateLimited,
     failed_handshakes: RateLimited,
     closed_streams: RateLimited,
@@ -181,6 +182,7 @@ impl<N: Network> Driver<N> {
             edits: HashMap::new(),
             reads: HashMap::new(),
             histories: HashMap::new(),
+            reviews: HashMap::new(),
             wrong_keys: RateLimited::default(),
             failed_handshakes: RateLimited::default(),
             closed_streams: RateLimited::default(),
@@ -364,7 +366,7 @@ impl<N: Network> Driver<N> {
                 tracing::warn!(peer, suppressed, "{error}");
             }),
             // Anybody can send rubbish, as often as it is taken.
-            StreamError::Session(_) | StreamError::Stalled => self.closed_streams.report(|suppressed| {
+            StreamError::Session(_) | StreamError::Stalled | StreamError::Unread => self.closed_streams.report(|suppressed| {
                 tracing::warn!(peer, %error, suppressed, "closed a stream");
             }),
             StreamError::Connect(_)
@@ -390,6 +392,10 @@ impl<N: Network> Driver<N> {
             Command::History(document, answer) => {
                 let id = self.engine.history(&document, now);
                 self.histories.insert(id, answer);
+            }
+            Command::Review(document, review, answer) => {
+                let id = self.engine.review(&document, review, now);
+                self.reviews.insert(id, answer);
             }
             Command::Look(look) => look(&mut self.engine, now),
             Command::SetKeys(keys) => self.set_keys(keys),
@@ -540,7 +546,7 @@ impl<N: Network> Driver<N> {
         } else if let Some(stream) = self.streams.get_mut(&session) {
             stream.key = Some(key);
             self.parts.links.agreed(session, key);
-            self.parts.links.well(&stream.address);
+            self.parts.links.well(&stream.address, (self.parts.wall)());
         }
     }
 
@@ -606,6 +612,7 @@ impl<N: Network> Driver<N> {
             Event::Edited(id, answer) => tell(self.edits.remove(&id), answer),
             Event::Read(id, answer) => tell(self.reads.remove(&id), answer),
             Event::History(id, answer) => tell(self.histories.remove(&id), answer),
+            Event::Reviewed(id, answer) => tell(self.reviews.remove(&id), answer),
             Event::Changed(summary) => drop(self.feed.send(summary)),
             Event::Member(change) => {
                 let from = change.from.map(|status| format!("{status:?}").to_lowercase());

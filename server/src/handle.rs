@@ -4,7 +4,10 @@ use std::fmt;
 
 use knot_engine::documents::{AutomergeDocument, DocumentId};
 use knot_engine::seal::KeyRing;
-use knot_engine::{DocumentView, EditError, EditRequest, Edited, Engine, HistoryEntry, ReadError, Summary};
+use knot_engine::{
+    DocumentView, EditError, EditRequest, Edited, Engine, HistoryEntry, ReadError, Review, ReviewError, Reviewed,
+    Summary,
+};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::links::Links;
@@ -28,6 +31,8 @@ pub(crate) enum Command {
     Read(DocumentId, bool, oneshot::Sender<Result<DocumentView, ReadError>>),
     /// Read a document's history.
     History(DocumentId, oneshot::Sender<Result<Vec<HistoryEntry>, ReadError>>),
+    /// Look again at changes in quarantine.
+    Review(DocumentId, Review, oneshot::Sender<Result<Vec<Reviewed>, ReviewError>>),
     /// Look at the engine.
     Look(Look),
     /// Hold these cluster keys, and no others.
@@ -42,6 +47,7 @@ impl fmt::Debug for Command {
             Self::Edit(..) => "Edit",
             Self::Read(..) => "Read",
             Self::History(..) => "History",
+            Self::Review(..) => "Review",
             Self::Look(_) => "Look",
             Self::SetKeys(_) => "SetKeys",
             Self::Leave(_) => "Leave",
@@ -92,6 +98,14 @@ impl Handle {
     /// The outer one when the driver has stopped.
     pub async fn history(&self, id: DocumentId) -> Result<Result<Vec<HistoryEntry>, ReadError>, Stopped> {
         self.ask(|answer| Command::History(id, answer)).await
+    }
+
+    /// Looks again at changes of a document that are in quarantine; returns when what came of it is durable.
+    ///
+    /// # Errors
+    /// The outer one when the driver has stopped.
+    pub async fn review(&self, id: DocumentId, review: Review) -> Result<Result<Vec<Reviewed>, ReviewError>, Stopped> {
+        self.ask(|answer| Command::Review(id, review, answer)).await
     }
 
     /// Runs `look` on the driver's task. Keep it short: nothing else runs meanwhile.

@@ -6,6 +6,7 @@ pub mod config;
 mod driver;
 pub mod genkey;
 pub mod handle;
+mod hosts;
 pub mod links;
 pub mod logging;
 pub mod metrics;

@@ -11,6 +11,10 @@ const TROUBLES_MAX: usize = 64;
 /// A trouble that has not come back for so long, in milliseconds, is over: attempts are at most minutes apart.
 const OVER_AFTER_MS: i64 = 15 * 60_000;
 
+/// A stream that two ends agree on and that is closed within so long, in milliseconds, has not ended what stood in its way:
+/// a server that refuses another does so once it knows who it is.
+const LASTING_MS: i64 = 30_000;
+
 /// What a stream goes through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pipe {
@@ -57,6 +61,8 @@ pub struct Trouble {
     pub since: Wall,
     /// When it was met last.
     pub last: Wall,
+    /// When a stream came about after all, of which it is not known yet whether it lasts.
+    well: Option<Wall>,
 }
 
 /// Kept by the driver, read by the API.
@@ -79,7 +85,8 @@ impl Links {
     /// What stands in the way of streams at present, by address.
     #[must_use]
     pub fn troubles(&self, now: Wall) -> Vec<Trouble> {
-        let is_present = |trouble: &&Trouble| now.0.saturating_sub(trouble.last.0) < OVER_AFTER_MS;
+        let is_present =
+            |trouble: &&Trouble| trouble.well.is_none() && now.0.saturating_sub(trouble.last.0) < OVER_AFTER_MS;
         self.state().troubles.values().filter(is_present).cloned().collect()
     }
 
@@ -97,15 +104,18 @@ impl Links {
         self.state().streams.remove(&session);
     }
 
-    /// Nothing stands in the way any more.
-    pub(crate) fn well(&self, address: &str) {
-        self.state().troubles.remove(address);
+    /// Nothing stands in the way any more, unless the same is met again before long.
+    pub(crate) fn well(&self, address: &str, now: Wall) {
+        if let Some(known) = self.state().troubles.get_mut(address) {
+            known.well = known.well.or(Some(now));
+        }
     }
 
     pub(crate) fn trouble(&self, address: &str, error: String, now: Wall) {
         let mut state = self.state();
         if let Some(known) = state.troubles.get_mut(address) {
-            if known.error != error {
+            let is_over = known.well.take().is_some_and(|well| now.0.saturating_sub(well.0) >= LASTING_MS);
+            if known.error != error || is_over {
                 (known.error, known.since) = (error, now);
             }
             known.last = now;
@@ -117,7 +127,7 @@ impl Links {
                 state.troubles.remove(&oldest);
             }
         }
-        let trouble = Trouble { address: address.to_owned(), error, since: now, last: now };
+        let trouble = Trouble { address: address.to_owned(), error, since: now, last: now, well: None };
         state.troubles.insert(address.to_owned(), trouble);
     }
 
@@ -141,8 +151,27 @@ mod tests {
         links.trouble("a:1", "expired".to_owned(), Wall(7));
         assert_eq!(links.troubles(Wall(7))[0].since, Wall(7), "another trouble is a new one");
         assert!(links.troubles(Wall(7 + OVER_AFTER_MS)).is_empty());
-        links.well("a:1");
-        assert!(links.troubles(Wall(7)).is_empty());
+        links.well("a:1", Wall(8));
+        assert!(links.troubles(Wall(8)).is_empty());
+    }
+
+    #[test]
+    fn a_trouble_that_each_stream_meets_soon_after_it_has_opened_is_one() {
+        let links = Links::default();
+        let refused = |at: i64| links.trouble("a:1", "evicted".to_owned(), Wall(at));
+        refused(1);
+        for at in [10_000, 70_000] {
+            links.well("a:1", Wall(at));
+            refused(at + 5);
+            assert_eq!(links.troubles(Wall(at + 5))[0].since, Wall(1));
+        }
+        links.well("a:1", Wall(90_000));
+        refused(90_000 + LASTING_MS);
+        assert_eq!(
+            links.troubles(Wall(90_000 + LASTING_MS))[0].since,
+            Wall(90_000 + LASTING_MS),
+            "a stream has lasted"
+        );
     }
 
     #[test]

@@ -33,7 +33,7 @@ impl Route {
     #[must_use]
     pub fn of(method: &Method, path: &str) -> Self {
         const METHODS: [&str; 6] = ["GET", "PUT", "PATCH", "DELETE", "POST", "HEAD"];
-        const EXACT: [&str; 13] = [
+        const EXACT: [&str; 15] = [
             "/health",
             "/livez",
             "/readyz",
@@ -44,6 +44,8 @@ impl Route {
             "/api/cluster/evict",
             "/api/cluster/leave",
             "/api/cluster/quarantine",
+            "/api/cluster/quarantine/drop",
+            "/api/cluster/quarantine/release",
             "/api/cluster/readmit",
             "/api/cluster/status",
             "/api/reload",

@@ -30,12 +30,17 @@ use tokio_rustls::TlsAcceptor;
 
 use self::pulse::{Overdue, Pulse, Watched};
 use crate::api;
+use crate::hosts::Hosts;
 use crate::metrics::Metrics;
 use crate::net::Listener;
 use crate::websocket::{Arrival, Switched};
 
 /// Most connections at a time. One beyond it is accepted, told 503 and closed.
 pub const CONNECTIONS_MAX: usize = 1_024;
+/// Of these, connections from one host: one IPv4 address, or one /64 of IPv6. A reverse proxy is one host too, so this is
+/// most of them; the rest is what other servers and clients come back by while one host holds all it can get. Connections
+/// that have become WebSockets count no more.
+pub const CONNECTIONS_A_HOST_MAX: usize = 768;
 /// Most connections that are being told 503 at a time. One beyond it is closed without a word.
 pub const REFUSALS_MAX: usize = 64;
 /// How long a request's head may take to arrive, from its first byte; for a connection's first request, from the accept.
@@ -63,6 +68,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub struct Limits {
     /// See [`CONNECTIONS_MAX`].
     pub connections_max: usize,
+    /// See [`CONNECTIONS_A_HOST_MAX`].
+    pub connections_a_host_max: usize,
     /// See [`HEADER_TIMEOUT`].
     pub header_timeout: Duration,
     /// See [`IDLE_TIMEOUT`].
@@ -79,6 +86,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections_max: CONNECTIONS_MAX,
+            connections_a_host_max: CONNECTIONS_A_HOST_MAX,
             header_timeout: HEADER_TIMEOUT,
             idle_timeout: IDLE_TIMEOUT,
             write_timeout: WRITE_TIMEOUT,
@@ -109,6 +117,8 @@ pub async fn serve<L: Listener>(mut listener: L, serving: Serving, mut shutdown:
     let serving = Arc::new(serving);
     let mut connections = JoinSet::new();
     let mut refusals = JoinSet::new();
+    let Limits { connections_max, connections_a_host_max, .. } = serving.limits;
+    let hosts = Hosts::new(connections_a_host_max);
     loop {
         let accepted = tokio::select! {
             biased;
@@ -121,15 +131,26 @@ pub async fn serve<L: Listener>(mut listener: L, serving: Serving, mut shutdown:
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((io, peer)) if connections.len() < serving.limits.connections_max => {
-                connections.spawn(connect(io, peer, Arc::clone(&serving), shutdown.clone()));
-                serving.metrics.set_connections(connections.len());
-            }
             Ok((io, peer)) => {
-                tracing::debug!(%peer, "refused a connection: too many are open");
+                let is_full = connections.len() >= connections_max;
+                if let Some(place) = (!is_full).then(|| hosts.enter(peer.ip())).flatten() {
+                    let connection = connect(io, peer, Arc::clone(&serving), shutdown.clone());
+                    connections.spawn(async move {
+                        connection.await;
+                        drop(place);
+                    });
+                    serving.metrics.set_connections(connections.len());
+                    continue;
+                }
+                tracing::debug!(%peer, is_full, "refused a connection: too many are open");
                 serving.metrics.on_connection_refused();
                 if serving.tls.is_none() && refusals.len() < REFUSALS_MAX {
-                    refusals.spawn(refuse(io, api::too_many_connections(serving.limits.connections_max)));
+                    let answer = if is_full {
+                        api::too_many_connections(connections_max)
+                    } else {
+                        api::too_many_of_one_host(connections_a_host_max)
+                    };
+                    refusals.spawn(refuse(io, answer));
                 }
             }
             // The peer has gone again, or the process is out of files; the latter passes when connections close.

@@ -37,6 +37,11 @@ pub(crate) struct Commit {
     pub(crate) tail_written: bool,
 }
 
+/// Where a stored change says why it is in quarantine, 0 when it is not, and what it says where it does not apply. The
+/// change itself is behind that.
+const REASON: usize = 1;
+const DOES_NOT_APPLY: u8 = 7;
+
 /// A key, with its table.
 pub(crate) type Key = (Table, Bytes);
 /// All that a disk holds.
@@ -193,6 +198,22 @@ impl Disk {
     /// Copies what is durable, for [`Disk::restore`].
     pub(crate) fn back_up(&mut self) {
         self.backup = Some(self.durable.clone());
+    }
+
+    /// Notes of changes that `is_refused` says, of those that count, that they do not apply; returns of how many.
+    pub(crate) fn refuse(&mut self, mut is_refused: impl FnMut(&Bytes) -> bool) -> usize {
+        let tail = &self.tail;
+        let changes = self.durable.iter_mut().filter(|(key, _)| key.0 == Table::Changes && !tail.contains_key(key));
+        let mut refused = 0;
+        for (_, stored) in changes {
+            if stored.get(REASON) == Some(&0) && is_refused(&stored.slice(REASON + 1..)) {
+                let mut bytes = stored.to_vec();
+                bytes[REASON] = DOES_NOT_APPLY;
+                *stored = bytes.into();
+                refused += 1;
+            }
+        }
+        refused
     }
 
     /// Nothing more goes wrong with it.

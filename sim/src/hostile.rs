@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use knot_engine::documents::{Actor, ChangeHeader, DocumentId};
 use knot_engine::wire::{DocumentChanges, Frame};
-use knot_engine::{ChangeHash, NodeId};
+use knot_engine::{ChangeHash, NodeId, Review};
 
 pub(crate) use self::forge::Content;
 use self::forge::Draft;
@@ -38,6 +38,14 @@ const GARBAGE_PER_MILLE: u64 = 4;
 const CIRCUITS_PER_MILLE: u64 = 30;
 /// Of a thousand frames, those after which somebody reads one of its own documents.
 const READS_PER_MILLE: u64 = 60;
+/// Of a thousand of these reads, those with which an operator looks at what is in quarantine ...
+const REVIEWS_PER_MILLE: u64 = 400;
+/// ... and of a thousand such looks, those that are not for a document of its own but for one that it has spoiled.
+const SPOILED_PER_MILLE: u64 = 500;
+/// Of a thousand starts, those after which a server finds what an earlier version of it has refused ...
+const UPGRADES_PER_MILLE: u64 = 400;
+/// ... and of a thousand changes of the document that it is about, those.
+const REFUSED_PER_MILLE: u64 = 400;
 /// Changes that it forges in a run. One that is full sends no more; what it has made it may send again.
 const FORGED_MAX: usize = 160;
 /// The number of its pushes; nobody is asked to confirm them.
@@ -50,6 +58,8 @@ const GARBAGE_BYTES_MAX: usize = 300;
 pub(crate) struct Hostile {
     draw: Draw,
     circuits: Draw,
+    /// An operator's, so that what it draws changes nothing of what is forged.
+    reviews: Draw,
     kind: DocumentKind,
     read: ReadHeader,
     own: BTreeMap<Target, Own>,
@@ -76,8 +86,9 @@ pub(crate) struct Between<'a> {
 
 impl Hostile {
     pub(crate) fn new(seed: u64, kind: DocumentKind, read: ReadHeader) -> Self {
-        let (draw, circuits) = (Draw::new(seed, "hostile"), Draw::new(seed, "hostile circuits"));
-        Self { draw, circuits, kind, read, own: BTreeMap::new(), forged: BTreeMap::new() }
+        let draw = |stream| Draw::new(seed, stream);
+        let (circuits, reviews) = (draw("hostile circuits"), draw("reviews"));
+        Self { draw: draw("hostile"), circuits, reviews, kind, read, own: BTreeMap::new(), forged: BTreeMap::new() }
     }
 
     /// A change that was forged.
@@ -137,6 +148,47 @@ impl Hostile {
         }
         let index = self.draw.index(count);
         self.own.keys().nth(index).cloned()
+    }
+
+    /// What an operator is to do about changes in quarantine when somebody reads one of its own documents: release all
+    /// of a document or one, or drop one. It may be that this one is none of them.
+    pub(crate) fn reviewed_by_others(&mut self, read: &Target) -> Option<(DocumentId, Review)> {
+        if !self.reviews.chance(REVIEWS_PER_MILLE) {
+            return None;
+        }
+        let spoiled: Vec<DocumentId> = self.spoiled().into_iter().cloned().collect();
+        let document = if !spoiled.is_empty() && self.reviews.chance(SPOILED_PER_MILLE) {
+            self.reviews.pick(&spoiled).clone()
+        } else {
+            read.id()
+        };
+        let of_it = self.forged.iter().filter(|(_, forged)| forged.document == document);
+        let changes: Vec<ChangeHash> = of_it.map(|(hash, _)| *hash).collect();
+        if changes.is_empty() {
+            return None;
+        }
+        let change = *self.reviews.pick(&changes);
+        let review = match self.reviews.index(4) {
+            0 | 1 => Review::Release(None),
+            2 => Review::Release(Some(change)),
+            _ => Review::Drop(change),
+        };
+        Some((document, review))
+    }
+
+    /// One of its own documents, of which a server that starts has refused changes with the version it ran before.
+    pub(crate) fn refused_by_an_earlier_version(&mut self) -> Option<DocumentId> {
+        if self.own.is_empty() || !self.reviews.chance(UPGRADES_PER_MILLE) {
+            return None;
+        }
+        let index = self.reviews.index(self.own.len());
+        self.own.keys().nth(index).map(Target::id)
+    }
+
+    /// Whether that is one of those changes.
+    pub(crate) fn was_refused(&mut self, document: &DocumentId, chunk: &Bytes) -> bool {
+        let forged = (self.read)(chunk).and_then(|header| self.forged.get(&header.hash));
+        forged.is_some_and(|forged| forged.document == *document) && self.reviews.chance(REFUSED_PER_MILLE)
     }
 
     /// Appends what is forbidden to the document of one of these changes, and perhaps what builds on that.

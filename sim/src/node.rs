@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use knot_engine::documents::Document;
+use knot_engine::documents::{Document, DocumentId};
 use knot_engine::membership::{self, Records};
 use knot_engine::seal::ClusterKey;
 use knot_engine::{
@@ -80,6 +80,10 @@ pub(crate) enum ReadFor {
     AuditValue,
     /// Somebody looks at what a hostile member has made.
     Passing,
+    /// An operator has what is in quarantine looked at again.
+    Review,
+    /// And that of a document of which an earlier version has refused what counts.
+    Release(DocumentId),
     /// The history of a document at the end.
     AuditHistory,
 }

@@ -16,6 +16,7 @@ mod queue;
 mod scale;
 mod settle;
 mod spread;
+mod upgrades;
 mod watched;
 mod ways;
 
@@ -29,6 +30,7 @@ use knot_engine::{EditRequest, Engine, Faults, Instant, PeerIdentity, SessionEve
 use self::circuits::Circuits;
 use self::evictions::Evictions;
 use self::queue::{Happening, Queue};
+use self::upgrades::Upgrades;
 use crate::application::Application;
 use crate::checker::{Checkers, Invariant, is_crowded};
 use crate::draw::Draw;
@@ -94,6 +96,7 @@ pub(crate) struct World<D: Document> {
     hostile: Hostile,
     evictions: Evictions,
     circuits: Circuits,
+    upgrades: Upgrades,
     pairs: pairs::Pairs,
     ways: ways::Ways,
     known: known::Known,
@@ -141,6 +144,7 @@ impl<D: Document> World<D> {
             later: Later::new(scenario.seed),
             evictions: Evictions::default(),
             circuits: Circuits::new(scenario.seed),
+            upgrades: Upgrades::default(),
             hostile: Hostile::new(scenario.seed, scenario.document, |bytes| D::header(bytes).ok()),
             pairs: pairs::Pairs::default(),
             ways: ways::Ways::default(),
@@ -575,6 +579,7 @@ impl<D: Document> World<D> {
 
     fn on_look(&mut self) {
         self.see_to_readmissions();
+        self.see_to_releases();
         // What a fault has left in streams goes on disturbing.
         if self.streams.are_disturbed(8 * RETRANSMIT, self.now) {
             self.calm_since = self.now;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::open::Origin;
 use super::records::{DocKey, DocumentRecord};
 use super::replica::{DurableEdit, Ticket};
-use crate::api::{BatchId, DocumentView, ReadError, ReadId};
+use crate::api::{BatchId, DocumentView, ReadError, ReadId, Reviewed};
 use crate::sometimes;
 use crate::storage::Write;
 
@@ -22,6 +22,8 @@ pub(crate) enum Done {
     Edit(DurableEdit),
     /// A read of state that this batch makes durable.
     Read { id: ReadId, key: DocKey, conflicts: bool, answer: Box<Result<DocumentView, ReadError>> },
+    /// What became of changes that were looked at again.
+    Review { id: ReadId, answer: Vec<Reviewed> },
     /// A peer's changes are in this batch, or in one before.
     Ticket(Ticket),
 }

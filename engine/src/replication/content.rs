@@ -6,7 +6,7 @@ use super::job::{Job, Verdict};
 use super::open::{Content, Origin, Waiter};
 use super::records::{DocKey, StoredChange, change_write, changes_of};
 use super::replica::{Effect, Purpose, Replica};
-use crate::api::{EditError, Event, HistoryEntry, LoadId, ReadError};
+use crate::api::{EditError, Event, HistoryEntry, LoadId, ReadError, ReviewError};
 use crate::documents::gate::Log;
 use crate::documents::{ChangeHeader, ChangeKind, Document, Quarantine};
 use crate::faults::Fault;
@@ -30,6 +30,9 @@ impl<D: Document> Replica<D> {
         let Some(open) = self.open.get_mut(&key) else { return false };
         if open.waiters.is_empty() && open.incoming.is_empty() {
             return false;
+        }
+        if let Some(Waiter::Review { begun: false, .. }) = open.waiters.front() {
+            return self.begin_review(key);
         }
         if open.log.is_none() {
             if open.load.is_none() && stored {
@@ -145,7 +148,7 @@ impl<D: Document> Replica<D> {
 
     fn opened(&mut self, key: DocKey, entries: &[(Bytes, Bytes)], stats: &mut Stats) {
         let record = self.index.record(&key);
-        let Some((stored, headers)) = read_all::<D>(entries) else {
+        let Some((mut stored, headers)) = read_all::<D>(entries) else {
             self.unreadable(key, stats);
             return;
         };
@@ -156,13 +159,16 @@ impl<D: Document> Replica<D> {
         let Some(open) = self.open.get_mut(&key) else { return };
         open.load = None;
         if open.log.is_none() {
-            let Some(log) = rebuild(&D::genesis_hash(&genesis), &stored, headers, drop_unknown_deps) else {
+            let genesis = D::genesis_hash(&genesis);
+            let Some(log) = rebuild(&genesis, &stored, headers.clone(), drop_unknown_deps) else {
                 self.unreadable(key, stats);
                 return;
             };
             open.log = Some(log);
             open.record = record;
+            self.look_again(key, &genesis, &mut stored, &headers);
         }
+        let Some(open) = self.open.get_mut(&key) else { return };
         let (false, Some(log)) = (open.waiters.is_empty(), &open.log) else { return };
         let verified = open.record.as_ref().map_or(0, |record| record.verified as usize);
         let reaches = log.len();
@@ -249,6 +255,7 @@ impl<D: Document> Replica<D> {
             match waiter {
                 Waiter::Edit { id, .. } => self.answer_edit(id, Err(EditError::Unreadable)),
                 Waiter::Read { id, .. } => self.answer_read(id, Err(ReadError::Unreadable)),
+                Waiter::Review { id, .. } => self.answer_review(id, Err(ReviewError::Unreadable)),
             }
         }
         for change in incoming {
@@ -265,8 +272,10 @@ impl<D: Document> Replica<D> {
             // What was not durable when storage failed never will be, and must not be shown or built on.
             Waiter::Edit { id, .. } if self.failed => self.answer_edit(id, Err(EditError::StorageFailed)),
             Waiter::Read { id, .. } if self.failed => self.answer_read(id, Err(ReadError::Unreadable)),
+            Waiter::Review { id, .. } if self.failed => self.answer_review(id, Err(ReviewError::StorageFailed)),
             Waiter::Edit { id, request, wall } => self.perform_edit(key, id, *request, wall, stats),
             Waiter::Read { id, conflicts } => self.perform_read(key, id, conflicts, stats),
+            Waiter::Review { id, review, tried, .. } => self.end_review(key, id, review, &tried),
         }
         true
     }
@@ -331,5 +340,6 @@ fn entry(change: &StoredChange, header: &ChangeHeader, quarantine: Option<Quaran
         },
         bytes: change.chunk.len(),
         quarantine: quarantine.map(|why| why.to_string()),
+        dropped: quarantine.is_some() && change.dropped,
     }
 }

@@ -6,18 +6,32 @@ use bytes::Bytes;
 
 use super::records::{DocKey, DocumentRecord};
 use super::replica::Ticket;
-use crate::api::{BatchId, EditId, EditRequest, LoadId, ReadId};
+use crate::api::{BatchId, EditId, EditRequest, LoadId, ReadId, Review};
 use crate::documents::gate::Log;
 use crate::documents::{Document, DocumentId};
-use crate::identity::NodeId;
+use crate::identity::{ChangeHash, NodeId};
 use crate::sometimes;
 use crate::time::Wall;
 
 /// A request that needs the content.
 #[derive(Debug)]
 pub(super) enum Waiter {
-    Edit { id: EditId, request: Box<EditRequest>, wall: Wall },
-    Read { id: ReadId, conflicts: bool },
+    Edit {
+        id: EditId,
+        request: Box<EditRequest>,
+        wall: Wall,
+    },
+    Read {
+        id: ReadId,
+        conflicts: bool,
+    },
+    /// `tried` are the changes that it is about, once the document has been read for it.
+    Review {
+        id: ReadId,
+        review: Review,
+        begun: bool,
+        tried: Vec<ChangeHash>,
+    },
 }
 
 /// A change from a peer that needs the log.

@@ -131,11 +131,18 @@ pub(crate) fn change_key(key: &DocKey, order: u32) -> Bytes {
     [&key.0[..], &order.to_be_bytes()].concat().into()
 }
 
+/// Set in the byte that says why a change is in quarantine when it was put aside here.
+const DROPPED: u8 = 1 << 7;
+
 /// A change in the log: `format (1) | quarantine (1, 0 for none) | chunk`.
 pub(crate) fn change_write(key: &DocKey, order: u32, quarantine: Option<Quarantine>, chunk: &[u8]) -> Write {
+    stored_write(key, order, quarantine.map_or(0, quarantine_code), chunk)
+}
+
+fn stored_write(key: &DocKey, order: u32, code: u8, chunk: &[u8]) -> Write {
     let mut value = Vec::with_capacity(2 + chunk.len());
     value.push(FORMAT);
-    value.push(quarantine.map_or(0, quarantine_code));
+    value.push(code);
     value.extend_from_slice(chunk);
     Write { table: Table::Changes, key: change_key(key, order), value: Some(value.into()) }
 }
@@ -146,6 +153,8 @@ pub(crate) struct StoredChange {
     pub(crate) key: DocKey,
     pub(crate) order: u32,
     pub(crate) quarantine: Option<Quarantine>,
+    /// Whether it was put aside here, which says nothing of whether it counts.
+    pub(crate) dropped: bool,
     pub(crate) chunk: Bytes,
 }
 
@@ -160,9 +169,16 @@ impl StoredChange {
         Some(Self {
             key: DocKey::from_slice(document)?,
             order: u32::from_be_bytes(order.try_into().ok()?),
-            quarantine: quarantine_of(quarantine),
+            quarantine: quarantine_of(quarantine & !DROPPED),
+            dropped: quarantine & DROPPED != 0,
             chunk,
         })
+    }
+
+    /// Stores it again, as it is said to be now.
+    pub(crate) fn write(&self) -> Write {
+        let code = self.quarantine.map_or(0, quarantine_code) | if self.dropped { DROPPED } else { 0 };
+        stored_write(&self.key, self.order, code, &self.chunk)
     }
 }
 

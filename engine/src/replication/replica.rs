@@ -13,6 +13,7 @@ use super::records::{DocKey, DocumentRecord, KnownMember, NodeRecord, members_wr
 use super::serve::Serves;
 use crate::api::{
     BatchId, DocumentView, EditError, EditId, EditRequest, Edited, Event, HistoryEntry, LoadId, ReadError, ReadId,
+    ReviewError,
 };
 use crate::config::Limits;
 use crate::documents::{Document, DocumentId, Scope};
@@ -289,7 +290,7 @@ impl<D: Document> Replica<D> {
         self.kick(key, now, stats);
     }
 
-    fn admits_read(&self, document: &DocumentId) -> Result<(), ReadError> {
+    pub(super) fn admits_read(&self, document: &DocumentId) -> Result<(), ReadError> {
         if !document.scope().is_held_in(&self.author.zone) {
             return Err(ReadError::NotHeldHere);
         }
@@ -402,6 +403,7 @@ impl<D: Document> Replica<D> {
                 }
                 Done::Edit(edit) => edits.push(edit),
                 Done::Read { id, answer, .. } => self.answer_read(id, *answer),
+                Done::Review { id, answer } => self.answer_review(id, Ok(answer)),
                 Done::Ticket(ticket) => self.delivered(Some(ticket), 1, true),
             }
         }
@@ -469,7 +471,7 @@ impl<D: Document> Replica<D> {
             })
             .copied()
             .collect();
-        self.discard(EditError::DiskFull, &mut again);
+        self.discard(&EditError::DiskFull, &ReviewError::DiskFull, &mut again);
         self.generation += u32::from(!self.faults.has(Fault::GenerationKept));
         for key in lost {
             if let Some(open) = self.open.get_mut(&key).filter(|_| !self.faults.has(Fault::RefusedKept)) {
@@ -500,7 +502,7 @@ impl<D: Document> Replica<D> {
         sometimes!("storage failed");
         self.failed = true;
         let mut reads = Vec::new();
-        self.discard(EditError::StorageFailed, &mut reads);
+        self.discard(&EditError::StorageFailed, &ReviewError::StorageFailed, &mut reads);
         for (_, id, _) in reads {
             self.answer_read(id, Err(ReadError::Unreadable));
         }
@@ -511,13 +513,14 @@ impl<D: Document> Replica<D> {
         self.effects.push_back(Effect::Event(Event::StorageFailed));
     }
 
-    fn discard(&mut self, error: EditError, reads: &mut Vec<(DocKey, ReadId, bool)>) {
+    fn discard(&mut self, error: &EditError, review: &ReviewError, reads: &mut Vec<(DocKey, ReadId, bool)>) {
         for done in self.batches.refused() {
             match done {
                 Done::Node => self.effects.push_back(Effect::NodeRefused),
                 Done::Update { .. } => {}
                 Done::Edit(edit) => self.answer_edit(edit.id, Err(error.clone())),
                 Done::Read { id, key, conflicts, .. } => reads.push((key, id, conflicts)),
+                Done::Review { id, .. } => self.answer_review(id, Err(review.clone())),
                 Done::Ticket(ticket) => self.delivered(Some(ticket), 1, self.faults.has(Fault::HeldWhenRefused)),
             }
         }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::hand::{Hand, id};
 
 /// The first change of an author to a new document.
-fn first(document: &DocumentId, author: NodeId, value: Value) -> (Bytes, ChangeHash) {
+pub(crate) fn first(document: &DocumentId, author: NodeId, value: Value) -> (Bytes, ChangeHash) {
     let actor = Actor([&author.0[..], &[0; 8]].concat().into());
     let authored = ModelDocument::new(document).edit(&actor, &Edit::Put(value), false, Wall(1));
     let authored = authored.expect("it can be made").expect("it changes something");
@@ -17,13 +17,13 @@ fn first(document: &DocumentId, author: NodeId, value: Value) -> (Bytes, ChangeH
 }
 
 /// Two changes of one author, both its first, the one with the greater hash first; of them the other stands.
-fn twice(document: &DocumentId) -> [(Bytes, ChangeHash); 2] {
+pub(crate) fn twice(document: &DocumentId) -> [(Bytes, ChangeHash); 2] {
     let mut made = [1, 2].map(|value| first(document, NodeId([9; 16]), json!({ "value": value })));
     made.sort_by_key(|(_, hash)| std::cmp::Reverse(*hash));
     made
 }
 
-fn push(hand: &mut Hand, session: SessionId, document: &DocumentId, changes: &[Bytes]) {
+pub(crate) fn push(hand: &mut Hand, session: SessionId, document: &DocumentId, changes: &[Bytes]) {
     let changes = vec![DocumentChanges { document: document.clone(), changes: changes.to_vec() }];
     let frame = Frame::Push { seq: 1, ack: false, changes };
     hand.engine.handle_session(session, SessionEvent::Frame(frame.encode()), hand.now);

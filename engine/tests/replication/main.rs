@@ -8,4 +8,5 @@ mod hand;
 mod held;
 mod history;
 mod range;
+mod review;
 mod windows;

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::error::{ApiError, Form, MemberError};
 use super::query::{self, MembersQuery, NoQuery};
-use super::{Shared, body, timestamp};
+use super::{Shared, body, eviction, timestamp};
 use crate::handle::ServerEngine;
 use crate::links::{Link, Pipe, Trouble};
 use crate::websocket;
@@ -34,21 +34,21 @@ struct TroubleRow {
     since: String,
 }
 
-/// One row of it.
-#[derive(Serialize)]
+/// One row of it. Of a server that is shut out there may be nothing to know but that.
+#[derive(Default, Serialize)]
 struct Row {
     id: String,
-    name: String,
-    zone: String,
+    name: Option<String>,
+    zone: Option<String>,
     address: Option<String>,
     addresses: Vec<String>,
     via: Option<&'static str>,
     through: Option<String>,
     key: Option<String>,
-    url: String,
+    url: Option<String>,
     status: &'static str,
-    incarnation: String,
-    version: String,
+    incarnation: Option<String>,
+    version: Option<String>,
     rtt_ms: Option<f64>,
     last_seen: Option<String>,
 }
@@ -65,14 +65,13 @@ struct ForceLeave {
 
 pub(super) async fn members(State(api): State<Shared>, uri: Uri) -> Result<Response, ApiError> {
     let MembersQuery { status } = query::parse(&uri)?;
-    let status = status.as_deref().map(parse_status).transpose()?;
+    let wanted = status.as_deref().map(parse_status).transpose()?;
     let wall = (api.wall)();
     let links = api.handle.links().clone();
-    let (data, connected): (Vec<Row>, BTreeSet<String>) = api
+    let (mut data, connected): (Vec<Row>, BTreeSet<String>) = api
         .handle
         .look(move |engine, now| {
             let me = engine.me().record.node;
-            let wanted = engine.members().filter(|member| status.is_none_or(|status| member.status == status));
             let row = |member: Member| {
                 let link = engine.stream_to(member.record.node).and_then(|session| links.get(session));
                 let through = match link.map(|link| link.pipe) {
@@ -85,9 +84,19 @@ pub(super) async fn members(State(api): State<Shared>, uri: Uri) -> Result<Respo
             };
             let is_connected = |member: &Member| engine.is_direct_to(member.record.node);
             let connected = engine.members().filter(is_connected).flat_map(|member| member.record.addresses.clone());
-            (wanted.map(row).collect(), connected.map(|address| address.to_string()).collect())
+            let connected = connected.map(|address| address.to_string()).collect();
+            let is_unknown = |node: &&NodeId| engine.member(node).is_none();
+            let unknown = engine.evicted().iter().filter(is_unknown);
+            let unknown = unknown.map(|node| Row { id: node.to_string(), status: EVICTED, ..Row::default() });
+            let rows = engine.members().map(row).chain(unknown);
+            (rows.filter(|row| wanted.is_none_or(|wanted| row.status == wanted)).collect(), connected)
         })
         .await?;
+    for row in data.iter_mut().filter(|row| row.name.is_none()) {
+        if let Ok(node) = row.id.parse() {
+            row.name = eviction::name_of(&api, &node).await?;
+        }
+    }
     let trouble =
         |Trouble { address, error, since, .. }| TroubleRow { address, error, since: timestamp::rfc3339(since) };
     // Whom one way leads to needs no other.
@@ -186,17 +195,17 @@ fn row(member: &Member, me: NodeId, link: Option<Link>, now: Instant, wall: Wall
     let record = &member.record;
     Row {
         id: record.node.to_string(),
-        name: record.name.clone(),
-        zone: record.zone.clone(),
+        name: Some(record.name.clone()),
+        zone: Some(record.zone.clone()),
         address: record.addresses.first().map(ToString::to_string),
         addresses: record.addresses.iter().map(ToString::to_string).collect(),
         via: via(link.map(|link| link.pipe), member.datagrams),
         through: None,
         key: link.and_then(|link| link.key).map(|key| key.to_string()),
-        url: record.url.clone(),
+        url: Some(record.url.clone()),
         status: status_name(member.status),
-        incarnation: record.incarnation.to_string(),
-        version: record.version.clone(),
+        incarnation: Some(record.incarnation.to_string()),
+        version: Some(record.version.clone()),
         rtt_ms: member.rtt.map(|rtt| rtt.as_secs_f64() * 1_000.0),
         last_seen: seen.map(|seen| timestamp::rfc3339(before(wall, now.since(seen)))),
     }
@@ -220,9 +229,9 @@ pub(crate) fn status_name(status: Status) -> &'static str {
     }
 }
 
-fn parse_status(text: &str) -> Result<Status, ApiError> {
-    STATUSES
-        .into_iter()
-        .find(|status| status_name(*status) == text)
-        .ok_or_else(|| Form::BadQuery(format!("status is one of {}", STATUSES.map(status_name).join(", "))).into())
+/// The one of the names that rows have for a status.
+fn parse_status(text: &str) -> Result<&'static str, ApiError> {
+    let names = || STATUSES.map(status_name).into_iter().chain([EVICTED]);
+    let unknown = || Form::BadQuery(format!("status is one of {}", names().collect::<Vec<_>>().join(", ")));
+    names().find(|name| *name == text).ok_or_else(|| unknown().into())
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use knot_engine::documents::{EditRefused, JSON_DEPTH_MAX, JSON_NODES_MAX, NameError};
-use knot_engine::{EditError, Etag, ReadError};
+use knot_engine::{EditError, Etag, ReadError, ReviewError};
 use serde_json::json;
 
 use super::{BODY_BYTES_MAX, HEADER_BYTES_MAX, HEADERS_MAX, URI_BYTES_MAX, etag};
@@ -39,6 +39,7 @@ pub(super) enum ApiError {
     },
     Edit(EditError),
     Read(ReadError),
+    Review(ReviewError),
     /// A GET whose If-Match does not hold.
     NotAsExpected(Etag),
     Member(MemberError),
@@ -49,6 +50,7 @@ pub(super) enum ApiError {
     /// What was read again is no configuration.
     BadConfig(String),
     TooManyConnections(usize),
+    TooManyOfOneHost(usize),
 }
 
 /// How a request is malformed, or which limit it is over.
@@ -109,6 +111,12 @@ impl From<EditError> for ApiError {
 impl From<ReadError> for ApiError {
     fn from(error: ReadError) -> Self {
         Self::Read(error)
+    }
+}
+
+impl From<ReviewError> for ApiError {
+    fn from(error: ReviewError) -> Self {
+        Self::Review(error)
     }
 }
 
@@ -194,6 +202,7 @@ impl ApiError {
             Self::Misdirected { zone, urls } => misdirected(zone, urls),
             Self::Edit(error) => edit(error),
             Self::Read(error) => read(error),
+            Self::Review(error) => review(error),
             Self::NotAsExpected(_) => changed(),
             Self::Stopping => say(
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -210,6 +219,11 @@ impl ApiError {
                 StatusCode::SERVICE_UNAVAILABLE,
                 format!("{limit} connections are open already"),
                 "try again after a moment, or ask another server; keep connections and reuse them",
+            ),
+            Self::TooManyOfOneHost(limit) => say(
+                StatusCode::SERVICE_UNAVAILABLE,
+                format!("{limit} connections from this host are open already"),
+                "keep connections and reuse them; behind a reverse proxy, bound what it opens to one server",
             ),
             Self::Member(error) => member(error),
             Self::NoWebSocket(why) => say(
@@ -256,7 +270,7 @@ impl ApiError {
         if matches!(self, Self::Form(Form::BodyTooLong | Form::BodyTimeout(_) | Form::BodyBroken)) {
             add(header::CONNECTION, "close");
         }
-        if matches!(self, Self::Edit(EditError::Busy) | Self::Read(ReadError::Busy)) {
+        if matches!(self, Self::Edit(EditError::Busy) | Self::Read(ReadError::Busy) | Self::Review(ReviewError::Busy)) {
             add(header::RETRY_AFTER, "1");
         } else if status == StatusCode::INSUFFICIENT_STORAGE {
             add(header::RETRY_AFTER, "30");
@@ -465,6 +479,21 @@ fn read(error: &ReadError) -> Said {
         ReadError::Gone { .. } => gone(),
         ReadError::Busy => say(StatusCode::SERVICE_UNAVAILABLE, error.to_string(), "try again after a moment"),
         ReadError::Unreadable => unreadable(),
+        _ => say(StatusCode::INTERNAL_SERVER_ERROR, error.to_string(), "the log says more"),
+    }
+}
+
+fn review(error: &ReviewError) -> Said {
+    const LISTED: &str = "GET /api/cluster/quarantine (knot cluster quarantine list) names documents and changes";
+    match error {
+        ReviewError::NotHeldHere => not_here(),
+        ReviewError::NotFound | ReviewError::NotQuarantined => say(StatusCode::NOT_FOUND, error.to_string(), LISTED),
+        ReviewError::Unreadable => unreadable(),
+        ReviewError::DiskFull => {
+            say(StatusCode::INSUFFICIENT_STORAGE, error.to_string(), "all is as it was; ask again when there is room")
+        }
+        ReviewError::Busy => say(StatusCode::SERVICE_UNAVAILABLE, error.to_string(), "try again after a moment"),
+        ReviewError::StorageFailed => say(StatusCode::SERVICE_UNAVAILABLE, error.to_string(), "see this server's log"),
         _ => say(StatusCode::INTERNAL_SERVER_ERROR, error.to_string(), "the log says more"),
     }
 }

@@ -62,10 +62,7 @@ pub(super) async fn readmit(
     let evicted: Vec<NodeId> = api.handle.look(|engine, _| engine.evicted().iter().copied().collect()).await?;
     let mut found = Vec::new();
     for node in evicted {
-        let name = match api.handle.read(eviction_of(&node), false).await? {
-            Ok(view) => view.value.get("name").and_then(Value::as_str).map(str::to_owned),
-            Err(_) => None,
-        };
+        let name = name_of(&api, &node).await?;
         let is_meant = match &who {
             Who::Name(meant) => name.as_ref() == Some(meant),
             Who::Id(id) => *id == node,
@@ -83,6 +80,12 @@ pub(super) async fn readmit(
     };
     change(&api, node, Edit::Delete).await?;
     Ok(axum::Json(json!({"id": node.to_string(), "name": name, "status": "readmitted"})).into_response())
+}
+
+/// What a server that is shut out was called by who did that; none where it had no name either.
+pub(super) async fn name_of(api: &Shared, node: &NodeId) -> Result<Option<String>, ApiError> {
+    let view = api.handle.read(eviction_of(node), false).await?.ok();
+    Ok(view.and_then(|view| view.value.get("name").and_then(Value::as_str).map(str::to_owned)))
 }
 
 async fn asked(api: &Shared, uri: &Uri, headers: &HeaderMap, body: Body) -> Result<(Who, Option<String>), ApiError> {

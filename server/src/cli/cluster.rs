@@ -20,8 +20,8 @@ pub(super) enum ClusterCommand {
     /// List the members, those in trouble first
     #[command(after_help = MEMBERS_EXAMPLES)]
     Members {
-        /// Only those that are alive, suspect, failed or left
-        #[arg(long, value_parser = ["alive", "suspect", "failed", "left"])]
+        /// Only those that are alive, suspect, failed, left or evicted
+        #[arg(long, value_parser = ["alive", "suspect", "failed", "left", "evicted"])]
         status: Option<String>,
         #[command(flatten)]
         client: ClientArgs,
@@ -63,7 +63,7 @@ pub(super) enum ClusterCommand {
     /// List, add, promote and remove the keys of the cluster that a server holds
     #[command(subcommand, after_help = keys::EXAMPLES)]
     Keys(KeysCommand),
-    /// Look at changes that were refused, and are kept without being applied
+    /// Look at changes that were refused, have them judged again, put them aside
     #[command(subcommand, after_help = quarantine::EXAMPLES)]
     Quarantine(QuarantineCommand),
     /// Let a server in again that was shut out
@@ -100,7 +100,8 @@ pub(super) const EXAMPLES: &str = "EXAMPLES:
   knot cluster force-leave knot3";
 const MEMBERS_EXAMPLES: &str = "EXAMPLES:
   knot cluster members
-  knot cluster members --status failed --json";
+  knot cluster members --status failed --json
+  knot cluster members --status evicted";
 const STATUS_EXAMPLES: &str = "EXAMPLES:
   knot cluster status
   knot cluster status --server http://127.0.0.1:3001
@@ -204,8 +205,10 @@ async fn members(status: Option<String>, args: &ClientArgs) -> Result<(), CliErr
     let mut shown = table(&["NAME", "ADDRESS", "ZONE", "STATUS", "VIA", "ROUND TRIP"]);
     for row in rows {
         let rtt = row.get("rtt_ms").and_then(Value::as_f64);
+        // Of who is shut out, and was never met, there is the id alone.
+        let name = if row.get("name").is_some_and(Value::is_null) { "id" } else { "name" };
         shown.add_row(vec![
-            text(row, "name").into(),
+            text(row, name).into(),
             text(row, "address").into(),
             text(row, "zone").into(),
             text(row, "status").into(),

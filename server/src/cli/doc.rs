@@ -340,15 +340,19 @@ async fn history(document: &Document, args: &ClientArgs) -> Result<(), CliError>
     let mut shown = table(&["TIME", "KIND", "NODE", "SEQ", "HASH"]);
     for row in rows {
         let (node, hash) = (shortened(&text(row, "node"), 12), shortened(&text(row, "hash"), 12));
-        shown.add_row(vec![
-            time(row).into(),
-            text(row, "kind").into(),
-            node.into(),
-            number(text(row, "seq")),
-            hash.into(),
-        ]);
+        shown.add_row(vec![time(row).into(), kind(row).into(), node.into(), number(text(row, "seq")), hash.into()]);
     }
     print_table(shown)
+}
+
+/// What a change does, and where it is not applied, that.
+fn kind(row: &Value) -> String {
+    let kind = text(row, "kind");
+    match row.get("quarantine").and_then(Value::as_str) {
+        None => kind,
+        Some(_) if row.get("dropped").and_then(Value::as_bool) == Some(true) => format!("{kind}, dropped"),
+        Some(_) => format!("{kind}, in quarantine"),
+    }
 }
 
 async fn watch(path: String, once: bool, args: &ClientArgs) -> Result<(), CliError> {

@@ -1,13 +1,14 @@
 //! Changing which cluster keys a `knot.toml` holds, and nothing else of it: comments and order stay.
 
 use std::fs;
-use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use toml_edit::{Array, DocumentMut, Item, value};
+use toml_edit::{Array, DocumentMut, Item, Value};
 
 use super::{ClusterKey, Config, ConfigError, KeyRing, host_name};
+use crate::storage::write_whole;
 
 /// What is done to the keys.
 #[derive(Clone, Debug)]
@@ -57,11 +58,21 @@ pub enum KeyChangeError {
     },
 }
 
-/// Changes the keys in the file that [`Config::load`] would read, and returns where that is and which keys it has now.
+/// What a file's keys were changed to. Until it is dropped nobody else changes them by [`change_keys`].
+#[derive(Debug)]
+pub struct ChangedKeys {
+    /// The file.
+    pub path: PathBuf,
+    /// The keys it has now.
+    pub keys: KeyRing,
+    _alone: fs::File,
+}
+
+/// Changes the keys in the file that [`Config::load`] would read.
 ///
 /// # Errors
 /// When there is no such file, its keys are elsewhere, or what would come out is no configuration.
-pub fn change_keys(file: Option<&Path>, change: &KeyChange) -> Result<(PathBuf, KeyRing), KeyChangeError> {
+pub fn change_keys(file: Option<&Path>, change: &KeyChange) -> Result<ChangedKeys, KeyChangeError> {
     let loaded = Config::load(file)?;
     let path = loaded.source.ok_or(KeyChangeError::NoFile)?;
     for variable in ["KNOT_CLUSTER_KEY", "KNOT_CLUSTER_KEYS"] {
@@ -70,13 +81,15 @@ pub fn change_keys(file: Option<&Path>, change: &KeyChange) -> Result<(PathBuf, 
         }
     }
     let failed = |source| KeyChangeError::Io { path: path.clone(), source };
+    // Of two commands at once the later has to change what the earlier has written.
+    let alone = lock(&path).map_err(failed)?;
     let text = fs::read_to_string(&path).map_err(failed)?;
     let changed = changed(&path, &text, change)?;
     // What is not understood never takes the place of what is.
     let config = Config::parse(Some((&path, &changed)), &super::variables(), &host_name())?.config;
     let keys = config.cluster.ok_or_else(|| KeyChangeError::NoCluster(path.clone()))?.keys;
     replace(&path, &changed).map_err(failed)?;
-    Ok((path, keys))
+    Ok(ChangedKeys { path, keys, _alone: alone })
 }
 
 fn changed(path: &Path, text: &str, change: &KeyChange) -> Result<String, KeyChangeError> {
@@ -103,20 +116,30 @@ fn changed(path: &Path, text: &str, change: &KeyChange) -> Result<String, KeyCha
             at => drop(keys.remove(at)),
         },
     }
-    let list: Item = value(keys.iter().collect::<Array>());
+    let mut list = Value::Array(keys.iter().collect::<Array>());
     if let Some(held) = cluster.get_mut("keys") {
-        *held = list;
+        keep_decor(&mut list, held);
+        *held = Item::Value(list);
         cluster.remove("key");
     } else {
-        // In its place, with the comment that stands before it.
+        // In its place, with the comments that stand before and beside it.
         let decor = cluster.key("key").map(|key| key.leaf_decor().clone());
-        cluster.remove("key");
-        cluster.insert("keys", list);
+        if let Some(key) = cluster.remove("key") {
+            keep_decor(&mut list, &key);
+        }
+        cluster.insert("keys", Item::Value(list));
         if let (Some(mut key), Some(decor)) = (cluster.key_mut("keys"), decor) {
             *key.leaf_decor_mut() = decor;
         }
     }
     Ok(document.to_string())
+}
+
+/// Lets a value stand as the one before it did, with the comment beside it.
+fn keep_decor(value: &mut Value, before: &Item) {
+    if let Some(before) = before.as_value() {
+        *value.decor_mut() = before.decor().clone();
+    }
 }
 
 fn place(keys: &[String], asked: &str) -> Result<usize, KeyChangeError> {
@@ -128,27 +151,23 @@ fn place(keys: &[String], asked: &str) -> Result<usize, KeyChangeError> {
     ids.iter().position(|id| id == asked).ok_or_else(unknown)
 }
 
+/// Waits until nobody else changes the file, until what it returns is dropped. It is the folder that is locked, since a
+/// change puts another file in the place of the one there was.
+fn lock(path: &Path) -> io::Result<fs::File> {
+    let path = fs::canonicalize(path)?;
+    let folder = fs::File::open(path.parent().ok_or(io::ErrorKind::InvalidInput)?)?;
+    folder.lock()?;
+    Ok(folder)
+}
+
 /// Puts a text in a file's place, whole or not at all. It belongs to whom the file did, and is readable by the same.
 fn replace(path: &Path, text: &str) -> io::Result<()> {
     let path = fs::canonicalize(path)?;
     let before = fs::metadata(&path)?;
-    let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
-    let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
-    name.push(".new");
-    let new = folder.join(name);
-    // One that a crash has left, or somebody has put there.
-    let _ = fs::remove_file(&new);
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-    let written = chown(&file, &before)
-        .and_then(|()| file.set_permissions(before.permissions()))
-        .and_then(|()| file.write_all(text.as_bytes()))
-        .and_then(|()| file.sync_all())
-        .and_then(|()| fs::rename(&new, &path));
-    if written.is_err() {
-        let _ = fs::remove_file(&new);
-    }
-    written?;
-    fs::File::open(folder)?.sync_all()
+    write_whole(&path, text.as_bytes(), |file| {
+        chown(file, &before)?;
+        file.set_permissions(before.permissions())
+    })
 }
 
 /// Gives a file to whom another belongs. That changes nothing, and needs no rights, where it is the same.
@@ -195,6 +214,17 @@ mod tests {
         assert!(removed.contains(&format!("keys = [\"{NEW}\"]")), "{removed}");
         let config = Config::parse(Some((Path::new("knot.toml"), &removed)), &BTreeMap::new(), "box").unwrap().config;
         assert_eq!(config.cluster.unwrap().keys.first().id().to_string(), id(NEW));
+    }
+
+    #[test]
+    fn comments_beside_the_keys_stay() {
+        let text = format!("[server.cluster]\nkey = '{OLD}' # of 2025\nname = 'x' # ours\n");
+        let added = after(&text, &KeyChange::Add(NEW.to_owned())).unwrap();
+        assert!(added.contains(&format!("keys = [\"{OLD}\", \"{NEW}\"] # of 2025\n")), "{added}");
+        let removed = after(&added, &KeyChange::Promote(id(NEW))).unwrap();
+        let removed = after(&removed, &KeyChange::Remove(id(OLD))).unwrap();
+        assert!(removed.contains(&format!("keys = [\"{NEW}\"] # of 2025\n")), "{removed}");
+        assert!(removed.contains("name = 'x' # ours"), "{removed}");
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! One stream to a peer: the handshake, then frames both ways, until either side ends it.
 
+#[cfg(test)]
+mod tests;
+
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
@@ -28,6 +31,9 @@ pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) const FRAMES_MAX: usize = 16_384;
 /// How long a segment may take from its first byte to its last; the longest takes less over 20 kbit/s.
 const SEGMENT_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a peer may take nothing of what is to be sent to it. TCP gives up by itself before, where there is no proxy in
+/// between; one that goes on reading, however slowly, is waited for.
+const WRITE_STALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a session seals under one key.
 const KEY_AGE_MAX: Duration = Duration::from_secs(3_600);
 /// How long a stream that is closed may still take to write what was given to it.
@@ -117,6 +123,8 @@ pub(super) enum StreamError {
         SEGMENT_TIMEOUT.as_secs()
     )]
     Stalled,
+    #[error("the peer took nothing of what was sent to it for {} s", WRITE_STALL_TIMEOUT.as_secs())]
+    Unread,
     #[error("this side closed it")]
     Local,
 }
@@ -128,7 +136,7 @@ impl StreamError {
             Self::Connect(error) if error.kind() == io::ErrorKind::ConnectionRefused => Closed::Refused,
             Self::Connect(error) | Self::Io(error) if error.kind() == io::ErrorKind::TimedOut => Closed::Timeout,
             // What refuses a WebSocket may be a proxy, of which nothing follows for the server behind it.
-            Self::Dial(_) | Self::HandshakeTimeout | Self::Stalled => Closed::Timeout,
+            Self::Dial(_) | Self::HandshakeTimeout | Self::Stalled | Self::Unread => Closed::Timeout,
             Self::Connect(_) | Self::Io(_) => Closed::Reset,
             Self::Eof | Self::HandshakeEof => Closed::Eof,
             Self::Session(_) | Self::Local => Closed::Local,
@@ -147,7 +155,7 @@ impl StreamError {
             | Self::Eof
             | Self::HandshakeEof
             | Self::HandshakeTimeout => role == Role::Initiator,
-            Self::Stalled | Self::Local => false,
+            Self::Stalled | Self::Unread | Self::Local => false,
         }
     }
 }
@@ -176,6 +184,7 @@ where
         unhandled,
         unflushed: false,
         unfinished: None,
+        blocked: None,
         key_since: Instant::now(),
     };
     match timeout_at(deadline, carrier.shake_hands()).await {
@@ -206,6 +215,8 @@ enum Step {
     Read(io::Result<usize>),
     Wrote(io::Result<usize>),
     Flushed(io::Result<()>),
+    /// Nothing was to be written for too long.
+    Unread,
     Took(Bytes),
     /// The driver has no more use for it.
     Closed,
@@ -224,6 +235,8 @@ struct Carrier<S> {
     unflushed: bool,
     /// The segment of which the rest is waited for, and until when.
     unfinished: Option<(u64, Instant)>,
+    /// Until when something of what is to be sent has to leave.
+    blocked: Option<Instant>,
     /// When it began to seal under its present key.
     key_since: Instant,
 }
@@ -258,12 +271,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Carrier<S> {
             if outgoing.is_empty() {
                 outgoing = self.session.poll_transmit().unwrap_or_default();
             }
-            let until = self.unfinished.map(|(_, until)| until);
+            self.blocked = if outgoing.is_empty() && !self.unflushed {
+                None
+            } else {
+                self.blocked.or_else(|| Some(Instant::now() + WRITE_STALL_TIMEOUT))
+            };
+            let blocked = self.blocked;
+            let until = self.unfinished.map(|(_, until)| until).into_iter().chain(blocked).min();
             let step = poll_fn(|context| self.poll_step(&mut incoming, &outgoing, first, context));
             let step = match until {
                 None => step.await,
                 Some(until) => match timeout_at(until, step).await {
                     Ok(step) => step,
+                    Err(_) if Some(until) == blocked => return StreamError::Unread,
                     Err(_) => return StreamError::Stalled,
                 },
             };
@@ -272,6 +292,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Carrier<S> {
                 Step::Read(Ok(0)) => Err(StreamError::Eof),
                 Step::Read(Ok(read)) => self.on_bytes(incoming.get(..read).unwrap_or_default()).await,
                 Step::Wrote(Ok(written)) => {
+                    self.blocked = None;
                     self.unflushed = true;
                     self.on_written(&mut outgoing, written).await;
                     Ok(())
@@ -281,6 +302,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Carrier<S> {
                     Ok(())
                 }
                 Step::Read(Err(error)) | Step::Wrote(Err(error)) | Step::Flushed(Err(error)) => Err(error.into()),
+                Step::Unread => Err(StreamError::Unread),
                 Step::Took(frame) if self.queue(&frame) => Ok(()),
                 Step::Took(_) | Step::Closed => Err(StreamError::Local),
                 Step::Finish => {
@@ -316,9 +338,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Carrier<S> {
                     done.map(|done| Step::Read(done.map(|()| read.filled().len())))
                 }
                 Way::Write if !outgoing.is_empty() => {
-                    Pin::new(&mut self.stream).poll_write(context, outgoing).map(Step::Wrote)
+                    let wrote = Pin::new(&mut self.stream).poll_write(context, outgoing).map(Step::Wrote);
+                    self.unless_unread(wrote)
                 }
-                Way::Write if self.unflushed => Pin::new(&mut self.stream).poll_flush(context).map(Step::Flushed),
+                Way::Write if self.unflushed => {
+                    let flushed = Pin::new(&mut self.stream).poll_flush(context).map(Step::Flushed);
+                    self.unless_unread(flushed)
+                }
                 Way::Write => Poll::Pending,
                 Way::Take if has_room => {
                     self.outbox.frames.poll_recv(context).map(|frame| frame.map_or(Step::Closed, Step::Took))
@@ -330,6 +356,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Carrier<S> {
             }
         }
         Poll::Pending
+    }
+
+    /// A peer that takes nothing may have so much to say that nobody waits for it.
+    fn unless_unread(&self, step: Poll<Step>) -> Poll<Step> {
+        let is_late = step.is_pending() && self.blocked.is_some_and(|until| Instant::now() >= until);
+        if is_late { Poll::Ready(Step::Unread) } else { step }
     }
 
     async fn finish(&mut self, mut outgoing: Bytes) -> io::Result<()> {

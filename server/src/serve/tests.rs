@@ -253,3 +253,30 @@ async fn errors_of_the_engine_have_their_statuses() {
         assert_eq!(text.contains("retry-after:"), status == "503" || status == "507", "{text}");
     }
 }
+
+#[tokio::test]
+async fn one_host_cannot_hold_all_connections() {
+    let server = start(Limits { connections_max: 4, connections_a_host_max: 2, ..Limits::default() }).await;
+    let from = async |host: u8| {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 0, host], 0).into()).unwrap();
+        let mut stream = socket.connect(server.address).await.unwrap();
+        stream.write_all(PING.as_bytes()).await.unwrap();
+        let answer = read_some(&mut stream).await;
+        (stream, answer)
+    };
+    let (first, answer) = from(2).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let (_second, _) = from(2).await;
+    let (_, answer) = from(2).await;
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("2 connections from this host"), "{answer}");
+    let (_other, answer) = from(3).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    drop(first);
+    let again = async {
+        while !from(2).await.1.starts_with("HTTP/1.1 200") {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, again).await.expect("a place that is given back is free again");
+}

@@ -76,19 +76,34 @@ pub fn read_admin_token(data_dir: &Path) -> Result<Option<String>, SecretError> 
     }
 }
 
-/// Writes a file that only its owner may read, durably and never in part: under another name, synced, renamed, and the
-/// folder synced.
+/// Writes a file that only its owner may read, durably and never in part.
+///
+/// # Errors
+/// As for [`write_whole`].
+pub fn write_private(path: &Path, contents: &[u8]) -> io::Result<()> {
+    write_whole(path, contents, |_| Ok(()))
+}
+
+/// Writes a file durably and never in part: under another name, synced, renamed, and the folder synced. `prepare` is given
+/// the new file, which is its owner's alone, before anything is in it.
 ///
 /// # Errors
 /// When any of these steps fails; a file that was there before is then untouched.
-pub fn write_private(path: &Path, contents: &[u8]) -> io::Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
+pub fn write_whole(path: &Path, contents: &[u8], prepare: impl FnOnce(&File) -> io::Result<()>) -> io::Result<()> {
+    let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
     name.push(".new");
     let new = path.with_file_name(name);
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-    file.write_all(contents)?;
-    file.sync_all()?;
-    fs::rename(&new, path)?;
+    // One that a crash has left, or somebody has put there.
+    let _ = fs::remove_file(&new);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+    let written = prepare(&file)
+        .and_then(|()| file.write_all(contents))
+        .and_then(|()| file.sync_all())
+        .and_then(|()| fs::rename(&new, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&new);
+    }
+    written?;
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => File::open(folder)?.sync_all(),
         _ => File::open(".")?.sync_all(),

@@ -330,6 +330,7 @@ impl<D: Document> World<D> {
         self.calm_since = now;
         self.trace.add(now, node, "starts", &[]);
         self.trace.log(now, node, || "STARTS".to_owned());
+        self.upgrade(node);
         let visible = self.nodes[node].start(count, self.planted, now);
         let durable = self.nodes[node].disk.durable();
         self.checkers.tap.on_disk_read(node, &visible, durable);

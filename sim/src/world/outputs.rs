@@ -180,13 +180,19 @@ impl<D: Document> World<D> {
         }
     }
 
-    /// Somebody reads a document that a hostile member writes, which is when what came of it is tried.
+    /// Somebody reads a document that a hostile member writes, which is when what came of it is tried. Perhaps an operator
+    /// then looks at what is in quarantine.
     pub(super) fn on_passing(&mut self, node: usize, target: &Target) {
         let Some(process) = self.process_of(node) else { return };
         let local = self.nodes[node].clock.read(self.now);
         if let Some(running) = &mut self.nodes[node].running {
             let read = running.engine.read(&target.id(), false, local);
             running.reads.insert(read, ReadFor::Passing);
+            if let Some((document, review)) = self.hostile.reviewed_by_others(target) {
+                self.trace.log(self.now, node, || format!("is asked to look at {document} again: {review:?}"));
+                let asked = running.engine.review(&document, review, local);
+                running.reads.insert(asked, ReadFor::Review);
+            }
         }
         self.drain(process);
     }
@@ -230,6 +236,7 @@ impl<D: Document> World<D> {
             Event::Edited(edit, answer) => self.on_edited(process, edit, answer),
             Event::Read(read, answer) => self.on_read(process, read, answer),
             Event::History(read, answer) => self.on_history(process, read, answer),
+            Event::Reviewed(review, answer) => self.on_reviewed(node, review, &answer),
             Event::Member(change) => self.on_member(node, &change),
             Event::Changed(summary) => {
                 self.trace.log(self.now, node, || {
@@ -336,7 +343,7 @@ impl<D: Document> World<D> {
             Some(ReadFor::Patch(operation)) => self.on_patch_read(process, operation, &answer),
             Some(ReadFor::Edited(target)) => self.check_shown(process, &target, &answer, true),
             Some(ReadFor::AuditValue) => self.audit.on_value(process.node, answer),
-            Some(ReadFor::AuditHistory | ReadFor::Passing) | None => {}
+            Some(ReadFor::AuditHistory | ReadFor::Passing | ReadFor::Review | ReadFor::Release(_)) | None => {}
         }
     }
 

@@ -104,6 +104,7 @@ impl<D: Document> World<D> {
             .find_map(gap)
             .or_else(|| root_gap(&replicas, !self.hostile.has_forged()))
             .or_else(|| self.unanswered())
+            .or_else(|| self.release_gap())
             .or_else(|| self.stream_gap())
     }
 

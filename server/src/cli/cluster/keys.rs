@@ -133,8 +133,9 @@ async fn ensure_unused(args: &ClientArgs, id: &str) -> Result<(), CliError> {
 
 /// Changes the file, lets the server take it over, and prints what it holds then.
 async fn change(args: &ClientArgs, change: KeyChange, new: Option<String>) -> Result<(), CliError> {
-    let (path, keys) = change_keys(args.config.as_deref(), &change)?;
-    let wanted: Vec<String> = keys.iter().map(|key| key.id().to_string()).collect();
+    // Kept until the server has been told, so that it is asked about these and no later ones.
+    let changed = change_keys(args.config.as_deref(), &change)?;
+    let wanted: Vec<String> = changed.keys.iter().map(|key| key.id().to_string()).collect();
     let told = async {
         let client = Client::from_args(args)?;
         let answer = client.ask(Ask::new(Method::POST, "/api/reload".to_owned())).await?.body;
@@ -148,8 +149,8 @@ async fn change(args: &ClientArgs, change: KeyChange, new: Option<String>) -> Re
     };
     let told = told.await;
     // It is in the file now, whatever the server says, and nobody else knows it.
-    show(args, &keys, new)?;
-    told.map_err(|source| CliError::Untold { path, source: Box::new(source) })
+    show(args, &changed.keys, new)?;
+    told.map_err(|source| CliError::Untold { path: changed.path, source: Box::new(source) })
 }
 
 fn show(args: &ClientArgs, keys: &KeyRing, new: Option<String>) -> Result<(), CliError> {

@@ -1,4 +1,4 @@
-//! `knot cluster quarantine`: what was refused, and what there is to know of it.
+//! `knot cluster quarantine`: what was refused, what there is to know of it, and what to do about it.
 
 use clap::Subcommand;
 use hyper::Method;
@@ -24,18 +24,61 @@ pub(in crate::cli) enum QuarantineCommand {
         #[command(flatten)]
         client: ClientArgs,
     },
+    /// Have the server judge changes of a document again, as after an upgrade, and say what became of each
+    #[command(after_help = RELEASE_HELP)]
+    Release {
+        /// The document, as the list names it, such as global/users/ann
+        document: String,
+        /// The change's hash, or how that begins; all that are in quarantine where none is named
+        change: Option<String>,
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// Put a change aside on one server: it is listed and counted there no more
+    #[command(after_help = DROP_HELP)]
+    Drop {
+        /// The document, as the list names it, such as global/users/ann
+        document: String,
+        /// The change's hash, or how that begins
+        change: String,
+        /// That this is meant
+        #[arg(long)]
+        yes: bool,
+        #[command(flatten)]
+        client: ClientArgs,
+    },
 }
 
 pub(super) const EXAMPLES: &str = "EXAMPLES:
   knot cluster quarantine list
   knot cluster quarantine show 5f3c9a
-A change in quarantine is kept and counted by every server alike, and applied by none. Whoever sent it is worth a look:
-no knot server makes such changes.";
+  knot cluster quarantine release global/users/ann
+  knot cluster quarantine drop global/users/ann 5f3c9a --yes
+A change in quarantine is kept and counted by every server alike, and applied by none. \
+Whoever sent it is worth a look: no knot server makes such changes.";
+const RELEASE_HELP: &str = "EXAMPLES:
+  knot cluster quarantine release global/users/ann
+  knot cluster quarantine release zone:au/users/ann 5f3c9a --server http://127.0.0.1:3001
+The server judges by the rules of its version, so nothing comes of it but after an upgrade whose rules take more. \
+Each server judges for itself: release on every one, once all run the same version. \
+What was dropped is judged too, and listed again where it is still refused.";
+const DROP_HELP: &str = "EXAMPLES:
+  knot cluster quarantine drop global/users/ann 5f3c9a --yes
+A dropped change is no longer listed, counted or alarmed of on this server, also after a restart. That is all. \
+It was not applied before and is not now; the document's history still shows it. \
+Its bytes stay, here and on the other servers, and pass on to new ones: it counts in what all servers compare, so one \
+that forgot it would be sent it again, and where all had, a new one could never become equal to them. \
+Other servers list it until it is dropped there as well. A release takes it up again.";
 
 pub(super) async fn run(command: QuarantineCommand) -> Result<(), CliError> {
     match command {
         QuarantineCommand::List { client } => list(&client).await,
         QuarantineCommand::Show { hash, client } => show(&hash, &client).await,
+        QuarantineCommand::Release { document, change, client } => release(&document, change, &client).await,
+        QuarantineCommand::Drop { yes: false, .. } => Err(CliError::Usage(
+            "this puts the change aside for good: --help says what that means, and --yes does it".to_owned(),
+        )),
+        QuarantineCommand::Drop { document, change, yes: true, client } => put_aside(&document, &change, &client).await,
     }
 }
 
@@ -98,4 +141,42 @@ async fn show(hash: &str, args: &ClientArgs) -> Result<(), CliError> {
         print_table(shown)?;
     }
     Ok(())
+}
+
+async fn post(path: &str, document: &str, change: Option<String>, client: &ClientArgs) -> Result<Value, CliError> {
+    let change = change.map(|change| change.trim_end_matches('.').to_owned());
+    let body = match change {
+        Some(change) => json!({ "document": document, "change": change }),
+        None => json!({ "document": document }),
+    };
+    let ask = Ask::new(Method::POST, path.to_owned()).body("application/json", body.to_string());
+    Ok(Client::from_args(client)?.ask(ask).await?.body)
+}
+
+async fn release(document: &str, change: Option<String>, args: &ClientArgs) -> Result<(), CliError> {
+    let answer = post("/api/cluster/quarantine/release", document, change, args).await?;
+    if args.json {
+        return print(answer);
+    }
+    let rows = elements(&answer, "data");
+    if rows.is_empty() {
+        return print(format_args!("{} has no change in quarantine", text(&answer, "document")));
+    }
+    let mut shown = table(&["HASH", "OUTCOME"]);
+    for row in rows {
+        let refused = row.get("quarantine").and_then(Value::as_str).is_some();
+        let outcome =
+            if refused { format!("still refused: {}", text(row, "quarantine")) } else { "applied".to_owned() };
+        shown.add_row([shortened(&text(row, "hash"), 12), outcome]);
+    }
+    print_table(shown)
+}
+
+async fn put_aside(document: &str, change: &str, args: &ClientArgs) -> Result<(), CliError> {
+    let answer = post("/api/cluster/quarantine/drop", document, Some(change.to_owned()), args).await?;
+    if args.json {
+        return print(answer);
+    }
+    let (hash, document) = (text(&answer, "hash"), text(&answer, "document"));
+    print(format_args!("{hash} of {document} is dropped here; other servers list it until it is dropped there too"))
 }

@@ -69,7 +69,9 @@ impl<D: Document> World<D> {
         let now: Instant = self.now;
         self.trace.log(now, node, || format!("has looked again: {answer:?}"));
         let Some(running) = &mut self.nodes[node].running else { return };
-        if let (Some(ReadFor::Release(document)), true) = (running.reads.remove(&review), answer.is_ok()) {
+        // What is not there was set back with its disk, and comes anew to the present version.
+        let is_done = matches!(answer, Ok(_) | Err(ReviewError::NotFound));
+        if let (Some(ReadFor::Release(document)), true) = (running.reads.remove(&review), is_done) {
             self.upgrades.released.insert((node, document), running.start);
         }
     }

@@ -13,6 +13,8 @@ use knot_sim::scenario::{DocumentKind, Length, Scenario, Shape};
 
 /// With this set the bounds of all costs are measured, and written to their file.
 const MEASURE: &str = "KNOT_MEASURE_COSTS";
+/// With this set the costs of another group of seeds are looked at: none may be too dear, or the bounds are too tight.
+const OTHERS: &str = "KNOT_COSTS_OF_GROUP";
 /// Groups of seeds that bounds are measured with, and the first of them, of which costs are looked at.
 const GROUPS: u64 = 12;
 /// Of so many that no one group has, each may have a few.
@@ -44,11 +46,14 @@ fn courses() -> Vec<(&'static str, Campaign)> {
         ("tiny", Campaign::new(0..96, tiny())),
         ("tiny with automerge", Campaign::new(0..48, automerge)),
     ];
+    let mut sizes = BTreeMap::new();
     for named in LIBRARY {
         let scenario = named.scenario().expect("what is in the library is a scenario");
         let seeds = if scenario.nodes.len() > 12 { 1 } else { 3 };
+        sizes.insert(named.name, scenario.nodes.len());
         courses.push((named.name, of(scenario, seeds)));
     }
+    courses.sort_by_key(|(course, _)| sizes.get(course).copied());
     courses
 }
 
@@ -119,8 +124,8 @@ fn bounds() -> Bounds {
 
 /// What a course costs too much, in words.
 fn too_dear(course: &str, costs: &Costs, bounds: &Bounds) -> Vec<String> {
-    let bound = |name: &str| bounds.get(course)?.get(name).copied();
-    let most = |name: &str| bound(name).unwrap_or_else(|| rare(name));
+    let Some(bounds) = bounds.get(course) else { return Vec::new() };
+    let most = |name: &str| bounds.get(name).copied().unwrap_or_else(|| rare(name));
     let dear = costs.iter().filter(|(name, cost)| *cost > most(name));
     dear.map(|(name, cost)| format!("{course}: {name}: {cost}, and at most {}", most(name))).collect()
 }
@@ -129,6 +134,13 @@ fn too_dear(course: &str, costs: &Costs, bounds: &Bounds) -> Vec<String> {
 fn the_engine_keeps_its_promises() {
     if let Ok(names) = std::env::var(MEASURE) {
         measure(&names);
+        return;
+    }
+    if let Some(number) = std::env::var(OTHERS).ok().and_then(|number| number.parse().ok()) {
+        let bounds = bounds();
+        let costs = |campaign: &Campaign| run(&group(campaign, number)).counts.costs;
+        let dear: Vec<_> = courses().iter().flat_map(|(course, of)| too_dear(course, &costs(of), &bounds)).collect();
+        assert!(dear.is_empty(), "{dear:#?}");
         return;
     }
     // What takes least to notice a change comes first.

@@ -42,10 +42,8 @@ fn of(scenario: Scenario, seeds: u64) -> Campaign {
 /// Runs that are looked at together, and how many seeds a group of them has. What takes least comes first.
 fn courses() -> Vec<(&'static str, Campaign)> {
     let automerge = Shape { document: DocumentKind::Automerge, ..tiny() };
-    let mut courses = vec![
-        ("tiny", Campaign::new(0..96, tiny())),
-        ("tiny with automerge", Campaign::new(0..48, automerge)),
-    ];
+    let mut courses =
+        vec![("tiny", Campaign::new(0..96, tiny())), ("tiny with automerge", Campaign::new(0..48, automerge))];
     let mut sizes = BTreeMap::new();
     for named in LIBRARY {
         let scenario = named.scenario().expect("what is in the library is a scenario");
@@ -139,7 +137,8 @@ fn the_engine_keeps_its_promises() {
     if let Some(number) = std::env::var(OTHERS).ok().and_then(|number| number.parse().ok()) {
         let bounds = bounds();
         let costs = |campaign: &Campaign| run(&group(campaign, number)).counts.costs;
-        let dear: Vec<_> = courses().iter().flat_map(|(course, of)| too_dear(course, &costs(of), &bounds)).collect();
+        let bounded = courses().into_iter().filter(|(course, _)| bounds.contains_key(*course));
+        let dear: Vec<_> = bounded.flat_map(|(course, of)| too_dear(course, &costs(&of), &bounds)).collect();
         assert!(dear.is_empty(), "{dear:#?}");
         return;
     }
@@ -150,15 +149,17 @@ fn the_engine_keeps_its_promises() {
     run(&Campaign::new(0..8, tiny()));
     let bounds = bounds();
     for (course, campaign) in courses() {
+        let seeds = if bounds.contains_key(course) { campaign.seeds.clone() } else { 0..1 };
+        let campaign = Campaign { seeds, ..campaign };
         let dear = too_dear(course, &run(&campaign).counts.costs, &bounds);
         assert!(dear.is_empty(), "{dear:#?}");
     }
-    run(&Campaign::new(96..384, tiny()));
+    run(&Campaign::new(96..256, tiny()));
     let automerge = Shape { document: DocumentKind::Automerge, ..Shape::default() };
     run(&Campaign::new(3..7, automerge));
-    run(&Campaign::new(0..24, Shape::default()));
+    run(&Campaign::new(0..12, Shape::default()));
     let hostile = library::named("hostile-member").expect("it is in the library").scenario().expect("a scenario");
-    for (document, seeds) in [(DocumentKind::Model, 40), (DocumentKind::Automerge, 12)] {
+    for (document, seeds) in [(DocumentKind::Model, 16), (DocumentKind::Automerge, 6)] {
         run(&of(Scenario { document, ..hostile.clone() }, seeds));
     }
     // Sessions, seals and what HTTP shows are only in whole servers.

@@ -12,9 +12,8 @@ const MESSAGE_AT: usize = 30;
 /// Names of what members say to each other, in the order of their numbers.
 const MESSAGES: [&str; 9] = ["ping", "ack", "ping request", "vouch", "nack", "gossip", "digest", "table", "goodbye"];
 /// Names of frames, in the order of their numbers, of which the first is that of membership.
-const FRAMES: [&str; 11] = [
-    "membership", "push", "held", "roots", "compare", "differences", "want", "window", "adopt", "relay", "evicted",
-];
+const FRAMES: [&str; 11] =
+    ["membership", "push", "held", "roots", "compare", "differences", "want", "window", "adopt", "relay", "evicted"];
 
 impl<D: Document> World<D> {
     /// An engine asks for something.

@@ -11,8 +11,8 @@ use serde_json::Value;
 use super::World;
 use crate::application;
 use crate::checker::{
-    IDLE_AFTER, IDLE_AFTER_LARGE, IDLE_DATAGRAM_BYTES_MIN, IDLE_FOR, IDLE_FOR_LARGE, Invariant, Replica, Seen, Sent, Spending, root_gap,
-    settle_bound,
+    IDLE_AFTER, IDLE_AFTER_LARGE, IDLE_DATAGRAM_BYTES_MIN, IDLE_FOR, IDLE_FOR_LARGE, Invariant, Replica, Seen, Sent,
+    Spending, root_gap, settle_bound,
 };
 use crate::ledger::{Outcome, Write};
 use crate::network::{Process, RETRANSMIT};

@@ -1,5 +1,7 @@
 //! Counts what a run costs: what is sent, stored, loaded and waited for, and for how long servers do not know better.
 
+use std::time::Duration;
+
 use knot_engine::documents::Document;
 use knot_engine::membership::Status;
 use knot_engine::{EditError, Edited, Instant, MemberChange, Output};
@@ -75,7 +77,7 @@ impl<D: Document> World<D> {
             Ok(edited) => {
                 let asked = write.operation.replicas;
                 let name = if asked > 0 { "microseconds until held by peers" } else { "microseconds until edited" };
-                costs.add(name, now.since(write.asked).as_micros() as u64);
+                costs.add(name, micros(now.since(write.asked)));
                 costs.add("edits not held by peers", u64::from(asked > 0 && !edited.replicated));
                 costs.add("peers that hold too few", asked.saturating_sub(edited.held_by) as u64);
             }
@@ -85,7 +87,7 @@ impl<D: Document> World<D> {
 
     /// A read that was asked for then is answered.
     pub(super) fn weigh_read(&mut self, asked: Instant) {
-        self.counts.costs.add("microseconds until read", self.now.since(asked).as_micros() as u64);
+        self.counts.costs.add("microseconds until read", micros(self.now.since(asked)));
     }
 
     /// How servers stand at a moment: what they hold, and do not know.
@@ -115,7 +117,7 @@ impl<D: Document> World<D> {
                     None => costs.add("seconds seen as alive", u64::from(status == Some(Status::Alive))),
                 }
                 if let Some(rtt) = seen.and_then(|member| member.rtt) {
-                    costs.add("round trips", rtt.as_micros() as u64);
+                    costs.add("round trips", micros(rtt));
                 }
             }
         }
@@ -126,11 +128,15 @@ impl<D: Document> World<D> {
         for &number in changes {
             let change = self.checkers.tap.change(number);
             if let Some(write) = change.write.and_then(|id| self.checkers.ledger.get(id)) {
-                let waited = self.now.since(write.asked).as_micros() as u64;
+                let waited = micros(self.now.since(write.asked));
                 self.counts.costs.add("microseconds until on a disk", waited);
             }
         }
     }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 fn millis(since: Instant, now: Instant) -> u64 {

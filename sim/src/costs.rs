@@ -15,7 +15,7 @@ impl Costs {
     /// Something has cost so much more.
     pub(crate) fn add(&mut self, name: &str, amount: u64) {
         match self.0.get_mut(name) {
-            Some(cost) => *cost += amount,
+            Some(cost) => *cost = cost.saturating_add(amount),
             None => {
                 self.0.insert(name.to_owned(), amount);
             }

@@ -56,8 +56,9 @@ impl Counts {
     /// Adds to the costs what is known at the end.
     pub(crate) fn weigh(&mut self, account: &Account, settled: Option<Duration>) {
         let costs = &mut self.costs;
-        let settled = settled.map_or(u64::MAX, |time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
-        costs.add("milliseconds until settled", settled);
+        if let Some(settled) = settled {
+            costs.add("milliseconds until settled", u64::try_from(settled.as_millis()).unwrap_or(u64::MAX));
+        }
         costs.add("events", self.events);
         costs.add("stale writes", account.stale);
         costs.add("writes not kept", account.acknowledged - account.kept);

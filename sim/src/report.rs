@@ -3,11 +3,13 @@
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use knot_engine::Stats;
 use serde::Serialize;
 
 use crate::checker::{Account, Invariant, Violation};
+use crate::costs::Costs;
 
 /// What a run did, in numbers.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -38,6 +40,9 @@ pub struct Counts {
     pub repairs: u64,
     /// What the engines dropped, by reason.
     pub drops: BTreeMap<String, u64>,
+    /// What it cost.
+    #[serde(skip)]
+    pub costs: Costs,
 }
 
 impl Counts {
@@ -45,6 +50,21 @@ impl Counts {
     pub(crate) fn add_drops(&mut self, stats: &Stats) {
         for (reason, count) in &stats.drops {
             *self.drops.entry((*reason).to_owned()).or_default() += count;
+        }
+    }
+
+    /// Adds to the costs what is known at the end.
+    pub(crate) fn weigh(&mut self, account: &Account, settled: Option<Duration>) {
+        let costs = &mut self.costs;
+        if let Some(settled) = settled {
+            costs.add("milliseconds until settled", u64::try_from(settled.as_millis()).unwrap_or(u64::MAX));
+        }
+        costs.add("events", self.events);
+        costs.add("stale writes", account.stale);
+        costs.add("writes not kept", account.acknowledged - account.kept);
+        costs.add("writes without an answer", self.unknown);
+        for (reason, count) in &self.drops {
+            costs.add(&format!("dropped: {reason}"), *count);
         }
     }
 
@@ -64,7 +84,9 @@ impl Counts {
             changes,
             repairs,
             drops,
+            costs,
         } = other;
+        self.costs.add_all(costs);
         self.events += events;
         self.datagrams += datagrams;
         self.datagrams_lost += datagrams_lost;

@@ -4,6 +4,7 @@
 //! thread or an unordered map, so a seed is a run.
 
 mod circuits;
+mod costs;
 mod doubles;
 mod evictions;
 mod faults;
@@ -241,10 +242,12 @@ impl<D: Document> World<D> {
         counts.frames = self.links.counts.frames;
         counts.connects = self.links.counts.connects;
         counts.changes = self.checkers.tap.changes().count() as u64;
+        let account = self.checkers.account(|_| true);
+        counts.weigh(&account, settled);
         Report {
             seed: self.scenario.seed,
             nodes: self.nodes.len(),
-            account: self.checkers.account(|_| true),
+            account,
             violations: self.checkers.violations,
             trace: blake3::Hash::from_bytes(self.trace.hash()).to_hex().to_string(),
             simulated_us: self.now.as_micros(),
@@ -399,7 +402,8 @@ impl<D: Document> World<D> {
             let durable = self.nodes[node].disk.durable();
             self.checkers.on_tail_written(node, durable, self.now);
         }
-        self.checkers.on_durable(node, &commit.durable, self.now);
+        let held = self.checkers.on_durable(node, &commit.durable, self.now);
+        self.weigh_held(&held);
         self.checkers.tap.on_refused(node, &commit.refused);
         self.observe_durable(node, &commit.durable);
         if commit.durable.iter().flat_map(|batch| &batch.writes).any(|write| write.table == Table::Changes) {

@@ -98,9 +98,10 @@ impl Checkers {
     }
 
     /// Batches are durable.
-    pub(crate) fn on_durable(&mut self, node: usize, batches: &[Batch], now: Instant) {
+    pub(crate) fn on_durable(&mut self, node: usize, batches: &[Batch], now: Instant) -> Vec<ChangeNo> {
         let held = self.tap.on_durable(node, batches);
         self.hold(node, &held, now);
+        held
     }
 
     /// What only a power cut would have taken is durable now.

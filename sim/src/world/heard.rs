@@ -14,6 +14,7 @@ const ROUNDS: u32 = 3;
 
 impl<D: Document> World<D> {
     pub(super) fn look_who_is_heard(&mut self) {
+        self.weigh_moment();
         let Some((quiet, pace)) = self.quiet() else { return };
         if quiet >= pace.stream() && self.seeds_at_work() > 1 {
             self.look_at_streams();

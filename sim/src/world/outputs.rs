@@ -64,6 +64,7 @@ impl<D: Document> World<D> {
     fn perform(&mut self, process: Process, output: Output<D>) {
         let (node, now) = (process.node, self.now);
         let mut plan = Plan::new();
+        self.weigh(&output);
         match output {
             Output::SendDatagram { to, bytes } => {
                 self.checkers.check_datagram(node, &bytes, self.scenario.sealed, now);
@@ -298,6 +299,7 @@ impl<D: Document> World<D> {
         }
         self.trace.log(now, process.node, || format!("answers w{id}: {answer:?}"));
         self.trace.add(now, process.node, "answer", &[u8::from(answer.is_ok())]);
+        self.weigh_answer(id, &answer);
         if let Some(target) = self.checkers.edits(id) {
             self.checkers.check_edit(process.node, id, &answer, now);
             self.read_edited(process, target);
@@ -393,6 +395,7 @@ impl<D: Document> World<D> {
         asked: Instant,
     ) {
         let Some(value) = shown(answer) else { return };
+        self.weigh_read(asked);
         let since = self.nodes[node].restored;
         self.checkers.check_read((node, since), target, value, asked, self.now);
     }
@@ -414,7 +417,9 @@ impl<D: Document> World<D> {
         if let Some(running) = &mut self.nodes[observer].running {
             running.told.insert(change.node, change.to);
         }
-        let Some(subject) = self.checkers.present(change.node) else { return };
+        let subject = self.checkers.present(change.node);
+        self.weigh_change(subject, change);
+        let Some(subject) = subject else { return };
         self.trace.observe(self.now, || Observed::Member { observer, subject, status: change.to });
         let gone = matches!(change.to, Status::Failed | Status::Left);
         if !gone || subject == observer {

@@ -11,8 +11,8 @@ use serde_json::Value;
 use super::World;
 use crate::application;
 use crate::checker::{
-    IDLE_AFTER, IDLE_AFTER_LARGE, IDLE_FOR, IDLE_FOR_LARGE, Invariant, Replica, Seen, Sent, Spending, root_gap,
-    settle_bound,
+    IDLE_AFTER, IDLE_AFTER_LARGE, IDLE_DATAGRAM_BYTES_MIN, IDLE_FOR, IDLE_FOR_LARGE, Invariant, Replica, Seen, Sent,
+    Spending, root_gap, settle_bound,
 };
 use crate::ledger::{Outcome, Write};
 use crate::network::{Process, RETRANSMIT};
@@ -40,6 +40,8 @@ const READ_WITHIN: Duration = Duration::from_secs(5);
 const IDLE_LOSS_MAX: u64 = 1;
 /// The engine's name for datagrams among what it sends.
 const DATAGRAM: &str = "datagram";
+/// How long a server that was cut off may take itself for sick, and probe seldom.
+const WELL_AGAIN: Duration = Duration::from_secs(60);
 
 /// The answers of the audit that is under way.
 #[derive(Debug, Default)]
@@ -424,18 +426,28 @@ impl<D: Document> World<D> {
         let (after, lasting) = if is_large { (IDLE_AFTER_LARGE, IDLE_FOR_LARGE) } else { (IDLE_AFTER, IDLE_FOR) };
         let begins = self.now + after;
         self.run_until(begins);
-        let before = self.sent();
+        let mut before = self.sent();
         self.run_until(begins + lasting);
+        let all_probe = |sent: Sent| sent.datagram_bytes >= IDLE_DATAGRAM_BYTES_MIN * lasting.as_secs();
+        let at_work = self.nodes.iter().filter(|node| node.running.is_some()).count();
+        if at_work > 1 && !self.sent_since(&before).values().copied().all(all_probe) {
+            self.run_until(self.now + WELL_AGAIN);
+            before = self.sent();
+            self.run_until(self.now + lasting);
+        }
         if self.is_over() {
             return;
         }
         let some_failed = self.checkers.has_replaced() || self.nodes.iter().any(|node| node.running.is_none());
-        let at_work = self.nodes.iter().filter(|node| node.running.is_some()).count();
         self.audit_rest();
-        for (node, sent) in self.sent() {
-            let earlier = before.get(&node).copied().unwrap_or_default();
-            self.checkers.check_idle(node, sent.since(earlier), lasting, (some_failed, at_work), self.now);
+        for (node, sent) in self.sent_since(&before) {
+            self.checkers.check_idle(node, sent, lasting, (some_failed, at_work), self.now);
         }
+    }
+
+    fn sent_since(&self, before: &BTreeMap<usize, Sent>) -> BTreeMap<usize, Sent> {
+        let earlier = |node: &usize| before.get(node).copied().unwrap_or_default();
+        self.sent().into_iter().map(|(node, sent)| (node, sent.since(earlier(&node)))).collect()
     }
 
     /// Who has been left alone waits for nothing, and is known to hold no more than others do.

@@ -83,9 +83,12 @@ fn measured(campaign: &Campaign) -> BTreeMap<String, u64> {
     names.into_iter().map(|name| (name.to_owned(), bound(name))).collect()
 }
 
-/// Measures the courses that are named, or all, and writes down what they may cost.
+/// Measures the courses that are named, or all that have bounds, and writes down what they may cost.
 fn measure(names: &str) {
-    let named = |course: &str| names == "all" || names.split(',').any(|name| name == course);
+    let known = bounds();
+    let named = |course: &str| {
+        if names == "all" { known.contains_key(course) } else { names.split(',').any(|name| name == course) }
+    };
     for (course, campaign) in courses().into_iter().filter(|(course, _)| named(course)) {
         let new = measured(&campaign);
         let mut bounds = bounds();

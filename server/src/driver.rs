@@ -628,7 +628,7 @@ impl<N: Network> Driver<N> {
             }
             Event::Quarantined { document, change, why } => {
                 self.quarantines.report(|suppressed| {
-                    tracing::warn!(%document, %change, %why, suppressed, "a change is in quarantine: it is kept and counted, and never applied");
+                    tracing::warn!(%document, %change, %why, suppressed, "a change is in quarantine: it is kept and counted, and not applied");
                 });
             }
             Event::ForeignCluster { node, theirs, ours } => {

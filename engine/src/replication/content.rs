@@ -1,5 +1,7 @@
 //! Bringing a document into memory, and working off what waits for it.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 
 use super::job::{Job, Verdict};
@@ -160,7 +162,7 @@ impl<D: Document> Replica<D> {
         open.load = None;
         if open.log.is_none() {
             let genesis = D::genesis_hash(&genesis);
-            let Some(log) = rebuild(&genesis, &stored, headers.clone(), drop_unknown_deps) else {
+            let Some(log) = rebuild(&genesis, &stored, &headers, drop_unknown_deps) else {
                 self.unreadable(key, stats);
                 return;
             };
@@ -288,7 +290,7 @@ impl<D: Document> Replica<D> {
         let genesis = D::genesis_hash(&self.genesis(&record.id));
         let drop_unknown_deps = self.faults.has(Fault::GapAccepted);
         // What is stored with a change says why that one was refused; what others fell with it follows from all of them.
-        let log = rebuild(&genesis, &stored, headers.clone(), drop_unknown_deps).ok_or(ReadError::Unreadable)?;
+        let log = rebuild(&genesis, &stored, &headers, drop_unknown_deps).ok_or(ReadError::Unreadable)?;
         let changes = stored.iter().zip(&headers).enumerate();
         Ok(changes.map(|(index, (change, header))| entry(change, header, log.quarantined(index))).collect())
     }
@@ -310,13 +312,14 @@ pub(super) fn read_all<D: Document>(entries: &[(Bytes, Bytes)]) -> Option<(Vec<S
 pub(super) fn rebuild(
     genesis: &ChangeHash,
     stored: &[StoredChange],
-    headers: Vec<ChangeHeader>,
+    headers: &[ChangeHeader],
     drop_unknown_deps: bool,
 ) -> Option<Log> {
     let mut log = Log::new(genesis);
-    for (change, mut header) in stored.iter().zip(headers) {
+    for (change, header) in stored.iter().zip(headers) {
+        let mut header = Cow::Borrowed(header);
         if drop_unknown_deps {
-            header.deps.retain(|dep| log.contains(dep));
+            header.to_mut().deps.retain(|dep| log.contains(dep));
         }
         if log.contains(&header.hash) || !log.knows_all(&header.deps) {
             return None;

@@ -474,6 +474,7 @@ impl<D: Document> Replica<D> {
         self.discard(&EditError::DiskFull, &ReviewError::DiskFull, &mut again);
         self.generation += u32::from(!self.faults.has(Fault::GenerationKept));
         for key in lost {
+            self.end_refused_review(key);
             if let Some(open) = self.open.get_mut(&key).filter(|_| !self.faults.has(Fault::RefusedKept)) {
                 open.reset();
             }

@@ -92,7 +92,7 @@ impl<D: Document> Replica<D> {
                 found.into_iter().filter_map(|index| put_aside(index, stored)).collect()
             }
         };
-        let Some(log) = rebuild(genesis, stored, headers.to_vec(), faults.has(Fault::GapAccepted)) else { return };
+        let Some(log) = rebuild(genesis, stored, headers, faults.has(Fault::GapAccepted)) else { return };
         let is_tried = |index: &usize| {
             let is_named = headers.get(*index).is_some_and(|header| match *review {
                 Review::Release(meant) => meant.is_none_or(|meant| meant == header.hash),
@@ -146,6 +146,17 @@ impl<D: Document> Replica<D> {
         match open.and_then(|open| open.batch).filter(|batch| self.batches.is_pending(*batch)) {
             Some(batch) => self.batches.after(batch, Done::Review { id, answer }),
             None => self.answer_review(id, Ok(answer)),
+        }
+    }
+
+    /// What a review was about to make durable was refused while it waits for a trial. It would be refused again and again,
+    /// so whoever asked is told.
+    pub(super) fn end_refused_review(&mut self, key: DocKey) {
+        let waiters = self.open.get_mut(&key).map(|open| &mut open.waiters);
+        let is_begun = |waiter: &mut Waiter| matches!(waiter, Waiter::Review { begun: true, .. });
+        if let Some(Waiter::Review { id, .. }) = waiters.and_then(|waiters| waiters.pop_front_if(is_begun)) {
+            self.waiting -= 1;
+            self.answer_review(id, Err(ReviewError::DiskFull));
         }
     }
 

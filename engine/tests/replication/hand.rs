@@ -23,6 +23,10 @@ pub(crate) struct Hand<D = ModelDocument> {
     pub(crate) disk: Disk,
     /// While set, storage keeps what it is given waiting.
     pub(crate) stalled: bool,
+    /// While set, storage has no room.
+    pub(crate) full: bool,
+    /// While set, no trial comes to an end.
+    pub(crate) busy: bool,
     waiting: Vec<(BatchId, Vec<Write>)>,
     pub(crate) frames: Vec<(SessionId, Frame)>,
     /// Of every frame sent.
@@ -76,6 +80,8 @@ impl<D: Document> Hand<D> {
             now: Instant::ZERO,
             disk,
             stalled: false,
+            full: false,
+            busy: false,
             waiting: Vec::new(),
             frames: Vec::new(),
             frame_bytes: Vec::new(),
@@ -100,11 +106,15 @@ impl<D: Document> Hand<D> {
             self.outputs += 1;
             match output {
                 Output::Persist { batch, writes, .. } if self.stalled => self.waiting.push((batch, writes)),
+                Output::Persist { batch, .. } if self.full => {
+                    self.engine.handle_storage(StorageEvent::Full(batch), self.now);
+                }
                 Output::Persist { batch, writes, .. } => self.commit(batch, writes),
                 Output::Load { load, query } => {
                     let (entries, complete) = self.scan(&query);
                     self.engine.handle_storage(StorageEvent::Loaded { load, entries, complete }, self.now);
                 }
+                Output::Verify(_) if self.busy => {}
                 Output::Verify(job) => self.engine.handle_verdict(job.run(), self.now),
                 Output::SendFrame { session, frame } => {
                     self.frame_bytes.push(frame.len());

@@ -191,3 +191,23 @@ fn a_look_waits_for_what_is_on_its_way_to_the_disk() {
     assert_eq!(value(&mut hand, &ada).unwrap()["name"], "Ada");
     assert_eq!(outcomes(review(&mut hand, &ada, Review::Release(None))), [(displaced, false)]);
 }
+
+/// What it has noted is refused before the trial ends, and would be again and again.
+#[test]
+fn a_release_without_room_is_given_up() {
+    let ada = id(Scope::Global, "ada");
+    let mut hand = Hand::new(Limits::default());
+    hand.put(&ada, json!({"name": "Ada"}));
+    hand.put(&ada, json!({"name": "Ada", "email": "ada@example.org"}));
+    let mut disk = hand.disk;
+    refuse(&mut disk, 1);
+    let mut hand = Hand::recovered("au", disk, Limits::default());
+    hand.settle();
+    (hand.full, hand.busy) = (true, true);
+    assert_eq!(review(&mut hand, &ada, Review::Release(None)), Some(Err(ReviewError::DiskFull)));
+    (hand.full, hand.busy) = (false, false);
+    hand.now = hand.now + std::time::Duration::from_secs(1);
+    hand.engine.handle_timeout(hand.now);
+    assert_eq!(outcomes(review(&mut hand, &ada, Review::Release(None))).len(), 1);
+    assert_eq!(value(&mut hand, &ada), Some(json!({"name": "Ada", "email": "ada@example.org"})));
+}

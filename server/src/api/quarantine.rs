@@ -78,6 +78,9 @@ struct Outcome {
 const FORM: Form = Form::BadBody(
     "send {\"document\": \"global/users/ann\", \"change\": \"<its hash, or how that begins>\"}, named as the list names them; a release of all that the document has takes no \"change\"",
 );
+/// Digits of a hash that are the least to name a change by.
+const PREFIX_DIGITS_MIN: usize = 4;
+const SHORT: Form = Form::BadBody("name the change by its hash, or at least by the first four digits of it");
 const SEVERAL: Form = Form::BadBody("several changes of the document have a hash that begins so: send more of it");
 
 pub(super) async fn release(
@@ -125,6 +128,10 @@ async fn asked(
     let Asked { document, change } = serde_json::from_value(body::json(api, headers, body).await?).map_err(|_| FORM)?;
     let document = named(&document)?;
     let Some(change) = change else { return Ok((document, None)) };
+    let change = change.to_ascii_lowercase();
+    if change.len() < PREFIX_DIGITS_MIN {
+        return Err(SHORT.into());
+    }
     let history = match api.handle.history(document.clone()).await? {
         Err(knot_engine::ReadError::NotFound) => return Err(ReviewError::NotFound.into()),
         history => history?,

@@ -1,9 +1,10 @@
 //! Changing which cluster keys a `knot.toml` holds, and nothing else of it: comments and order stay.
 
-use std::fs;
+use std::fs::{self, TryLockError};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use toml_edit::{Array, DocumentMut, Item, Value};
 
@@ -151,13 +152,28 @@ fn place(keys: &[String], asked: &str) -> Result<usize, KeyChangeError> {
     ids.iter().position(|id| id == asked).ok_or_else(unknown)
 }
 
+/// How long somebody else may have the folder locked, and between two looks at whether it is.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(40);
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
+
 /// Waits until nobody else changes the file, until what it returns is dropped. It is the folder that is locked, since a
 /// change puts another file in the place of the one there was.
 fn lock(path: &Path) -> io::Result<fs::File> {
     let path = fs::canonicalize(path)?;
-    let folder = fs::File::open(path.parent().ok_or(io::ErrorKind::InvalidInput)?)?;
-    folder.lock()?;
-    Ok(folder)
+    let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    let opened = fs::File::open(folder)?;
+    let until = Instant::now() + LOCK_TIMEOUT;
+    loop {
+        match opened.try_lock() {
+            Ok(()) => return Ok(opened),
+            Err(TryLockError::WouldBlock) if Instant::now() < until => std::thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::WouldBlock) => {
+                let why = format!("another command has locked {} for {} s", folder.display(), LOCK_TIMEOUT.as_secs());
+                return Err(io::Error::new(io::ErrorKind::TimedOut, why));
+            }
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+    }
 }
 
 /// Puts a text in a file's place, whole or not at all. It belongs to whom the file did, and is readable by the same.

@@ -32,8 +32,9 @@ pub(super) const FRAMES_MAX: usize = 16_384;
 /// How long a segment may take from its first byte to its last; the longest takes less over 20 kbit/s.
 const SEGMENT_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a peer may take nothing of what is to be sent to it. TCP gives up by itself before, where there is no proxy in
-/// between; one that goes on reading, however slowly, is waited for.
-const WRITE_STALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// between. One that goes on reading is waited for, but for what lies in between: a WebSocket and TLS take up to 192 KiB at
+/// a time before it shows that any has left, so who takes less than 13 kbit/s does not count as reading.
+const WRITE_STALL_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long a session seals under one key.
 const KEY_AGE_MAX: Duration = Duration::from_secs(3_600);
 /// How long a stream that is closed may still take to write what was given to it.

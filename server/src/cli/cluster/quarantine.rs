@@ -76,7 +76,7 @@ pub(super) async fn run(command: QuarantineCommand) -> Result<(), CliError> {
         QuarantineCommand::Show { hash, client } => show(&hash, &client).await,
         QuarantineCommand::Release { document, change, client } => release(&document, change, &client).await,
         QuarantineCommand::Drop { yes: false, .. } => Err(CliError::Usage(
-            "this puts the change aside for good: --help says what that means, and --yes does it".to_owned(),
+            "this puts the change aside: --help says what that means, and --yes does it".to_owned(),
         )),
         QuarantineCommand::Drop { document, change, yes: true, client } => put_aside(&document, &change, &client).await,
     }

@@ -141,8 +141,10 @@ impl Tap {
 
     /// A batch went to the disk.
     pub(crate) fn on_persist(&mut self, node: usize, changes: &[ChangeNo]) {
-        self.nodes[node].asked.extend(changes);
-        self.nodes[node].in_flight.extend(changes);
+        let held = &mut self.nodes[node];
+        held.asked.extend(changes);
+        // What is written again, since something else is noted with it, has long been there.
+        held.in_flight.extend(changes.iter().filter(|number| !held.durable.contains(number)));
     }
 
     /// Batches are durable. Returns their changes.

@@ -155,8 +155,12 @@ impl<D: Document> World<D> {
                     session::SessionEvent::Frame(frame) => SessionEvent::Frame(frame),
                 });
             }
+            let before = reports.len();
             while let Some(piece) = end.next_piece() {
                 reports.push(SessionEvent::Circuit(piece));
+            }
+            if reports.len() > before {
+                reports.push(SessionEvent::Writable { queued: end.queued() });
             }
         }
         reports.into_iter().for_each(|event| self.tell_of(process, session, event));

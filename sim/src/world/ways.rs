@@ -38,7 +38,7 @@ impl<D: Document> World<D> {
         (0..self.nodes.len()).any(|node| (0..self.nodes.len()).any(|other| is_detour(node, other)))
     }
 
-    /// Where a third reaches both, they speak through it.
+    /// Where a third reaches both, they speak through it, unless queues are too short to carry anything.
     fn look_for_detour(&mut self, node: usize, other: usize) {
         let pair = (node, other);
         let cut = self.links.is_blocked(node, other) && self.links.is_blocked(other, node);
@@ -48,7 +48,7 @@ impl<D: Document> World<D> {
             let is_live = theirs.status <= Status::Suspect;
             (is_live && here.engine.stream_to(theirs.record.node).is_none()).then_some(())
         };
-        let joined = if cut { self.joined_for(node, other) } else { None };
+        let joined = if cut && self.scenario.bounds.takes_all() { self.joined_for(node, other) } else { None };
         let Some(joined) = joined.filter(|_| lacks().is_some()) else {
             self.ways.lacks.remove(&pair);
             return;

@@ -401,7 +401,8 @@ impl<D: Document> Engine<D> {
                 if let Event::Changed(summary) = &event {
                     self.repairs.arm(now);
                     // An eviction and its end may come together: what counts is what there is by now.
-                    eviction = Some(&summary.id).filter(|id| id.collection() == EVICTED).and_then(|id| self.summary(id));
+                    eviction =
+                        Some(&summary.id).filter(|id| id.collection() == EVICTED).and_then(|id| self.summary(id));
                 }
                 self.emit(event);
                 if let Some(summary) = eviction {

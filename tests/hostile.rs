@@ -188,7 +188,7 @@ fn forged_changes_are_kept_apart_and_named() {
     }
     wait_for("an operator is told", ACT_TIMEOUT, || {
         let log = servers[0].log();
-        (log.contains("a change is in quarantine: it is kept and counted, and never applied")
+        (log.contains("a change is in quarantine: it is kept and counted, and not applied")
             && log.contains("global/users/ada")
             && log.contains(named[0]))
         .then_some(())

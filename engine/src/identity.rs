@@ -72,8 +72,9 @@ hex_id!(
 #[derive(Clone)]
 pub struct NodeKey {
     secret: x25519_dalek::StaticSecret,
-    /// Kept, since a node names itself far more often than computing it again would allow.
+    /// Kept, as what it names is, since a node names itself far more often than computing them again would allow.
     public: [u8; 32],
+    node_id: NodeId,
 }
 
 impl NodeKey {
@@ -82,7 +83,7 @@ impl NodeKey {
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
         let secret = x25519_dalek::StaticSecret::from(bytes);
         let public = *x25519_dalek::PublicKey::from(&secret).as_bytes();
-        Self { secret, public }
+        Self { secret, public, node_id: NodeId::of_public(&public) }
     }
 
     /// The public half.
@@ -94,7 +95,7 @@ impl NodeKey {
     /// The name of the node that holds this key.
     #[must_use]
     pub fn node_id(&self) -> NodeId {
-        NodeId::of_public(&self.public())
+        self.node_id
     }
 
     /// The secret half.

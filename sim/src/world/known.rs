@@ -152,8 +152,8 @@ impl<D: Document> World<D> {
             Some(_) => return None,
             None => self.is_known_gone(member.as_ref()?, subject, quiet, pace)?,
         };
-        let known = member.map_or_else(|| "not known".to_owned(), |member| describe(&member));
-        (!is_known).then_some((due, known))
+        let known = || member.as_ref().map_or_else(|| "not known".to_owned(), describe);
+        (!is_known).then(|| (due, known()))
     }
 
     fn is_known_gone(&self, member: &Member, subject: usize, quiet: Duration, pace: &Pace) -> Option<(Due, bool)> {

@@ -9,7 +9,7 @@ use knot_engine::Stats;
 use serde::Serialize;
 
 use crate::checker::{Account, Invariant, Violation};
-use crate::costs::Costs;
+use crate::costs::{Costs, WEIGHED};
 
 /// What a run did, in numbers.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -55,6 +55,9 @@ impl Counts {
 
     /// Adds to the costs what is known at the end.
     pub(crate) fn weigh(&mut self, account: &Account, settled: Option<Duration>) {
+        if !WEIGHED {
+            return;
+        }
         let costs = &mut self.costs;
         if let Some(settled) = settled {
             costs.add("milliseconds until settled", u64::try_from(settled.as_millis()).unwrap_or(u64::MAX));

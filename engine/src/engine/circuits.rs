@@ -8,7 +8,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::sessions::Sessions;
 use crate::api::Output;
 use crate::circuit::{
     CIRCUIT_PIECE_BYTES, CIRCUIT_ROOM_BYTES, CIRCUIT_WINDOW_BYTES, CIRCUITS_MAX, CIRCUITS_OF_ONE_MAX, CircuitId, Step,
@@ -97,11 +96,6 @@ impl Circuits {
     fn search_for(&mut self, id: &CircuitId, via: SessionId) -> Option<&mut Search> {
         self.searches.get_mut(&id.target).filter(|search| search.asked == Some((*id, via)))
     }
-}
-
-/// Whether more may wait for a peer than waits, of what is not this node's own.
-fn has_room(sessions: &Sessions, session: SessionId, peer_queue_bytes: usize) -> bool {
-    sessions.queued(session) <= peer_queue_bytes / QUEUE_SHARE
 }
 
 impl<D: Document> Engine<D> {
@@ -351,7 +345,7 @@ impl<D: Document> Engine<D> {
             Step::Open => from != sides[0] && !std::mem::replace(answered, true),
             Step::End => true,
         };
-        let has_room = has_room(&self.sessions, to, self.config.limits.peer_queue_bytes);
+        let has_room = self.sessions.queued(to) <= self.config.limits.peer_queue_bytes / QUEUE_SHARE;
         if !within || !has_room {
             self.stats.dropped(if within { "circuit without room" } else { "circuit beyond its window" });
             self.circuits.carried.remove(&id);

@@ -216,7 +216,7 @@ enum Step {
     Read(io::Result<usize>),
     Wrote(io::Result<usize>),
     Flushed(io::Result<()>),
-    /// Nothing was to be written for too long.
+    /// The peer has taken nothing for too long.
     Unread,
     Took(Bytes),
     /// The driver has no more use for it.

@@ -7,6 +7,7 @@ use knot_engine::documents::Document;
 use knot_engine::membership::Status;
 
 use super::World;
+use crate::node::Running;
 
 /// What was seen of servers between which no way leads.
 #[derive(Debug, Default)]
@@ -31,25 +32,32 @@ impl<D: Document> World<D> {
 
     /// Whether somebody has yet to leave a way through others.
     pub(super) fn speaks_through_others(&self) -> bool {
-        let is_detour = |node: usize, other: usize| {
-            let (engine, peer) = (self.at_work(node).map(|here| &here.engine), self.id_of(other));
-            engine.is_some_and(|engine| engine.stream_to(peer).is_some() && !engine.is_direct_to(peer))
+        let goes_round = |node: usize| {
+            let others = 0..self.nodes.len();
+            self.at_work(node)
+                .is_some_and(|here| others.into_iter().any(|other| self.speaks_through_another(here, other)))
         };
-        (0..self.nodes.len()).any(|node| (0..self.nodes.len()).any(|other| is_detour(node, other)))
+        (0..self.nodes.len()).any(goes_round)
+    }
+
+    fn speaks_through_another(&self, here: &Running<D>, other: usize) -> bool {
+        let peer = self.id_of(other);
+        here.engine.stream_to(peer).is_some() && !here.engine.is_direct_to(peer)
     }
 
     /// Where a third reaches both, they speak through it, unless queues are too short to carry anything.
     fn look_for_detour(&mut self, node: usize, other: usize) {
         let pair = (node, other);
         let cut = self.links.is_blocked(node, other) && self.links.is_blocked(other, node);
-        let lacks = || {
-            let (here, _) = self.at_work(node).zip(self.at_work(other))?;
-            let theirs = here.engine.member(&self.id_of(other))?;
-            let is_live = theirs.status <= Status::Suspect;
-            (is_live && here.engine.stream_to(theirs.record.node).is_none()).then_some(())
+        let peer = self.id_of(other);
+        let lacks = |here: &Running<D>| {
+            let is_live = here.engine.member(&peer).is_some_and(|member| member.status <= Status::Suspect);
+            is_live && here.engine.stream_to(peer).is_none()
         };
-        let joined = if cut && self.scenario.bounds.takes_all() { self.joined_for(node, other) } else { None };
-        let Some(joined) = joined.filter(|_| lacks().is_some()) else {
+        let both = self.at_work(node).zip(self.at_work(other));
+        let may_speak = cut && self.scenario.bounds.takes_all() && both.is_some_and(|(here, _)| lacks(here));
+        let joined = may_speak.then(|| self.joined_for(node, other)).flatten();
+        let Some(joined) = joined else {
             self.ways.lacks.remove(&pair);
             return;
         };
@@ -62,8 +70,7 @@ impl<D: Document> World<D> {
     /// Where nothing is in the way, they speak without a third.
     fn look_for_straight(&mut self, node: usize, other: usize) {
         let Some((here, there)) = self.at_work(node).zip(self.at_work(other)) else { return };
-        let peer = self.id_of(other);
-        if here.engine.stream_to(peer).is_some() && !here.engine.is_direct_to(peer) {
+        if self.speaks_through_another(here, other) {
             let well = self.both_well_for(here, there);
             let retry = self.nodes[node].membership().better_retry;
             self.checkers.check_straight(node, other, retry, well, self.now);

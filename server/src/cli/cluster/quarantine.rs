@@ -29,7 +29,7 @@ pub(in crate::cli) enum QuarantineCommand {
     Release {
         /// The document, as the list names it, such as global/users/ann
         document: String,
-        /// The change's hash, or how that begins; all that are in quarantine where none is named
+        /// The change's hash, or its first four digits or more; all that are in quarantine where none is named
         change: Option<String>,
         #[command(flatten)]
         client: ClientArgs,
@@ -39,7 +39,7 @@ pub(in crate::cli) enum QuarantineCommand {
     Drop {
         /// The document, as the list names it, such as global/users/ann
         document: String,
-        /// The change's hash, or how that begins
+        /// The change's hash, or its first four digits or more
         change: String,
         /// That this is meant
         #[arg(long)]

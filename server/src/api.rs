@@ -1,9 +1,12 @@
 //! The HTTP API: JSON over HTTP/1.1, for applications, the command line and load balancers.
 //!
-//! `docs/http-api.md` is its reference. Everything under `/api` but `/api/ping` takes the admin token; errors are
+//! `docs/http-api.md` is its reference. What can be asked, and who may, is declared by each part as operations, from which
+//! routes, permissions and the OpenAPI document are made; who asks is found out in one place, `api/guard.rs`. Errors are
 //! `{"error", "hint"}` and are made in one place, `api/error.rs`. Handlers hold no state: they ask the driver through a
 //! [`Handle`] and wait. Paths of documents are parsed from the raw request path, since an encoded slash is part of a key.
 
+mod audit;
+mod auth;
 mod body;
 mod changes;
 mod cluster;
@@ -11,12 +14,17 @@ mod documents;
 mod error;
 mod etag;
 mod eviction;
+mod guard;
 mod list;
+mod openapi;
+mod operation;
 mod path;
 mod quarantine;
 mod query;
+mod roles;
 mod status;
 mod timestamp;
+mod users;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -24,23 +32,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{Request, State};
-use axum::http::{HeaderMap, Uri, header};
-use axum::middleware::{Next, from_fn_with_state};
-use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::extract::State;
+use axum::middleware::from_fn_with_state;
+use ipnet::IpNet;
 use knot_engine::Wall;
+use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use self::error::{ApiError, Form};
+use self::guard::admit;
+use self::operation::{Needs, Operation, get};
+use crate::accounts::Accounts;
 use crate::handle::Handle;
-use crate::metrics::{Metrics, Route};
+use crate::metrics::Metrics;
 use crate::run::Reload;
 use crate::tls::Certificate;
 use crate::websocket;
 
 pub(crate) use self::cluster::status_name;
+pub(crate) use self::guard::Peer;
 pub(crate) use self::timestamp::rfc3339;
 
 /// Longest request body, in bytes.
@@ -80,6 +91,10 @@ impl Default for Limits {
 pub struct ApiState {
     /// The way to the driver.
     pub handle: Handle,
+    /// Who may do what.
+    pub accounts: Arc<Accounts>,
+    /// Proxies whose word counts on where a request comes from.
+    pub trusted_proxies: Arc<[IpNet]>,
     /// The admin token.
     pub token: Arc<str>,
     /// This server's label.
@@ -116,10 +131,10 @@ impl fmt::Debug for ApiState {
 /// The state as handlers see it.
 struct Api {
     state: ApiState,
-    /// Tokens are compared by their hashes, whose comparison takes the same time wherever they differ.
+    /// The hash of the machine's admin token.
     token: blake3::Hash,
-    /// The paths at which other servers open WebSockets.
-    streams: BTreeSet<String>,
+    /// What the API can be asked.
+    openapi: Value,
 }
 
 impl std::ops::Deref for Api {
@@ -132,35 +147,45 @@ impl std::ops::Deref for Api {
 
 type Shared = Arc<Api>;
 
+/// All that the API can be asked.
+fn operations() -> Vec<Operation> {
+    let mut operations = vec![
+        get("/api/openapi.json", "Server", "Describe this API", Needs::Nothing, || axum::routing::get(describe))
+            .gives::<Value>(),
+    ];
+    operations.extend(status::operations());
+    operations.extend(auth::operations());
+    operations.extend(users::operations());
+    operations.extend(roles::operations());
+    operations.extend(documents::operations());
+    operations.extend(cluster::operations());
+    operations.extend(audit::operations());
+    operations
+}
+
+async fn describe(State(api): State<Shared>) -> axum::Json<Value> {
+    axum::Json(api.openapi.clone())
+}
+
 /// The API's routes.
 pub fn router(state: ApiState) -> Router {
-    let streams = state.stream_prefixes.iter().map(|prefix| format!("{prefix}{}", websocket::PATH)).collect();
-    let api: Shared = Arc::new(Api { token: blake3::hash(state.token.as_bytes()), streams, state });
-    let document = || get(documents::get).put(documents::put).patch(documents::patch).delete(documents::delete);
-    let router = api.streams.iter().fold(Router::new(), |router, path| router.route(path, get(cluster::stream)));
+    let operations: Vec<Arc<Operation>> = operations().into_iter().map(Arc::new).collect();
+    let openapi = openapi::document(&operations, &state.version);
+    let streams: BTreeSet<String> =
+        state.stream_prefixes.iter().map(|prefix| format!("{prefix}{}", websocket::PATH)).collect();
+    let api: Shared = Arc::new(Api { token: blake3::hash(state.token.as_bytes()), openapi, state });
+    // A stream's two ends prove to each other who they are.
+    let router =
+        streams.iter().fold(Router::new(), |router, path| router.route(path, axum::routing::get(cluster::stream)));
+    let router = operations.into_iter().fold(router, |router, operation| {
+        let guarded =
+            (operation.handler)().layer(from_fn_with_state((Arc::clone(&api), Arc::clone(&operation)), admit));
+        router.route(operation.path, guarded)
+    });
     router
-        .route("/health", get(status::health))
-        .route("/livez", get(status::livez))
-        .route("/readyz", get(status::readyz))
-        .route("/metrics", get(status::metrics))
-        .route("/api/ping", get(status::ping))
-        .route("/api/documents/{collection}", get(list::list))
-        .route("/api/documents/{collection}/{*key}", document())
-        .route("/api/zones/{zone}/documents/{collection}", get(list::list))
-        .route("/api/zones/{zone}/documents/{collection}/{*key}", document())
-        .route("/api/changes", get(changes::changes))
-        .route("/api/cluster", get(cluster::members).delete(cluster::force_leave))
-        .route("/api/cluster/evict", post(eviction::evict))
-        .route("/api/cluster/quarantine", get(quarantine::list))
-        .route("/api/cluster/quarantine/drop", post(quarantine::drop))
-        .route("/api/cluster/quarantine/release", post(quarantine::release))
-        .route("/api/cluster/readmit", post(eviction::readmit))
-        .route("/api/cluster/leave", post(cluster::leave))
-        .route("/api/cluster/status", get(status::status))
-        .route("/api/reload", post(status::reload))
-        .fallback(async || ApiError::NoRoute)
+        .fallback(guard::nothing)
         .method_not_allowed_fallback(async || ApiError::WrongMethod)
-        .layer(from_fn_with_state(Arc::clone(&api), guard))
+        .layer(from_fn_with_state(Arc::clone(&api), guard::count))
         .with_state(api)
 }
 
@@ -177,43 +202,4 @@ pub(crate) fn too_many_connections(limit: usize) -> Vec<u8> {
 /// What is sent to a peer that connects while `limit` others from its host are connected.
 pub(crate) fn too_many_of_one_host(limit: usize) -> Vec<u8> {
     ApiError::TooManyOfOneHost(limit).raw()
-}
-
-/// Checks what every request has to pass, and counts it.
-async fn guard(State(api): State<Shared>, request: Request, next: Next) -> Response {
-    let began = Instant::now();
-    let route = Route::of(request.method(), request.uri().path());
-    let response = match check(&api, request.uri(), request.headers()) {
-        Ok(()) => next.run(request).await,
-        Err(error) => error.into_response(),
-    };
-    api.metrics.on_response(route, response.status(), began.elapsed());
-    response
-}
-
-fn check(api: &Api, uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
-    if uri.path_and_query().is_some_and(|text| text.as_str().len() > URI_BYTES_MAX) {
-        return Err(Form::UriTooLong.into());
-    }
-    if headers.len() > HEADERS_MAX {
-        return Err(Form::TooManyHeaders.into());
-    }
-    let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-    if bytes > HEADER_BYTES_MAX {
-        return Err(Form::HeadersTooLong.into());
-    }
-    let path = uri.path();
-    // A stream's two ends prove to each other who they are.
-    let open = path == "/api/ping" || api.streams.contains(path) || !(path == "/api" || path.starts_with("/api/"));
-    if open || is_authorized(api, headers) { Ok(()) } else { Err(ApiError::Unauthorized) }
-}
-
-fn is_authorized(api: &Api, headers: &HeaderMap) -> bool {
-    let Some(value) = headers.get(header::AUTHORIZATION).map(|value| value.as_bytes()) else {
-        return false;
-    };
-    let Some((scheme, token)) = value.split_at_checked("Bearer ".len()) else {
-        return false;
-    };
-    scheme.eq_ignore_ascii_case(b"Bearer ") && blake3::hash(token.trim_ascii()) == api.token
 }

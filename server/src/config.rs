@@ -13,9 +13,11 @@ mod settings;
 mod value;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use knot_engine::documents::{ZONE_BYTES_MAX, is_label};
 use knot_engine::membership::ADDRESSES_MAX;
 
@@ -28,6 +30,7 @@ pub use self::value::parse_duration;
 pub use knot_engine::seal::{ClusterKey, KeyRing};
 
 use self::settings::{Raw, Settings, is_set};
+use crate::accounts::PasswordCost;
 
 /// The name of the file that is looked for.
 pub const FILE_NAME: &str = "knot.toml";
@@ -58,6 +61,10 @@ pub struct Config {
     pub tls: Option<TlsConfig>,
     /// `None` is a server on its own.
     pub cluster: Option<ClusterConfig>,
+    /// What passwords cost to check.
+    pub password_cost: PasswordCost,
+    /// Reverse proxies whose word counts on where a request comes from.
+    pub trusted_proxies: Vec<IpNet>,
 }
 
 /// What a log line looks like.
@@ -257,8 +264,32 @@ fn build(
             Some(raw) => raw.check(log_format)?,
             None => LogFormat::default(),
         },
+        password_cost: password_cost(settings)?,
+        trusted_proxies: match settings.get("server.trusted_proxies") {
+            Some(raw) => raw.check_each(network)?,
+            None => Vec::new(),
+        },
         listen,
     })
+}
+
+fn password_cost(settings: &Settings<'_>) -> Result<PasswordCost, ConfigError> {
+    let defaults = PasswordCost::default();
+    let number = |path: &str, bounds, default| settings.get(path).map_or(Ok(default), |raw| raw.number(bounds));
+    let memory = PasswordCost::MEMORY_KIB_MIN..=PasswordCost::MEMORY_KIB_MAX;
+    Ok(PasswordCost {
+        memory_kib: number("server.accounts.argon2_memory_kib", memory, defaults.memory_kib)?,
+        passes: number("server.accounts.argon2_passes", 1..=PasswordCost::PASSES_MAX, defaults.passes)?,
+    })
+}
+
+/// An address, or a network such as `10.0.0.0/8`.
+fn network(text: &str) -> Result<IpNet, String> {
+    let address = || text.parse::<IpAddr>().ok().map(IpNet::from);
+    text.parse()
+        .ok()
+        .or_else(address)
+        .ok_or_else(|| format!("`{text}` is not an address or a network such as 10.0.0.0/8"))
 }
 
 fn tls(

@@ -57,7 +57,7 @@ impl Drop for Counted {
     }
 }
 
-fn host(address: IpAddr) -> Host {
+pub(crate) fn host(address: IpAddr) -> Host {
     match address.to_canonical() {
         IpAddr::V4(address) => {
             let [a, b, c, d] = address.octets();

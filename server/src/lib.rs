@@ -1,5 +1,6 @@
 //! The knot server: drives the engine, keeps its data, answers HTTP, and the command line around it.
 
+pub mod accounts;
 pub mod api;
 pub mod cli;
 pub mod config;

@@ -10,6 +10,7 @@ use knot_engine::{
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
+use crate::accounts::{Accounts, Passwords};
 use crate::api::{self, ApiState};
 use crate::config::{self, ClusterConfig, Config, Endpoint, HostPort};
 use crate::driver::{Driver, Parts, SessionConfig, Stop};
@@ -79,6 +80,8 @@ impl<N> std::fmt::Debug for Platform<N> {
 pub struct Running {
     /// The way to its driver.
     pub handle: Handle,
+    /// Its accounts.
+    pub accounts: Arc<Accounts>,
     /// Where its HTTP API listens.
     pub http: SocketAddr,
     /// The API's URL.
@@ -109,6 +112,9 @@ pub enum RunError {
         /// Why.
         source: std::io::Error,
     },
+    /// What the configuration says of passwords cannot be done.
+    #[error("passwords cannot be hashed so: {0}; change [server.accounts]")]
+    Passwords(#[from] argon2::Error),
     /// A thread cannot be started.
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),
@@ -188,10 +194,12 @@ pub async fn run<N: Network>(
     let (arrivals, arrived) = mpsc::channel(ARRIVALS_MAX);
     driver.listen(sockets, arrived, &mut tasks);
     let (stopping, stopped) = watch::channel(false);
-    let serving = serving(&config, &platform, &handle, arrivals, stopped.clone());
+    let accounts = accounts(&config, &platform, &handle)?;
+    tasks.spawn(accounts.clone().follow());
+    let serving = serving(&config, &platform, &handle, &accounts, arrivals, stopped.clone());
     let http_task = tokio::spawn(serve::serve(http, serving, stopped));
     // Whoever started the server may not care when it is up.
-    let _ = ready.send(Running { handle, http: http_addr, url, advertised });
+    let _ = ready.send(Running { handle, accounts, http: http_addr, url, advertised });
     let (leave, left) = watch::channel(false);
     let driving = tokio::spawn(driver.run(left));
     let stop = stop_in_order(shutdown, stopping, http_task, leave, driving).await?;
@@ -331,6 +339,12 @@ fn engine_config<N>(config: &Config, platform: &Platform<N>, url: &str, advertis
     config
 }
 
+fn accounts<N>(config: &Config, platform: &Platform<N>, handle: &Handle) -> Result<Arc<Accounts>, RunError> {
+    let passwords = Passwords::new(config.password_cost, platform.simulated.is_some())?;
+    let wall = platform.wall.clone();
+    Ok(Arc::new(Accounts::new(handle.clone(), passwords, wall, &platform.seed, &config.zone)))
+}
+
 fn session_config<N>(config: &Config, platform: &Platform<N>, limits: &Limits) -> Option<SessionConfig> {
     let cluster = config.cluster.as_ref()?;
     let (keys, cluster_name) = (watch::Sender::new(cluster.keys.clone()), cluster.name.clone());
@@ -344,6 +358,7 @@ fn serving<N>(
     config: &Config,
     platform: &Platform<N>,
     handle: &Handle,
+    accounts: &Arc<Accounts>,
     arrivals: mpsc::Sender<Arrival>,
     stopping: watch::Receiver<bool>,
 ) -> Serving {
@@ -355,6 +370,8 @@ fn serving<N>(
     let metrics = Arc::new(Metrics::default());
     let router = api::router(ApiState {
         handle: handle.clone(),
+        accounts: accounts.clone(),
+        trusted_proxies: config.trusted_proxies.clone().into(),
         token: platform.token.clone(),
         name: config.name.as_str().into(),
         zone: config.zone.as_str().into(),

@@ -200,7 +200,7 @@ where
     let mut connection = http1::Builder::new()
         .header_read_timeout(None)
         .max_buf_size(HEAD_BYTES_MAX)
-        .serve_connection(io, service(serving.router.clone(), Arc::clone(&pulse)));
+        .serve_connection(io, service(serving.router.clone(), peer, Arc::clone(&pulse)));
     let mut ticks =
         interval((serving.limits.header_timeout / 10).clamp(Duration::from_millis(10), Duration::from_secs(1)));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -236,11 +236,13 @@ where
 
 fn service(
     router: Router,
+    peer: SocketAddr,
     pulse: Arc<Pulse>,
 ) -> impl Service<hyper::Request<Incoming>, Response = Response, Error = Infallible, Future: Send> {
     let router = TowerToHyperService::new(router);
-    service_fn(move |request| {
+    service_fn(move |mut request: hyper::Request<Incoming>| {
         pulse.on_request();
+        request.extensions_mut().insert(api::Peer(peer));
         let answer = router.call(request);
         let pulse = Arc::clone(&pulse);
         async move {

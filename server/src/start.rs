@@ -1,6 +1,6 @@
 //! A server as a process of its own: its folder, its secrets, its threads, the signals that end it.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -8,6 +8,7 @@ use knot_engine::{Seed, Wall};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::accounts::Accounts;
 use crate::config::{Config, ConfigError, HostPort};
 use crate::handle::Handle;
 use crate::net::OsNetwork;
@@ -106,11 +107,12 @@ async fn until_told(
     let zone = config.zone.clone();
     let mut present = config.clone();
     let announcing = tokio::spawn(async move {
-        let Ok(Running { handle, url, advertised, .. }) = is_ready.await else { return };
+        let Ok(Running { handle, accounts, url, advertised, .. }) = is_ready.await else { return };
         let cluster: Vec<_> = advertised.iter().map(ToString::to_string).collect();
         let cluster = Some(cluster.join(", ")).filter(|addresses| !addresses.is_empty());
         let token = token_file.display().to_string();
         tracing::info!(url, zone, cluster, token, "serving");
+        offer_setup(&accounts, &url).await;
         loop {
             let answer = tokio::select! {
                 Some(()) = hang_up.recv() => None,
@@ -134,6 +136,16 @@ async fn until_told(
     signals.abort();
     announcing.abort();
     Ok(outcome?)
+}
+
+/// Says how to make the first administrator where there are no users. It goes to standard output, since the log may be
+/// kept by others.
+async fn offer_setup(accounts: &Accounts, url: &str) {
+    if let Ok(Some(code)) = accounts.open_setup().await {
+        let link = format!("{url}/setup?code={}", code.reveal());
+        // Who started the server may have closed it.
+        let _ = writeln!(io::stdout(), "No users yet. Within one hour, make the first administrator at\n  {link}");
+    }
 }
 
 /// Takes a new certificate from its files when those change, and warns of one that is about to expire, once a day.

@@ -24,6 +24,7 @@ pub use knot_engine::storage::{Query, Table, Write};
 
 pub use self::journaled::JournaledStorage;
 pub use self::redb::{CACHE_BYTES, FILE_NAME, FORMAT_VERSION, JOURNAL_NAME, RedbStorage};
+pub(crate) use self::secrets::base64url;
 pub use self::secrets::{
     ADMIN_TOKEN_FILE, NODE_KEY_FILE, SecretError, admin_token, node_key, read_admin_token, write_private, write_whole,
 };

@@ -4,6 +4,7 @@ use axum::body::{Body, Bytes, HttpBody};
 use axum::http::{HeaderMap, header};
 use bytes::BytesMut;
 use http_body_util::BodyExt;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::error::{ApiError, Form};
@@ -25,6 +26,12 @@ pub(super) async fn read(api: &Api, headers: &HeaderMap, body: Body) -> Result<B
 /// Reads the body as JSON.
 pub(super) async fn json(api: &Api, headers: &HeaderMap, body: Body) -> Result<Value, ApiError> {
     parse(&read(api, headers, body).await?)
+}
+
+/// Reads the body as what is asked for. What does not belong there, or is missing, is named.
+pub(super) async fn form<T: DeserializeOwned>(api: &Api, headers: &HeaderMap, body: Body) -> Result<T, ApiError> {
+    let value = json(api, headers, body).await?;
+    serde_json::from_value(value).map_err(|error| Form::WrongForm(error.to_string()).into())
 }
 
 /// Reads `bytes` as JSON. Deep nesting ends in an error at 128 levels, long before the stack does.

@@ -12,9 +12,10 @@ use std::pin::Pin;
 use std::str::FromStr;
 use std::task::{Context, Poll};
 
+use axum::Extension;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt;
 use hyper::body::Frame;
@@ -26,9 +27,10 @@ use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::sync::watch;
 use tokio::time::{Interval, MissedTickBehavior};
 
-use super::Shared;
 use super::error::{ApiError, Form};
 use super::query::{self, ChangesQuery};
+use super::{Shared, guard};
+use crate::accounts::Caller;
 use crate::handle::{FEED_EVENTS_MAX, Stopped};
 use crate::serve::stopped;
 
@@ -39,14 +41,19 @@ const BATCH: usize = 256;
 /// How soon a browser should reconnect, in milliseconds.
 const RETRY_MS: u32 = 1_000;
 
-pub(super) async fn changes(State(api): State<Shared>, uri: Uri, headers: HeaderMap) -> Result<Response, ApiError> {
+pub(super) async fn changes(
+    State(api): State<Shared>,
+    Extension(caller): Extension<Caller>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
     let query: ChangesQuery = query::parse(&uri)?;
     if query.collection.as_ref().is_some_and(|name| !is_label(name, COLLECTION_BYTES_MAX)) {
         return Err(NameError::Collection.into());
     }
     let since = since(query.since.as_deref(), headers.get("last-event-id"))?;
     let (node, sequence) = api.handle.look(|engine, _| (engine.me().record.node, engine.sequence())).await?;
-    let mut feed = Feed::new(api, node, query);
+    let mut feed = Feed::new(api, (caller, headers), node, query);
     feed.out.push_str(&format!("retry: {RETRY_MS}\n\n"));
     match since {
         Since::Start => {}
@@ -123,6 +130,10 @@ enum Phase {
 /// One reader's feed.
 struct Feed {
     api: Shared,
+    /// Who reads; what they may not is left out.
+    caller: Caller,
+    /// How they have said who they are.
+    credentials: HeaderMap,
     node: NodeId,
     query: ChangesQuery,
     /// Everything up to here has been sent.
@@ -162,7 +173,7 @@ impl From<Stopped> for End {
 }
 
 impl Feed {
-    fn new(api: Shared, node: NodeId, query: ChangesQuery) -> Self {
+    fn new(api: Shared, (caller, credentials): (Caller, HeaderMap), node: NodeId, query: ChangesQuery) -> Self {
         let mut heartbeat = tokio::time::interval(api.limits.heartbeat);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         heartbeat.reset();
@@ -170,6 +181,8 @@ impl Feed {
             receiver: api.handle.subscribe(),
             stopping: api.stopping.clone(),
             api,
+            caller,
+            credentials,
             node,
             query,
             cursor: 0,
@@ -224,12 +237,20 @@ impl Feed {
             biased;
             () = stopped(&mut self.stopping) => Err(End::Stopping),
             _ = self.heartbeat.tick() => {
+                self.look_again().await?;
                 let data = json!({"sequence": self.cursor});
                 self.push("heartbeat", Some(self.cursor), &data);
                 Ok(())
             }
             summary = self.receiver.recv() => self.on_live(summary).await,
         }
+    }
+
+    /// What the reader may see can change while it reads: its token may be revoked, its role taken away.
+    async fn look_again(&mut self) -> Result<(), End> {
+        let caller = guard::identify(&self.api, &Method::GET, &self.credentials).await;
+        self.caller = caller.ok().flatten().ok_or(End::Stopping)?;
+        Ok(())
     }
 
     async fn on_live(&mut self, first: Result<Summary, RecvError>) -> Result<(), End> {
@@ -260,7 +281,8 @@ impl Feed {
     async fn push_change(&mut self, summary: &Summary) -> Result<(), End> {
         let id = &summary.id;
         let asked = self.query.collection.as_deref().is_none_or(|name| name == id.collection());
-        if asked && id.key().starts_with(&self.query.prefix) {
+        let may_read = self.caller.may_read(id.collection());
+        if asked && may_read && id.key().starts_with(&self.query.prefix) {
             let mut change = Change {
                 sequence: summary.sequence,
                 scope: id.scope().to_string(),

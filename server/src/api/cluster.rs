@@ -1,25 +1,90 @@
 //! The cluster: its members, and taking one out.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
+use axum::routing::{delete as on_delete, get as on_get, post as on_post};
 use knot_engine::membership::{ForceLeaveError, Member, Status};
 use knot_engine::{Instant, NodeId, Wall};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::error::{ApiError, Form, MemberError};
+use super::operation::{self as op, Needs, Operation, get, post};
 use super::query::{self, MembersQuery, NoQuery};
-use super::{Shared, body, eviction, timestamp};
+use super::{Shared, body, eviction, quarantine, status, timestamp};
+use crate::accounts::Permission;
 use crate::handle::ServerEngine;
 use crate::links::{Link, Pipe, Trouble};
 use crate::websocket;
 
+const TAG: &str = "Cluster";
+const SEES: Needs = Needs::OneOf(&[Permission::ClusterInfo, Permission::ManageCluster]);
+const MANAGES: Needs = Needs::OneOf(&[Permission::ManageCluster]);
+
+pub(super) fn operations() -> Vec<Operation> {
+    vec![
+        get("/api/cluster", TAG, "List servers", SEES, || on_get(members)).query::<MembersQuery>().gives::<Members>(),
+        op::delete("/api/cluster", TAG, "Take a server out", MANAGES, || on_delete(force_leave))
+            .takes::<ForceLeave>()
+            .gives::<Value>(),
+        get("/api/cluster-info", TAG, "List servers, in short", SEES, || on_get(info)).gives::<Vec<Info>>(),
+        get("/api/cluster/status", TAG, "Say how this server is", SEES, || on_get(status::status)).gives::<Value>(),
+        post("/api/cluster/evict", TAG, "Shut a server out", MANAGES, || on_post(eviction::evict))
+            .takes::<eviction::Asked>()
+            .gives::<Value>(),
+        post("/api/cluster/readmit", TAG, "Let a server in again", MANAGES, || on_post(eviction::readmit))
+            .takes::<eviction::Asked>()
+            .gives::<Value>(),
+        get("/api/cluster/quarantine", TAG, "List changes in quarantine", SEES, || on_get(quarantine::list))
+            .gives::<Value>(),
+        post("/api/cluster/quarantine/release", TAG, "Judge changes anew", MANAGES, || on_post(quarantine::release))
+            .takes::<quarantine::Asked>()
+            .gives::<Value>(),
+        post("/api/cluster/quarantine/drop", TAG, "Put a change aside here", MANAGES, || on_post(quarantine::drop))
+            .takes::<quarantine::Asked>()
+            .gives::<Value>(),
+        post("/api/cluster/leave", TAG, "Retire and stop this server", MANAGES, || on_post(leave))
+            .gives::<Value>()
+            .status(202),
+        post("/api/reload", TAG, "Read the configuration again", MANAGES, || on_post(status::reload)).gives::<Value>(),
+    ]
+}
+
+/// A server, as other software of this kind lists them.
+#[derive(Serialize, JsonSchema)]
+struct Info {
+    id: String,
+    address: String,
+    state: &'static str,
+    metadata: BTreeMap<&'static str, String>,
+}
+
+async fn info(State(api): State<Shared>) -> Result<axum::Json<Vec<Info>>, ApiError> {
+    let info = |member: Member| {
+        let record = &member.record;
+        let metadata = [
+            ("hostname", record.name.clone()),
+            ("zone", record.zone.clone()),
+            ("api_endpoint", record.url.clone()),
+            ("version", record.version.clone()),
+        ];
+        Info {
+            id: record.node.to_string(),
+            address: record.addresses.first().map(ToString::to_string).unwrap_or_default(),
+            state: status_name(member.status),
+            metadata: metadata.into(),
+        }
+    };
+    Ok(axum::Json(api.handle.look(move |engine, _| engine.members().map(info).collect()).await?))
+}
+
 /// The member list.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Members {
     data: Vec<Row>,
     total: usize,
@@ -27,7 +92,7 @@ struct Members {
     troubles: Vec<TroubleRow>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct TroubleRow {
     address: String,
     error: String,
@@ -35,7 +100,7 @@ struct TroubleRow {
 }
 
 /// One row of it. Of a server that is shut out there may be nothing to know but that.
-#[derive(Default, Serialize)]
+#[derive(Default, Serialize, JsonSchema)]
 struct Row {
     id: String,
     name: Option<String>,
@@ -54,7 +119,7 @@ struct Row {
 }
 
 /// Whom to force out.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct ForceLeave {
     name: Option<String>,

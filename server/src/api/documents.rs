@@ -6,19 +6,60 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
+use axum::routing::{delete as on_delete, get as on_get, patch as on_patch, put as on_put};
 use knot_engine::documents::{DocumentId, Edit, Scope};
 use knot_engine::membership::{MEMBERS_MAX, Status};
 use knot_engine::{EditRequest, Edited, Etag, HistoryEntry, Precondition, ReadError};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::error::{ApiError, Form};
+use super::operation::{self as op, Needs, Operation};
 use super::path::{Resource, resource};
-use super::query::{self, EditQuery, NoQuery, ReadQuery};
-use super::{Api, REPLICAS_TIMEOUT_DEFAULT, REPLICAS_TIMEOUT_MAX, Shared, body, etag};
+use super::query::{self, ChangesQuery, EditQuery, ListQuery, NoQuery, ReadQuery};
+use super::{Api, REPLICAS_TIMEOUT_DEFAULT, REPLICAS_TIMEOUT_MAX, Shared, body, changes, etag, list};
+use crate::accounts::Permission;
 
-/// How collections begin that the cluster keeps for itself.
-const OWN_COLLECTIONS: &str = "knot.";
+const TAG: &str = "Documents";
+
+pub(super) fn operations() -> Vec<Operation> {
+    const C: Needs = Needs::Collection;
+    let mut operations = vec![
+        op::get("/api/changes", TAG, "Follow changes, as server-sent events", READS, || on_get(changes::changes))
+            .query::<ChangesQuery>()
+            .gives_as::<String>("text/event-stream"),
+    ];
+    let paths = [
+        ("/api/documents/{collection}", "/api/documents/{collection}/{*key}"),
+        ("/api/zones/{zone}/documents/{collection}", "/api/zones/{zone}/documents/{collection}/{*key}"),
+    ];
+    for (collection, document) in paths {
+        operations.extend([
+            op::get(collection, TAG, "List a collection", C, || on_get(list::list))
+                .query::<ListQuery>()
+                .gives::<Value>(),
+            op::get(document, TAG, "Read a document, or its history", C, || on_get(get))
+                .query::<ReadQuery>()
+                .gives::<Map<String, Value>>(),
+            op::put(document, TAG, "Make a document equal this", C, || on_put(put))
+                .query::<EditQuery>()
+                .takes::<Map<String, Value>>()
+                .gives::<EditAnswer>(),
+            op::patch(document, TAG, "Change a document", C, || on_patch(patch))
+                .query::<EditQuery>()
+                .takes_as::<Value>("application/merge-patch+json")
+                .gives::<EditAnswer>(),
+            op::delete(document, TAG, "Delete a document", C, || on_delete(delete))
+                .query::<EditQuery>()
+                .gives::<EditAnswer>(),
+        ]);
+    }
+    operations
+}
+
+/// Who may follow changes at all: of what, is asked of each.
+const READS: Needs = Needs::OneOf(&[Permission::ReadDocuments, Permission::ManageCluster]);
 
 /// The body of an increment.
 #[derive(Deserialize)]
@@ -29,7 +70,7 @@ struct Increment {
 }
 
 /// An edit's answer.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct EditAnswer {
     etag: String,
     created: bool,
@@ -85,9 +126,6 @@ async fn edit(
     let Resource::Document(document) = resource(parts.uri.path())? else {
         return Err(ApiError::HistoryIsReadOnly);
     };
-    if document.collection().starts_with(OWN_COLLECTIONS) {
-        return Err(ApiError::OwnCollection);
-    }
     ensure_held(api, document.scope()).await?;
     let (replicas, timeout) = durability(query::parse(&parts.uri)?)?;
     let precondition = etag::precondition(&parts.headers)?;

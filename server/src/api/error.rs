@@ -9,7 +9,9 @@ use knot_engine::documents::{EditRefused, JSON_DEPTH_MAX, JSON_NODES_MAX, NameEr
 use knot_engine::{EditError, Etag, ReadError, ReviewError};
 use serde_json::json;
 
+use super::operation::Needs;
 use super::{BODY_BYTES_MAX, HEADER_BYTES_MAX, HEADERS_MAX, URI_BYTES_MAX, etag};
+use crate::accounts::{AccountError, Permission, Refusal};
 use crate::handle::Stopped;
 
 /// Media types that PATCH takes.
@@ -19,8 +21,15 @@ pub(super) const PATCH_TYPES: &str =
 /// Why a request is not answered as its sender hoped.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum ApiError {
-    /// No token, or not the right one.
+    /// Nobody is logged in, and no token is good.
     Unauthorized,
+    /// Who asks may not ask for this.
+    Forbidden(Needs),
+    /// The token is limited to other things.
+    TokenLimited,
+    /// A browser sends it for a page of somebody else's.
+    CrossSite,
+    Refused(Refusal),
     /// No such path.
     NoRoute,
     /// The path has other methods.
@@ -69,6 +78,8 @@ pub(super) enum Form {
     TooDeep,
     /// JSON, but not what is asked for.
     BadBody(&'static str),
+    /// JSON whose members are not those that are asked for; says which.
+    WrongForm(String),
     PatchType,
     BadPath(&'static str),
     BadQuery(String),
@@ -126,6 +137,23 @@ impl From<NameError> for ApiError {
     }
 }
 
+impl From<Refusal> for ApiError {
+    fn from(error: Refusal) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl From<AccountError> for ApiError {
+    fn from(error: AccountError) -> Self {
+        match error {
+            AccountError::Refused(refusal) => Self::Refused(refusal),
+            AccountError::Edit(error) => Self::Edit(error),
+            AccountError::Read(error) => Self::Read(error),
+            AccountError::Stopped => Self::Stopping,
+        }
+    }
+}
+
 impl From<Stopped> for ApiError {
     fn from(_: Stopped) -> Self {
         Self::Stopping
@@ -171,9 +199,25 @@ impl ApiError {
         match self {
             Self::Unauthorized => say(
                 StatusCode::UNAUTHORIZED,
-                "this needs the admin token",
-                "send the header `Authorization: Bearer <token>`; the token is in the file `admin.token` in the server's data_dir",
+                "nobody is logged in, and no good token is sent",
+                "log in, or send the header `Authorization: Bearer <token>` with an API token; the machine's own is in the file `admin.token` in the server's data_dir",
             ),
+            Self::Forbidden(needs) => say(
+                StatusCode::FORBIDDEN,
+                "you do not have the permission for this",
+                format!("it takes {}; an administrator can give you a role that has it", needed(*needs)),
+            ),
+            Self::TokenLimited => say(
+                StatusCode::FORBIDDEN,
+                "this token is limited to other things",
+                "its scopes are in the list of your tokens; make another, or widen them there",
+            ),
+            Self::CrossSite => say(
+                StatusCode::FORBIDDEN,
+                "this was sent for a page of another site, or nothing says for which",
+                "send it from a page of this server; programs send a token instead of a cookie",
+            ),
+            Self::Refused(error) => refused(error),
             Self::NoRoute => say(
                 StatusCode::NOT_FOUND,
                 "no such path",
@@ -187,7 +231,7 @@ impl ApiError {
             Self::OwnCollection => say(
                 StatusCode::FORBIDDEN,
                 "collections that begin with `knot.` are the cluster's own, and can only be read here",
-                "evictions are made with POST /api/cluster/evict and /readmit; documents of yours need another name",
+                "evictions are made with POST /api/cluster/evict and /readmit, users and the like with requests of their own; documents of yours need another name",
             ),
             Self::HistoryIsReadOnly => say(
                 StatusCode::METHOD_NOT_ALLOWED,
@@ -258,7 +302,7 @@ impl ApiError {
     fn headers(&self, status: StatusCode) -> Vec<(HeaderName, HeaderValue)> {
         let mut headers = Vec::new();
         let mut add = |name, value| headers.push((name, HeaderValue::from_static(value)));
-        if *self == Self::Unauthorized {
+        if matches!(self, Self::Unauthorized | Self::Refused(Refusal::WrongPassword)) {
             add(header::WWW_AUTHENTICATE, "Bearer");
         }
         if *self == Self::HistoryIsReadOnly {
@@ -276,6 +320,9 @@ impl ApiError {
             add(header::RETRY_AFTER, "30");
         } else if status == StatusCode::SERVICE_UNAVAILABLE {
             add(header::RETRY_AFTER, "5");
+        }
+        if let Self::Refused(Refusal::TooManyTries { wait_s }) = self {
+            headers.push((header::RETRY_AFTER, HeaderValue::from(*wait_s)));
         }
         if let Some(Some(etag)) = self.present_state() {
             headers.push((header::ETAG, etag::header(etag)));
@@ -331,6 +378,11 @@ fn form(error: &Form) -> Said {
         Form::BadBody(form) => {
             (StatusCode::BAD_REQUEST, "the body is JSON, but not of the form that is asked for".to_owned(), *form)
         }
+        Form::WrongForm(why) => (
+            StatusCode::BAD_REQUEST,
+            format!("the body is JSON, but not of the form that is asked for: {why}"),
+            "/api/openapi.json describes what each request takes",
+        ),
         Form::PatchType => (
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             format!("PATCH does not take this Content-Type, but {PATCH_TYPES}"),
@@ -374,6 +426,52 @@ fn member(error: &MemberError) -> Said {
             "this is the server that you are asking",
             "POST /api/cluster/leave (knot cluster leave) retires it; or ask another server",
         ),
+    }
+}
+
+/// What is said of what was not done about accounts.
+fn refused(error: &Refusal) -> Said {
+    let (status, hint) = match error {
+        Refusal::Unknown(kind) => (StatusCode::NOT_FOUND, format!("the list has the {kind}s there are, with their ids").into()),
+        Refusal::Taken { .. } => (StatusCode::CONFLICT, Cow::from("choose another, or change who has it first")),
+        Refusal::Invalid { .. } => (StatusCode::BAD_REQUEST, "nothing was changed".into()),
+        Refusal::LastAdministrator => (
+            StatusCode::CONFLICT,
+            "make somebody else an administrator first".into(),
+        ),
+        Refusal::AboveYou(_) => (
+            StatusCode::FORBIDDEN,
+            "ask somebody who has them: nobody gives more than they have, or changes who may do more".into(),
+        ),
+        Refusal::BuiltIn => (StatusCode::CONFLICT, "make a role of your own with the permissions it is to have".into()),
+        Refusal::WrongPassword => (
+            StatusCode::UNAUTHORIZED,
+            "an administrator can set another password; on the machine itself, `knot user recover` can".into(),
+        ),
+        Refusal::TooManyTries { wait_s } => (
+            StatusCode::TOO_MANY_REQUESTS,
+            format!("try again in {wait_s} s; sessions and tokens that are good go on").into(),
+        ),
+        Refusal::SetupOver => (
+            StatusCode::FORBIDDEN,
+            "log in; where there is nobody yet, start the server again for another link, or use `knot user create --admin` on its machine".into(),
+        ),
+        Refusal::TooMany { .. } => (StatusCode::CONFLICT, "delete some first".into()),
+    };
+    say(status, error.to_string(), hint)
+}
+
+fn needed(needs: Needs) -> String {
+    let titles = |permissions: &[Permission]| {
+        permissions.iter().map(|permission| permission.title()).collect::<Vec<_>>().join(" or ")
+    };
+    match needs {
+        Needs::Nothing | Needs::Login => "a login".to_owned(),
+        Needs::OneOf(permissions) => titles(permissions),
+        Needs::OwnOr(permission) => titles(&[permission]),
+        Needs::Collection => {
+            "Read Documents or Edit Documents; knot's own collections take the permission to manage what is in them, and passwords are shown to nobody".to_owned()
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use axum::http::{HeaderMap, Uri};
 use axum::response::{IntoResponse, Response};
 use knot_engine::documents::Edit;
 use knot_engine::{EditRequest, NodeId, Precondition, eviction_of};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -15,9 +16,9 @@ use super::query::{self, NoQuery};
 use super::{REPLICAS_TIMEOUT_DEFAULT, Shared, body};
 
 /// Whom, and why for those who read it later.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Asked {
+pub(super) struct Asked {
     name: Option<String>,
     id: Option<String>,
     reason: Option<String>,

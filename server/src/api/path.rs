@@ -37,6 +37,13 @@ pub(super) fn collection(path: &str) -> Result<(Scope, String), ApiError> {
     }
 }
 
+/// The collection that `path` is about, which is one of the document or list routes.
+pub(super) fn collection_of(path: &str) -> Result<String, ApiError> {
+    let (_, rest) = scope(path)?;
+    let collection = decode(rest.split('/').next().unwrap_or_default())?;
+    if is_label(&collection, COLLECTION_BYTES_MAX) { Ok(collection) } else { Err(NameError::Collection.into()) }
+}
+
 fn scope(path: &str) -> Result<(Scope, &str), ApiError> {
     if let Some(rest) = path.strip_prefix("/api/documents/") {
         return Ok((Scope::Global, rest));

@@ -2,13 +2,14 @@
 
 use axum::extract::Query;
 use axum::http::Uri;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::error::{ApiError, Form};
 
 /// PUT, PATCH and DELETE.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct EditQuery {
     /// How many other servers must hold the edit durably.
@@ -18,7 +19,7 @@ pub(super) struct EditQuery {
 }
 
 /// GET of a document.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ReadQuery {
     #[serde(default)]
@@ -26,12 +27,12 @@ pub(super) struct ReadQuery {
 }
 
 /// A path that takes none.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NoQuery {}
 
 /// GET of a collection.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ListQuery {
     #[serde(default)]
@@ -42,7 +43,7 @@ pub(super) struct ListQuery {
 }
 
 /// The change feed.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ChangesQuery {
     pub(super) since: Option<String>,
@@ -54,10 +55,37 @@ pub(super) struct ChangesQuery {
 }
 
 /// The member list.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct MembersQuery {
     pub(super) status: Option<String>,
+}
+
+/// The users.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct UsersQuery {
+    /// What the name or the e-mail address holds.
+    pub(super) q: Option<String>,
+    /// How many at most; all where it is not said.
+    pub(super) limit: Option<usize>,
+    /// How many to leave out first.
+    pub(super) offset: Option<usize>,
+}
+
+/// The audit log.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct AuditQuery {
+    /// What the details, the actor or the event hold.
+    pub(super) q: Option<String>,
+    pub(super) actor: Option<String>,
+    /// The event, or how it begins, such as `user.`.
+    pub(super) event: Option<String>,
+    /// Where the page before ended.
+    pub(super) after: Option<String>,
+    /// 100 if not said, at most 1000.
+    pub(super) max_items: Option<usize>,
 }
 
 /// Reads the query of `uri`.

@@ -6,11 +6,13 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::{Uri, header};
 use axum::response::{IntoResponse, Response};
+use axum::routing::get as on_get;
 use knot_engine::Wall;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use super::error::ApiError;
+use super::operation::{Needs, Operation, get};
 use super::query::{self, NoQuery};
 use super::{Api, Shared, cluster, timestamp};
 use crate::handle::ServerEngine;
@@ -18,11 +20,23 @@ use crate::metrics::EngineSample;
 use crate::run::Reloaded;
 use crate::tls::{Certificate, Identity};
 
+const TAG: &str = "Server";
 /// How long the driver may take to answer before this server counts as not ready.
 const READY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Most documents with changes in quarantine that are named.
 const QUARANTINED_MAX: usize = 100;
+
+pub(super) fn operations() -> Vec<Operation> {
+    const OPEN: Needs = Needs::Nothing;
+    vec![
+        get("/health", TAG, "Say how this server is, to people", OPEN, || on_get(health)).gives::<Value>(),
+        get("/livez", TAG, "Say that the process answers", OPEN, || on_get(livez)).gives::<Value>(),
+        get("/readyz", TAG, "Say whether it can serve", OPEN, || on_get(readyz)).gives::<Value>(),
+        get("/metrics", TAG, "Say what it counts", OPEN, || on_get(metrics)).gives_as::<String>("text/plain"),
+        get("/api/ping", TAG, "Say that a server is here", OPEN, || on_get(ping)).gives::<Value>(),
+    ]
+}
 
 pub(super) async fn ping(State(api): State<Shared>) -> Response {
     axum::Json(json!({"status": "ok", "version": *api.version, "zone": *api.zone})).into_response()

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::path::Path;
 
 use toml::Spanned;
@@ -30,6 +30,8 @@ enum Kind {
     List,
     /// One text, or a list of them.
     Texts,
+    /// A whole number.
+    Number,
 }
 
 macro_rules! settings {
@@ -46,6 +48,9 @@ pub const SETTINGS: &[Setting] = settings![
     "server.name" "KNOT_NAME" Text "what this server is called (host name)",
     "server.data_dir" "KNOT_DATA_DIR" Text "where everything is kept (./knot-data)",
     "server.log" "KNOT_LOG" Text "\"text\" or \"json\"",
+    "server.trusted_proxies" "KNOT_TRUSTED_PROXIES" List "reverse proxies whose X-Forwarded-For counts (none)",
+    "server.accounts.argon2_memory_kib" "KNOT_ACCOUNTS_ARGON2_MEMORY_KIB" Number "memory a password's hash takes (47104)",
+    "server.accounts.argon2_passes" "KNOT_ACCOUNTS_ARGON2_PASSES" Number "passes a password's hash takes (1)",
     "server.tls.cert_file" "KNOT_TLS_CERT_FILE" Text "certificate chain, PEM (self-signed)",
     "server.tls.key_file" "KNOT_TLS_KEY_FILE" Text "its private key, PEM",
     "server.tls.use_tls" "KNOT_TLS_USE_TLS" Flag "TLS on the HTTP API (true, false on loopback)",
@@ -104,6 +109,7 @@ enum Value<'a> {
     Text(Cow<'a, str>),
     Flag(bool),
     List(Vec<(Cow<'a, str>, Place<'a>)>),
+    Number(i64),
 }
 
 impl Raw<'_> {
@@ -111,7 +117,7 @@ impl Raw<'_> {
     pub(super) fn check<T>(&self, parse: impl FnOnce(&str) -> Result<T, String>) -> Result<T, ConfigError> {
         match &self.value {
             Value::Text(text) => parse(text).map_err(|message| self.place.refuse(self.name(), &message, None)),
-            Value::Flag(_) | Value::List(_) => Err(self.mistyped()),
+            Value::Flag(_) | Value::List(_) | Value::Number(_) => Err(self.mistyped()),
         }
     }
 
@@ -122,7 +128,7 @@ impl Raw<'_> {
                 .iter()
                 .map(|(text, place)| parse(text).map_err(|message| place.refuse(self.name(), &message, None)))
                 .collect(),
-            Value::Text(_) | Value::Flag(_) => Err(self.mistyped()),
+            Value::Text(_) | Value::Flag(_) | Value::Number(_) => Err(self.mistyped()),
         }
     }
 
@@ -130,8 +136,16 @@ impl Raw<'_> {
     pub(super) fn flag(&self) -> Result<bool, ConfigError> {
         match self.value {
             Value::Flag(flag) => Ok(flag),
-            Value::Text(_) | Value::List(_) => Err(self.mistyped()),
+            Value::Text(_) | Value::List(_) | Value::Number(_) => Err(self.mistyped()),
         }
+    }
+
+    /// A whole number within bounds.
+    pub(super) fn number(&self, bounds: RangeInclusive<u32>) -> Result<u32, ConfigError> {
+        let Value::Number(number) = self.value else { return Err(self.mistyped()) };
+        let number = u32::try_from(number).ok().filter(|number| bounds.contains(number));
+        let wrong = || format!("must be {} to {}", bounds.start(), bounds.end());
+        number.ok_or_else(|| self.place.refuse(self.name(), &wrong(), None))
     }
 
     fn name(&self) -> &'static str {
@@ -150,6 +164,7 @@ impl Kind {
             Self::Flag => "must be true or false",
             Self::List => "must be a list of strings",
             Self::Texts => "must be a string or a list of strings",
+            Self::Number => "must be a whole number",
         }
     }
 }
@@ -246,6 +261,10 @@ impl<'a> Settings<'a> {
         let value = match setting.kind {
             Kind::Text => Value::Text(text(value)?),
             Kind::Flag => Value::Flag(value.get_ref().as_bool().ok_or_else(|| mistyped(value))?),
+            Kind::Number => {
+                let number = value.get_ref().as_integer().ok_or_else(|| mistyped(value))?;
+                Value::Number(i64::from_str_radix(number.as_str(), number.radix()).map_err(|_| mistyped(value))?)
+            }
             Kind::Texts if value.get_ref().as_str().is_some() => Value::List(vec![(text(value)?, place.clone())]),
             Kind::List | Kind::Texts => {
                 let items = value.get_ref().as_array().ok_or_else(|| mistyped(value))?;
@@ -275,6 +294,9 @@ impl<'a> Settings<'a> {
             let place = Place::Variable(setting.variable);
             let value = match setting.kind {
                 Kind::Text => Value::Text(Cow::Borrowed(value)),
+                Kind::Number => {
+                    Value::Number(value.parse().map_err(|_| place.refuse(name, setting.kind.expected(), None))?)
+                }
                 Kind::Flag => Value::Flag(match value.as_str() {
                     "true" | "1" => true,
                     "false" | "0" => false,

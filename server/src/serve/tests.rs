@@ -5,6 +5,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::accounts::{Accounts, PasswordCost, Passwords};
 use crate::api::ApiState;
 use crate::handle::{Command, Handle};
 use crate::net::{Network, OsNetwork};
@@ -25,14 +26,18 @@ async fn start(limits: Limits) -> Fixture {
     let (handle, commands, _) = Handle::new();
     let (stop, stopping) = watch::channel(false);
     let metrics = Arc::new(Metrics::default());
+    let wall: crate::run::WallClock = Arc::new(|| knot_engine::Wall(0));
+    let passwords = Passwords::new(PasswordCost::default(), true).unwrap();
     let router = api::router(ApiState {
+        accounts: Arc::new(Accounts::new(handle.clone(), passwords, wall.clone(), &[0; 32], "au")),
+        trusted_proxies: [].into(),
         handle,
         token: "token".into(),
         name: "n1".into(),
         zone: "au".into(),
         version: "0".into(),
         started: tokio::time::Instant::now(),
-        wall: Arc::new(|| knot_engine::Wall(0)),
+        wall,
         metrics: Arc::clone(&metrics),
         stopping: stopping.clone(),
         certificate: None,

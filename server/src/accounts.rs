@@ -1,0 +1,227 @@
+//! Accounts: users, groups, roles, tokens, sessions and what the audit log says of them, as typed views over documents
+//! that knot replicates like all others.
+//!
+//! - Every record is a document in a collection of knot's own. A change is a merge patch of what differs, so that two
+//!   administrators who are apart both have their way, and what another version wrote beside it stays.
+//! - What has to be decided over many records at once is decided by the [`Directory`], in memory, by rules that all
+//!   servers compute alike: who has a name, what a user may do, who is the last administrator.
+//! - Nothing that is revoked or deleted comes back: both are marks that are only ever set.
+//! - Passwords, tokens and sessions are stored as hashes; their texts are [`Secret`]s.
+
+mod audit;
+mod caller;
+mod directory;
+mod fields;
+mod follow;
+mod login;
+mod names;
+mod operations;
+mod password;
+mod permission;
+mod refusal;
+mod role;
+mod secret;
+mod session;
+mod setup;
+mod token;
+mod tries;
+mod user;
+
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use knot_engine::documents::{DocumentId, Edit, Scope};
+use knot_engine::{DocumentView, EditError, EditRequest, EtagMatch, Precondition, Random, ReadError, Seed};
+use serde_json::{Map, Value};
+use tokio::sync::watch;
+
+pub use self::audit::{AuditEntry, AuditFilter};
+pub use self::caller::{Caller, Who};
+pub use self::directory::{Directory, ROLES_MAX, USERS_MAX};
+pub use self::login::LoginFrom;
+pub use self::names::Names;
+pub use self::operations::{NewUser, TokenChange, UserChange};
+pub use self::password::{PASSWORD_BYTES_MAX, PASSWORD_CHARS_MIN, PasswordCost, Passwords, Verdict};
+pub use self::permission::{Permission, Permissions};
+pub use self::refusal::Refusal;
+pub use self::role::{ADMINISTRATOR, Group, NAME_BYTES_MAX, Role};
+pub use self::secret::Secret;
+pub use self::session::{SESSION_MS, Session, SessionKey};
+pub use self::setup::SETUP_MS;
+pub use self::token::{SCOPES_MAX, TOKEN_NAME_BYTES_MAX, TOKENS_A_USER_MAX, Token, TokenScope};
+pub use self::tries::{HOST_TRIES_MAX, TRIES_MAX, Tries};
+pub use self::user::{EMAIL_BYTES_MAX, MEMBERSHIPS_MAX, TEXT_BYTES_MAX, USERNAME_CHARS_MAX, User};
+use crate::handle::{Handle, Stopped};
+use crate::run::WallClock;
+
+/// How collections begin that knot keeps for itself.
+pub const OWN_COLLECTIONS: &str = "knot.";
+/// [`User`]s.
+pub const USERS: &str = "knot.users";
+/// By user id: `{"hash"}`.
+pub const PASSWORDS: &str = "knot.passwords";
+/// [`Group`]s.
+pub const GROUPS: &str = "knot.groups";
+/// [`Role`]s.
+pub const ROLES: &str = "knot.roles";
+/// [`Token`]s.
+pub const TOKENS: &str = "knot.tokens";
+/// By token id: `{"at"}`, when it was last used, to the hour.
+pub const USES: &str = "knot.uses";
+/// [`Session`]s.
+pub const SESSIONS: &str = "knot.sessions";
+/// By user id: by hour, what each server has counted of failed logins.
+pub const FAILURES: &str = "knot.failures";
+/// [`AuditEntry`]s.
+pub const AUDIT: &str = "knot.audit";
+
+/// Why an operation on accounts was not carried out, or may not have been.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AccountError {
+    /// It is the asker's to mend.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// A document could not be written.
+    #[error(transparent)]
+    Edit(#[from] EditError),
+    /// A document could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The server stops.
+    #[error("the server is shutting down")]
+    Stopped,
+}
+
+impl From<Stopped> for AccountError {
+    fn from(_: Stopped) -> Self {
+        Self::Stopped
+    }
+}
+
+/// The accounts that this server's documents make up.
+#[derive(Debug)]
+pub struct Accounts {
+    handle: Handle,
+    directory: RwLock<Directory>,
+    /// The last update that the directory has taken over; none before it has been read whole.
+    followed: watch::Sender<Option<u64>>,
+    passwords: Passwords,
+    tries: Tries,
+    setup: Mutex<Option<setup::Setup>>,
+    /// Operations that look before they write are made one after the other.
+    turn: tokio::sync::Mutex<()>,
+    random: Mutex<Random>,
+    clock: Clock,
+    zone: Arc<str>,
+}
+
+/// The wall clock, which says nothing when it is debugged.
+struct Clock(WallClock);
+
+impl std::fmt::Debug for Clock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Clock")
+    }
+}
+
+impl Accounts {
+    /// The accounts behind this handle. They are at hand once [`Accounts::follow`] runs.
+    #[must_use]
+    pub fn new(handle: Handle, passwords: Passwords, wall: WallClock, seed: &Seed, zone: &str) -> Self {
+        Self {
+            handle,
+            directory: RwLock::default(),
+            followed: watch::Sender::new(None),
+            passwords,
+            tries: Tries::default(),
+            setup: Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
+            random: Mutex::new(Random::new(seed, "accounts")),
+            clock: Clock(wall),
+            zone: zone.into(),
+        }
+    }
+
+    /// What is known now. Hold it for as short as can be: nothing is taken over meanwhile.
+    pub fn directory(&self) -> RwLockReadGuard<'_, Directory> {
+        self.directory.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn directory_mut(&self) -> RwLockWriteGuard<'_, Directory> {
+        self.directory.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Milliseconds since 1970, by this server's clock.
+    pub fn now(&self) -> i64 {
+        (self.clock.0)().0
+    }
+
+    fn fresh_secret(&self) -> Secret {
+        Secret::fresh(self.random.lock().unwrap_or_else(PoisonError::into_inner).bytes())
+    }
+
+    fn fresh_bytes(&self) -> [u8; 16] {
+        self.random.lock().unwrap_or_else(PoisonError::into_inner).bytes16()
+    }
+
+    fn fresh_id(&self) -> String {
+        self.fresh_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Writes a document that is not there yet.
+    async fn create(&self, collection: &str, key: &str, value: Value) -> Result<(), AccountError> {
+        let precondition = Precondition { if_none_match: Some(EtagMatch::Any), ..Precondition::default() };
+        self.edit(collection, key, Edit::Put(value), precondition).await
+    }
+
+    /// Changes members of a document, and makes it where it is not there.
+    async fn merge(&self, collection: &str, key: &str, patch: Value) -> Result<(), AccountError> {
+        self.edit(collection, key, Edit::MergePatch(patch), Precondition::default()).await
+    }
+
+    async fn edit(
+        &self,
+        collection: &str,
+        key: &str,
+        edit: Edit,
+        precondition: Precondition,
+    ) -> Result<(), AccountError> {
+        let document = document(collection, key)?;
+        self.handle.edit(EditRequest { precondition, ..EditRequest::new(document, edit) }).await??;
+        Ok(())
+    }
+
+    /// What a document says; none where there is none.
+    async fn read(&self, collection: &str, key: &str) -> Result<Option<Value>, AccountError> {
+        match self.handle.read(document(collection, key)?, false).await? {
+            Ok(DocumentView { value, .. }) => Ok(Some(value)),
+            Err(ReadError::NotFound | ReadError::Gone { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Notes in the audit log what was done. What cannot be noted was done all the same, and is in this server's log.
+    async fn note(&self, by: &Caller, event: &'static str, details: String, properties: Map<String, Value>) {
+        let (actor, actor_type) = by.actor();
+        let when = self.now();
+        let entry = AuditEntry {
+            id: audit::key(when, &self.fresh_id()),
+            zone: self.zone.to_string(),
+            actor: actor.to_owned(),
+            actor_type: actor_type.to_owned(),
+            event: event.to_owned(),
+            when,
+            details,
+            properties,
+        };
+        if let Err(error) = self.create(AUDIT, &entry.id, entry.document()).await {
+            let AuditEntry { actor, details, .. } = entry;
+            tracing::error!(%error, actor, event, details, "cannot write to the audit log");
+        }
+    }
+}
+
+/// The document of a record. Keys come from requests, so they may be none.
+fn document(collection: &str, key: &str) -> Result<DocumentId, AccountError> {
+    DocumentId::new(Scope::Global, collection, key).map_err(|_| Refusal::Unknown("record").into())
+}

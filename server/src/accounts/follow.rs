@@ -1,0 +1,124 @@
+//! Keeps the [`Directory`] at what the documents say: reads all at a start, then what changes.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use knot_engine::documents::{DocumentId, Scope};
+use knot_engine::{ReadError, Summary};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::task::JoinSet;
+
+use super::{Accounts, GROUPS, ROLES, TOKENS, USERS};
+use crate::handle::Stopped;
+
+/// What the directory is made of, in the order in which it is read at a start: tokens are many, and wanted last.
+const COLLECTIONS: [&str; 4] = [ROLES, GROUPS, USERS, TOKENS];
+/// Documents that are looked for at once.
+const PAGE: usize = 512;
+/// Documents that are read at once.
+const READS_MAX: usize = 16;
+/// How long to wait when too many others read.
+const BUSY_PAUSE: Duration = Duration::from_millis(10);
+
+impl Accounts {
+    /// Runs for as long as the server does.
+    pub async fn follow(self: Arc<Self>) {
+        // It ends when the driver has: then nobody asks any more.
+        let _ = self.keep_up().await;
+    }
+
+    async fn keep_up(&self) -> Result<(), Stopped> {
+        let mut cursor = self.handle.look(|engine, _| engine.sequence()).await?;
+        for collection in COLLECTIONS {
+            let mut after = None;
+            loop {
+                let from = after.take();
+                let list = move |engine: &mut crate::handle::ServerEngine, _| {
+                    engine.list(&Scope::Global, collection, "", from.as_deref(), PAGE)
+                };
+                let page = self.handle.look(list).await?;
+                self.take_over(&page).await?;
+                match page.last() {
+                    Some(last) if page.len() == PAGE => after = Some(last.id.key().to_owned()),
+                    Some(_) | None => break,
+                }
+            }
+        }
+        self.followed.send_replace(Some(cursor));
+        loop {
+            let mut feed = self.handle.subscribe();
+            loop {
+                let page = self.handle.look(move |engine, _| engine.changes_since(cursor, PAGE)).await?;
+                self.take_over(&page).await?;
+                cursor = page.last().map_or(cursor, |last| last.sequence);
+                self.followed.send_replace(Some(cursor));
+                if page.len() < PAGE {
+                    break;
+                }
+            }
+            loop {
+                match feed.recv().await {
+                    Ok(summary) if summary.sequence > cursor => {
+                        cursor = summary.sequence;
+                        self.take_over(&[summary]).await?;
+                        self.followed.send_replace(Some(cursor));
+                    }
+                    Ok(_) => {}
+                    Err(RecvError::Lagged(_)) => break,
+                    Err(RecvError::Closed) => return Ok(()),
+                }
+            }
+        }
+    }
+
+    /// Reads those of these documents that the directory is made of.
+    async fn take_over(&self, summaries: &[Summary]) -> Result<(), Stopped> {
+        let is_ours =
+            |summary: &&Summary| *summary.id.scope() == Scope::Global && COLLECTIONS.contains(&summary.id.collection());
+        let mut wanted: VecDeque<DocumentId> =
+            summaries.iter().filter(is_ours).map(|summary| summary.id.clone()).collect();
+        while !wanted.is_empty() {
+            let mut reads = JoinSet::new();
+            for id in wanted.drain(..wanted.len().min(READS_MAX)) {
+                let handle = self.handle.clone();
+                reads.spawn(async move { (id.clone(), handle.read(id, false).await) });
+            }
+            // Their order does not matter: each says what its document is now.
+            for (id, answer) in reads.join_all().await {
+                let value = match answer? {
+                    Ok(view) => Some(view.value),
+                    Err(ReadError::NotFound | ReadError::Gone { .. }) => None,
+                    Err(ReadError::Busy) => {
+                        wanted.push_back(id);
+                        tokio::time::sleep(BUSY_PAUSE).await;
+                        continue;
+                    }
+                    Err(error) => {
+                        tracing::error!(document = %id, %error, "cannot read an account: it stays as it was known");
+                        continue;
+                    }
+                };
+                self.directory_mut().apply(id.collection(), id.key(), value.as_ref());
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until the directory holds all that is durable here by now.
+    pub(super) async fn caught_up(&self) -> Result<(), Stopped> {
+        let wanted = self.handle.look(|engine, _| engine.sequence()).await?;
+        let mut followed = self.followed.subscribe();
+        followed.wait_for(|known| known.is_some_and(|known| known >= wanted)).await.map_err(|_| Stopped)?;
+        Ok(())
+    }
+
+    /// Waits until the directory has been read once.
+    ///
+    /// # Errors
+    /// When the server stops.
+    pub async fn ready(&self) -> Result<(), Stopped> {
+        self.followed.subscribe().wait_for(Option::is_some).await.map_err(|_| Stopped)?;
+        Ok(())
+    }
+}

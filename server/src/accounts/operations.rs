@@ -1,0 +1,390 @@
+//! What is done to accounts: look, decide, write, note it in the audit log. The deciding is the directory's.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value, json};
+
+use super::role::deletion;
+use super::token::TOKENS_A_USER_MAX;
+use super::{
+    AccountError, Accounts, Caller, GROUPS, Group, PASSWORDS, Permission, ROLES, Refusal, Role, Secret, TOKENS, Token,
+    USERS, USES, User,
+};
+
+/// A user who is to be made.
+#[derive(Clone, Debug, Default)]
+pub struct NewUser {
+    /// The name.
+    pub username: String,
+    /// The e-mail address, or nothing.
+    pub email: String,
+    /// The password.
+    pub password: Secret,
+    /// Ids of roles.
+    pub roles: BTreeSet<String>,
+    /// Whether the user may log in.
+    pub active: bool,
+    /// All the rest.
+    pub rest: UserChange,
+}
+
+/// What is to become of a user; what is none stays.
+#[derive(Clone, Debug, Default)]
+pub struct UserChange {
+    /// The name.
+    pub username: Option<String>,
+    /// The e-mail address.
+    pub email: Option<String>,
+    /// The password.
+    pub password: Option<Secret>,
+    /// Whether the user may log in.
+    pub active: Option<bool>,
+    /// Ids of roles.
+    pub roles: Option<BTreeSet<String>>,
+    /// Ids of groups.
+    pub groups: Option<BTreeSet<String>>,
+    /// See [`User`].
+    pub max_spaces: Option<u32>,
+    /// See [`User`].
+    pub compute_units: Option<u32>,
+    /// See [`User`].
+    pub storage_units: Option<u32>,
+    /// See [`User`].
+    pub zone: Option<String>,
+    /// See [`User`].
+    pub timezone: Option<String>,
+    /// See [`User`].
+    pub preferred_shell: Option<String>,
+    /// See [`User`].
+    pub ssh_public_key: Option<String>,
+    /// See [`User`].
+    pub github_username: Option<String>,
+}
+
+/// What is to become of a token; what is none stays.
+#[derive(Clone, Debug, Default)]
+pub struct TokenChange {
+    /// What its owner calls it.
+    pub name: Option<String>,
+    /// What it is limited to.
+    pub scopes: Option<BTreeSet<String>>,
+}
+
+impl UserChange {
+    /// Whether it changes what users may not change of themselves.
+    fn is_for_managers(&self) -> bool {
+        let numbers = [self.max_spaces, self.compute_units, self.storage_units];
+        self.username.is_some()
+            || self.active.is_some()
+            || self.roles.is_some()
+            || self.groups.is_some()
+            || numbers.iter().any(Option::is_some)
+    }
+
+    fn apply(self, user: &User, now: i64) -> User {
+        let mut new = user.clone();
+        if let Some(username) = self.username.filter(|name| *name != user.username) {
+            (new.username, new.username_at) = (username, now);
+        }
+        if let Some(email) = self.email.filter(|email| *email != user.email) {
+            (new.email, new.email_at) = (email, now);
+        }
+        User {
+            active: self.active.unwrap_or(user.active),
+            roles: self.roles.unwrap_or(new.roles),
+            groups: self.groups.unwrap_or(new.groups),
+            max_spaces: self.max_spaces.unwrap_or(user.max_spaces),
+            compute_units: self.compute_units.unwrap_or(user.compute_units),
+            storage_units: self.storage_units.unwrap_or(user.storage_units),
+            zone: self.zone.unwrap_or(new.zone),
+            timezone: self.timezone.unwrap_or(new.timezone),
+            preferred_shell: self.preferred_shell.unwrap_or(new.preferred_shell),
+            ssh_public_key: self.ssh_public_key.unwrap_or(new.ssh_public_key),
+            github_username: self.github_username.unwrap_or(new.github_username),
+            updated_at: now,
+            ..new
+        }
+    }
+}
+
+impl Accounts {
+    /// Makes a user; gives the id.
+    ///
+    /// # Errors
+    /// When `by` may not, the user may not be so, or it cannot be written.
+    pub async fn create_user(&self, by: &Caller, new: NewUser) -> Result<String, AccountError> {
+        let _turn = self.turn.lock().await;
+        self.caught_up().await?;
+        self.create_user_in_turn(by, new).await
+    }
+
+    pub(super) async fn create_user_in_turn(&self, by: &Caller, new: NewUser) -> Result<String, AccountError> {
+        let now = self.now();
+        let NewUser { username, email, password, roles, active, rest } = new;
+        let blank = User { id: self.fresh_id(), created_at: now, ..User::default() };
+        let said = UserChange { username: Some(username), roles: Some(roles), active: Some(active), ..rest };
+        let user = User { email_at: now, ..UserChange { email: Some(email), ..said }.apply(&blank, now) };
+        self.directory().check_new_user(by.permissions, &user)?;
+        let hash = self.passwords.hash(&password, self.fresh_bytes()).await?;
+        // Without its password a user cannot log in, so that comes first.
+        self.create(PASSWORDS, &user.id, json!({"hash": hash})).await?;
+        self.create(USERS, &user.id, user.document()).await?;
+        self.note(by, "user.create", format!("made the user {}", user.username), about_user(&user)).await;
+        self.caught_up().await?;
+        Ok(user.id)
+    }
+
+    /// Changes a user. Who changes their own may do less than who manages users. A new password ends the user's other
+    /// sessions.
+    ///
+    /// # Errors
+    /// When `by` may not, the user may not be so, or it cannot be written.
+    pub async fn change_user(&self, by: &Caller, id: &str, change: UserChange) -> Result<(), AccountError> {
+        let _turn = self.turn.lock().await;
+        self.caught_up().await?;
+        let own = by.user() == Some(id);
+        if !by.may(Permission::ManageUsers) && (!own || change.is_for_managers()) {
+            return Err(Refusal::AboveYou(vec![Permission::ManageUsers]).into());
+        }
+        let password = change.password.clone();
+        let (old, new) = {
+            let directory = self.directory();
+            let old = directory.user(id).ok_or(Refusal::Unknown("user"))?.clone();
+            let new = change.apply(&old, self.now());
+            directory.check_user_change(by.permissions, own, &old, &new)?;
+            (old, new)
+        };
+        let patch = old.patch(&new);
+        if let Some(password) = &password {
+            let hash = self.passwords.hash(password, self.fresh_bytes()).await?;
+            self.merge(PASSWORDS, id, json!({"hash": hash})).await?;
+            self.end_sessions(id, by.session()).await?;
+        }
+        let mut changed: Vec<String> =
+            patch.iter().flat_map(Value::as_object).flatten().map(|(name, _)| name.clone()).collect();
+        changed.retain(|name| !name.ends_with("_at"));
+        if let Some(patch) = patch {
+            self.merge(USERS, id, patch).await?;
+        }
+        if password.is_some() {
+            changed.push("password".to_owned());
+        }
+        if !changed.is_empty() {
+            let details = format!("changed {} of the user {}", changed.join(", "), new.username);
+            self.note(by, "user.update", details, about_user(&new)).await;
+        }
+        Ok(self.caught_up().await?)
+    }
+
+    /// Deletes a user, with their tokens and sessions.
+    ///
+    /// # Errors
+    /// When `by` may not, or it cannot be written.
+    pub async fn delete_user(&self, by: &Caller, id: &str) -> Result<(), AccountError> {
+        let _turn = self.turn.lock().await;
+        self.caught_up().await?;
+        let (user, tokens) = {
+            let directory = self.directory();
+            let user = directory.user(id).ok_or(Refusal::Unknown("user"))?.clone();
+            directory.check_user_deletion(by.permissions, &user)?;
+            let tokens: Vec<String> = directory.tokens_of(id).map(|token| token.id.clone()).collect();
+            (user, tokens)
+        };
+        let now = self.now();
+        self.merge(USERS, id, User::deletion(now)).await?;
+        self.merge(PASSWORDS, id, json!({"hash": null})).await?;
+        for token in tokens {
+            self.merge(TOKENS, &token, Token::revocation(now)).await?;
+        }
+        self.end_sessions(id, None).await?;
+        self.note(by, "user.delete", format!("deleted the user {}", user.username), about_user(&user)).await;
+        Ok(self.caught_up().await?)
+    }
+
+    /// Stores a role: a new one where it has no id. Gives the id.
+    ///
+    /// # Errors
+    /// When `by` may not, the role may not be so, or it cannot be written.
+    pub async fn put_role(&self, by: &Caller, role: Role) -> Result<String, AccountError> {
+        let _turn = self.turn.lock().await;
+        self.caught_up().await?;
+        let old = self.known(&role.id, "role", |directory, id| directory.role(id).map(std::borrow::Cow::into_owned))?;
+        let mut role = role;
+        role.name_at = self.now();
+        if old.is_none() {
+            role.id = self.fresh_id();
+        }
+        self.directory().check_role(by.permissions, &role)?;
+        match &old {
+            None => self.create(ROLES, &role.id, role.document()).await?,
+            Some(old) => self.merge_if(ROLES, &role.id, old.patch(&role)).await?,
+        }
+        let event = if old.is_none() { "role.create" } else { "role.update" };
+        self.note(by, event, format!("stored the role {}", role.name), about("role_id", &role.id)).await;
+        self.caught_up().await?;
+        Ok(role.id)
+    }
+
+    /// Deletes a role. Who had it has what their other roles give.
+    ///
+    /// # Errors
+    /// When `by` may not, or it cannot be written.
+    pub async fn delete_role(&self, by: &Caller, id: &str) -> Result<(), AccountError> {
+        let _turn = self.turn.lock().await;
+        self.caught_up().await?;
+        let role = self.directory().role(id).ok_or(Refusal::Unknown("role"))?.into_owned();
+        self.directory().check_role_deletion(by.permissions, &role)?;
+        self.merge(ROLES, id, deletion(self.now())).await?;
+        self.note(by, "role.delete", format!("deleted the role {}", role.name), about("role_id", id)).await;
+        Ok(self.caught_up().await?)
+    }
+
+    /// Stores a group: a new one where it has no id. Gives the id.
+    ///
+    /// # Errors
+    /// When the group may not be so, or it cannot be written.
+    pub async fn put_group(&self, by: &Caller, group: Group) -> Result<String, AccountError> {
+        let _turn = self.turn.lock().await;
+        self.caught_up().await?;
+        let old = self.known(&group.id, "group", |directory, id| directory.group(id).cloned())?;
+        let mut group = group;
+        group.name_at = self.now();
+        if old.is_none() {
+            group.id = self.fresh_id();
+        }
+        self.directory().check_group(&group)?;
+        match &old {
+            None => self.create(GROUPS, &group.id, group.document()).await?,
+            Some(old) => self.merge_if(GROUPS, &group.id, old.patch(&group)).await?,
+        }
+        let event = if old.is_none() { "group.create" } else { "group.update" };
+        self.note(by, event, format!("stored the group {}", group.name), about("group_id", &group.id)).await;
+        self.caught_up().await?;
+        Ok(group.id)
+    }
+
+    /// Deletes a group.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub async fn delete_group(&self, by: &Caller, id: &str) -> Result<(), AccountError> {
+        let _turn = self.turn.lock().await;
+        self.caught_up().await?;
+        let group = self.directory().group(id).ok_or(Refusal::Unknown("group"))?.clone();
+        self.merge(GROUPS, id, deletion(self.now())).await?;
+        self.note(by, "group.delete", format!("deleted the group {}", group.name), about("group_id", id)).await;
+        Ok(self.caught_up().await?)
+    }
+
+    /// Makes a token of the caller's. Its text is shown this once: only its digest is kept.
+    ///
+    /// # Errors
+    /// When the caller is no user, the token may not be so, or it cannot be written.
+    pub async fn create_token(
+        &self,
+        by: &Caller,
+        name: String,
+        scopes: BTreeSet<String>,
+        expires_at: Option<i64>,
+    ) -> Result<(Token, Secret), AccountError> {
+        let _turn = self.turn.lock().await;
+        self.caught_up().await?;
+        let user = by.user().ok_or(Refusal::Unknown("user"))?.to_owned();
+        let now = self.now();
+        let secret = self.fresh_secret();
+        let id = secret.digest();
+        let token = Token { id, user, name, scopes, created_at: now, expires_at, revoked_at: None };
+        token.check()?;
+        if expires_at.is_some_and(|at| at <= now) {
+            return Err(Refusal::invalid("expires_after", "a time to come").into());
+        }
+        if self.directory().tokens_of(&token.user).count() >= TOKENS_A_USER_MAX {
+            return Err(Refusal::TooMany { kind: "tokens", max: TOKENS_A_USER_MAX }.into());
+        }
+        self.create(TOKENS, &token.id, token.document()).await?;
+        self.note(by, "token.create", format!("made the token {:?}", token.name), about("token_id", &token.id)).await;
+        self.caught_up().await?;
+        Ok((token, secret))
+    }
+
+    /// Changes a token of the caller's, or of whom they manage.
+    ///
+    /// # Errors
+    /// When there is none, it may not be so, or it cannot be written.
+    pub async fn change_token(&self, by: &Caller, id: &str, change: TokenChange) -> Result<(), AccountError> {
+        let _turn = self.turn.lock().await;
+        self.caught_up().await?;
+        let old = self.token_for(by, id)?;
+        let new = Token {
+            name: change.name.unwrap_or_else(|| old.name.clone()),
+            scopes: change.scopes.unwrap_or_else(|| old.scopes.clone()),
+            ..old.clone()
+        };
+        new.check()?;
+        let mut patch = Map::new();
+        if new.name != old.name {
+            patch.insert("name".to_owned(), new.name.as_str().into());
+        }
+        patch.extend(super::fields::set_patch(&old.scopes, &new.scopes).map(|scopes| ("scopes".to_owned(), scopes)));
+        self.merge_if(TOKENS, id, (!patch.is_empty()).then_some(patch.into())).await?;
+        self.note(by, "token.update", format!("changed the token {:?}", new.name), about("token_id", id)).await;
+        Ok(self.caught_up().await?)
+    }
+
+    /// Ends a token of the caller's, or of whom they manage, for good.
+    ///
+    /// # Errors
+    /// When there is none, or it cannot be written.
+    pub async fn revoke_token(&self, by: &Caller, id: &str) -> Result<(), AccountError> {
+        let _turn = self.turn.lock().await;
+        self.caught_up().await?;
+        let token = self.token_for(by, id)?;
+        self.merge(TOKENS, id, Token::revocation(self.now())).await?;
+        self.note(by, "token.revoke", format!("revoked the token {:?}", token.name), about("token_id", id)).await;
+        Ok(self.caught_up().await?)
+    }
+
+    /// When a token was last used, to the hour.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn last_use(&self, token: &str) -> Result<Option<i64>, AccountError> {
+        Ok(self.read(USES, token).await?.and_then(|value| super::fields::time(&value, "at")))
+    }
+
+    fn token_for(&self, by: &Caller, id: &str) -> Result<Token, Refusal> {
+        let directory = self.directory();
+        let is_theirs = |token: &&Token| by.user() == Some(&token.user) || by.may(Permission::ManageUsers);
+        directory.token(id).filter(is_theirs).cloned().ok_or(Refusal::Unknown("token"))
+    }
+
+    /// What is known under an id; none where the id is empty, which asks for a new one.
+    fn known<T>(
+        &self,
+        id: &str,
+        kind: &'static str,
+        find: impl FnOnce(&super::Directory, &str) -> Option<T>,
+    ) -> Result<Option<T>, Refusal> {
+        if id.is_empty() {
+            return Ok(None);
+        }
+        find(&self.directory(), id).map(Some).ok_or(Refusal::Unknown(kind))
+    }
+
+    async fn merge_if(&self, collection: &str, key: &str, patch: Option<Value>) -> Result<(), AccountError> {
+        match patch {
+            Some(patch) => self.merge(collection, key, patch).await,
+            None => Ok(()),
+        }
+    }
+}
+
+fn about(name: &str, id: &str) -> Map<String, Value> {
+    [(name.to_owned(), Value::from(id))].into_iter().collect()
+}
+
+fn about_user(user: &User) -> Map<String, Value> {
+    let mut properties = about("user_id", &user.id);
+    properties.insert("username".to_owned(), user.username.as_str().into());
+    properties
+}

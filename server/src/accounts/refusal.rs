@@ -1,0 +1,67 @@
+//! Why something was not done about accounts: the asker's to mend.
+
+use super::permission::Permission;
+
+/// Why an operation on accounts was not carried out. Nothing of it remains.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// There is none of this kind and id.
+    #[error("no such {0}")]
+    Unknown(&'static str),
+    /// Another has the name.
+    #[error("the {kind} {name:?} is taken")]
+    Taken {
+        /// What it would name.
+        kind: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// A field does not hold what it must.
+    #[error("`{field}` is not valid: {why}")]
+    Invalid {
+        /// Which.
+        field: &'static str,
+        /// What it has to be.
+        why: String,
+    },
+    /// Nobody would be left who can manage everything.
+    #[error("this is the last administrator who can log in")]
+    LastAdministrator,
+    /// The asker would give, or take over, more than is theirs.
+    #[error("that would take permissions that you do not have: {}", titles(.0))]
+    AboveYou(Vec<Permission>),
+    /// The role of administrators is as it is.
+    #[error("the role of administrators cannot be changed or deleted")]
+    BuiltIn,
+    /// Name or password is wrong, or the user may not log in. Which one is not said.
+    #[error("wrong name or password")]
+    WrongPassword,
+    /// So often that it is slowed.
+    #[error("too many failed logins")]
+    TooManyTries {
+        /// How long until the next is looked at, in seconds.
+        wait_s: u64,
+    },
+    /// The link was used, is too old, or was never given; or there are users already.
+    #[error("this setup link is not valid any more")]
+    SetupOver,
+    /// There are as many as may be.
+    #[error("there are {max} {kind} already")]
+    TooMany {
+        /// Of what.
+        kind: &'static str,
+        /// How many may be.
+        max: usize,
+    },
+}
+
+impl Refusal {
+    pub(super) fn invalid(field: &'static str, why: impl Into<String>) -> Self {
+        Self::Invalid { field, why: why.into() }
+    }
+}
+
+fn titles(permissions: &[Permission]) -> String {
+    permissions.iter().map(|permission| permission.title()).collect::<Vec<_>>().join(", ")
+}

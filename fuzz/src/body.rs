@@ -106,6 +106,8 @@ impl Server {
         let router = runtime.block_on(async {
             api::router(ApiState {
                 handle: running.handle,
+                accounts: running.accounts,
+                trusted_proxies: [].into(),
                 token: TOKEN.into(),
                 name: "fuzzed".into(),
                 zone: "fuzzed".into(),

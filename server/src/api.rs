@@ -180,7 +180,8 @@ pub fn router(state: ApiState) -> Router {
     let router = operations.into_iter().fold(router, |router, operation| {
         let guarded =
             (operation.handler)().layer(from_fn_with_state((Arc::clone(&api), Arc::clone(&operation)), admit));
-        router.route(operation.path, guarded)
+        // Keys may hold slashes.
+        router.route(&operation.path.replace("{key}", "{*key}"), guarded)
     });
     router
         .fallback(guard::nothing)

@@ -7,8 +7,13 @@ mod connect;
 pub mod demo;
 mod doc;
 mod events;
+mod login;
 mod output;
+mod password;
+mod people;
 pub mod server;
+mod status;
+mod token;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -59,6 +64,12 @@ pub enum CliError {
     /// An argument is wrong.
     #[error("{0}")]
     Usage(String),
+    /// Nobody, or nothing, is called so.
+    #[error("{0}")]
+    Absent(String),
+    /// Something needs a person, as has been printed.
+    #[error("not all is well")]
+    Unwell,
     /// The keys stay as they were.
     #[error(transparent)]
     Keys(#[from] KeyChangeError),
@@ -111,8 +122,11 @@ impl CliError {
             Self::Client(error) => error.exit(),
             Self::Config(_) | Self::Usage(_) | Self::Logging(_) | Self::Keys(_) => Exit::Usage,
             Self::Untold { source, .. } => source.exit(),
+            Self::Absent(_) => Exit::NotFound,
             Self::WatchEnded { .. } => Exit::Unreachable,
-            Self::Io { .. } | Self::Start(_) | Self::Random(_) | Self::NotReplicated { .. } => Exit::Failure,
+            Self::Io { .. } | Self::Start(_) | Self::Random(_) | Self::NotReplicated { .. } | Self::Unwell => {
+                Exit::Failure
+            }
         }
     }
 
@@ -130,6 +144,8 @@ impl CliError {
             | Self::Config(_)
             | Self::Usage(_)
             | Self::Keys(_)
+            | Self::Absent(_)
+            | Self::Unwell
             | Self::Io { .. }
             | Self::Logging(_)
             | Self::Start(_)
@@ -146,8 +162,9 @@ const EXIT_CODES: &str = "EXIT CODES:
 EXAMPLES:
   knot demo                          three servers on this machine, to try things on
   knot server                        one server on 127.0.0.1:3000, data in ./knot-data
+  knot user create ann --admin       the first administrator, from a terminal
   knot doc put users/ann '{\"name\": \"Ann\"}'
-  knot cluster members";
+  knot status                        how is it?";
 
 /// Replicated JSON documents, writable on every server, with no leader.
 #[derive(Debug, Parser)]
@@ -190,6 +207,36 @@ enum Command {
         #[command(subcommand)]
         command: cluster::ClusterCommand,
     },
+    /// Say on one screen how a server and its cluster are
+    #[command(after_help = status::EXAMPLES)]
+    Status {
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// Log in, and stay so for the commands that follow
+    #[command(after_help = login::LOGIN_EXAMPLES)]
+    Login(login::LoginArgs),
+    /// End the session that `knot login` began
+    #[command(after_help = login::LOGOUT_EXAMPLES)]
+    Logout {
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// List, make, change and delete users
+    #[command(subcommand, after_help = people::USER_EXAMPLES)]
+    User(people::UserCommand),
+    /// List, make and delete groups
+    #[command(subcommand, after_help = people::GROUP_EXAMPLES)]
+    Group(people::GroupCommand),
+    /// List, make, change and delete roles
+    #[command(subcommand, after_help = people::ROLE_EXAMPLES)]
+    Role(people::RoleCommand),
+    /// List, make and revoke your API tokens
+    #[command(subcommand, after_help = token::TOKEN_EXAMPLES)]
+    Token(token::TokenCommand),
+    /// Read the audit log, the latest first
+    #[command(after_help = token::AUDIT_EXAMPLES)]
+    Audit(token::AuditArgs),
     /// Print a completion script for a shell
     #[command(after_help = COMPLETIONS_EXAMPLES)]
     Completions {
@@ -224,6 +271,7 @@ pub fn main() -> ExitCode {
     };
     match run(cli.command) {
         Ok(()) => Exit::Ok.into(),
+        Err(CliError::Unwell) => Exit::Failure.into(),
         // The reader of a pipe that has seen enough is no failure.
         Err(CliError::Io { source, .. }) if source.kind() == std::io::ErrorKind::BrokenPipe => Exit::Ok.into(),
         Err(error) => {
@@ -247,6 +295,20 @@ fn run(command: Command) -> Result<(), CliError> {
         Command::Ping { client } => block_on(cluster::ping(&client)),
         Command::Doc { command } => block_on(doc::run(command)),
         Command::Cluster { command } => block_on(cluster::run(command)),
+        Command::Status { client } => {
+            if block_on(status::run(&client))? {
+                Ok(())
+            } else {
+                Err(CliError::Unwell)
+            }
+        }
+        Command::Login(args) => block_on(login::login(&args)),
+        Command::Logout { client } => block_on(login::logout(&client)),
+        Command::User(command) => block_on(people::user(command)),
+        Command::Group(command) => block_on(people::group(command)),
+        Command::Role(command) => block_on(people::role(command)),
+        Command::Token(command) => block_on(token::token(command)),
+        Command::Audit(args) => block_on(token::audit(&args)),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "knot", &mut script);

@@ -31,8 +31,8 @@ pub(super) fn operations() -> Vec<Operation> {
             .gives_as::<String>("text/event-stream"),
     ];
     let paths = [
-        ("/api/documents/{collection}", "/api/documents/{collection}/{*key}"),
-        ("/api/zones/{zone}/documents/{collection}", "/api/zones/{zone}/documents/{collection}/{*key}"),
+        ("/api/documents/{collection}", "/api/documents/{collection}/{key}"),
+        ("/api/zones/{zone}/documents/{collection}", "/api/zones/{zone}/documents/{collection}/{key}"),
     ];
     for (collection, document) in paths {
         operations.extend([

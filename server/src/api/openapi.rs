@@ -97,10 +97,7 @@ fn operation_id(operation: &Operation) -> String {
 
 fn parameters(operation: &Operation, schemas: &mut SchemaGenerator) -> Vec<Value> {
     let names = operation.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
-    let in_path = |name: &str| {
-        let name = name.trim_start_matches('*');
-        json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}})
-    };
+    let in_path = |name: &str| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}});
     let mut parameters: Vec<Value> = names.map(in_path).collect();
     let Some(query) = operation.query else { return parameters };
     let schema = resolved(query(schemas), schemas);

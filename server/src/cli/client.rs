@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use super::Exit;
 use super::connect::{Answer, Connection, Endpoint};
+use super::login;
 use super::output::printable;
 use crate::api::BODY_BYTES_MAX;
 use crate::config::{Config, ConfigError, HostPort, TlsConfig};
@@ -274,10 +275,28 @@ impl Client {
         let ours = may_have_our_token(args, &endpoint);
         let token = match &args.token {
             Some(token) => Some(token.trim().to_owned()),
-            None if ours => read_admin_token(&local.data_dir)?,
-            None => None,
+            // A session is kept by server, so it goes to no other.
+            None => match login::kept(&endpoint.url) {
+                Some(session) => Some(session),
+                None if ours => read_admin_token(&local.data_dir)?,
+                None => None,
+            },
         };
         Self::new(&url, token.as_deref(), trusted)
+    }
+
+    /// The same client with another token.
+    ///
+    /// # Errors
+    /// When the token cannot be sent.
+    pub fn with_token(&self, token: &str) -> Result<Self, ClientError> {
+        Self::new(&self.endpoint.url, Some(token), self.trusted.clone())
+    }
+
+    /// The same client without a token.
+    #[must_use]
+    pub fn without_token(self) -> Self {
+        Self { token: None, ..self }
     }
 
     /// The server's URL.
@@ -339,12 +358,15 @@ impl Client {
         let said: Value = serde_json::from_slice(&body).unwrap_or_default();
         let text = |name: &str| said.get(name).and_then(Value::as_str).map(printable);
         let hint = match status {
+            StatusCode::UNAUTHORIZED if said.get("error") == Some(&Value::from("wrong name or password")) => {
+                text("hint")
+            }
             StatusCode::UNAUTHORIZED if self.token.is_none() => {
-                Some(format!("give --token, or --data-dir where {ADMIN_TOKEN_FILE} is"))
+                Some(format!("`knot login NAME`, or give --token, or --data-dir where {ADMIN_TOKEN_FILE} is"))
             }
-            StatusCode::UNAUTHORIZED => {
-                Some(format!("the token is not this server's; its own is in {ADMIN_TOKEN_FILE} in its data folder"))
-            }
+            StatusCode::UNAUTHORIZED => Some(format!(
+                "the token is not this server's, or good no more: `knot login NAME`, or see {ADMIN_TOKEN_FILE} in its data folder"
+            )),
             StatusCode::MISDIRECTED_REQUEST => said.get("urls").and_then(Value::as_array).map(|urls| {
                 let urls: Vec<_> = urls.iter().filter_map(Value::as_str).map(printable).collect();
                 format!("ask a server inside the zone with --server: {}", urls.join(" "))

@@ -23,6 +23,7 @@ mod role;
 mod secret;
 mod session;
 mod setup;
+mod steward;
 mod token;
 mod tries;
 mod user;

@@ -196,6 +196,7 @@ pub async fn run<N: Network>(
     let (stopping, stopped) = watch::channel(false);
     let accounts = accounts(&config, &platform, &handle)?;
     tasks.spawn(accounts.clone().follow());
+    tasks.spawn(accounts.clone().keep());
     let serving = serving(&config, &platform, &handle, &accounts, arrivals, stopped.clone());
     let http_task = tokio::spawn(serve::serve(http, serving, stopped));
     // Whoever started the server may not care when it is up.

@@ -133,6 +133,13 @@ impl<D: Document> Engine<D> {
         alone || (held(&Scope::Global) && held(&Scope::Zone(self.config.zone.as_str().into())))
     }
 
+    /// Whether every other server that is to hold what all hold is known to hold just that.
+    #[must_use]
+    pub fn is_held_by_all(&self) -> bool {
+        let others = self.membership.members().filter(|member| member.durable).count().saturating_sub(1);
+        self.repairs.in_step(&Scope::Global, self.replica.index().root(&Scope::Global)) >= others
+    }
+
     /// Counters.
     #[must_use]
     pub fn stats(&self) -> &Stats {

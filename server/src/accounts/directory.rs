@@ -12,7 +12,7 @@ use super::permission::{Permission, Permissions};
 use super::refusal::Refusal;
 use super::role::{ADMINISTRATOR, Group, Role, check_name};
 use super::token::Token;
-use super::user::User;
+use super::user::{User, check_username};
 use super::{GROUPS, ROLES, TOKENS, USERS};
 
 /// Most users, and most tokens. Beyond it none is made here; those of other servers are taken all the same.
@@ -208,6 +208,7 @@ impl Directory {
     /// When it may not.
     pub fn check_new_user(&self, by: Permissions, user: &User) -> Result<(), Refusal> {
         user.check()?;
+        check_username(&user.username)?;
         if self.users.len() >= USERS_MAX {
             return Err(Refusal::TooMany { kind: "users", max: USERS_MAX });
         }
@@ -223,7 +224,8 @@ impl Directory {
     /// When it may not.
     pub fn check_user_change(&self, by: Permissions, own: bool, old: &User, new: &User) -> Result<(), Refusal> {
         new.check()?;
-        if folded_differ(&old.username, &new.username) {
+        if old.username != new.username {
+            check_username(&new.username)?;
             free("user name", &self.usernames, &new.username, &new.id)?;
         }
         if folded_differ(&old.email, &new.email) {

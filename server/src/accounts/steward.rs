@@ -1,0 +1,115 @@
+//! What has to be done about accounts that nobody asks for: whoever has a name that another has is given another for
+//! good, and tokens that nobody uses go.
+//!
+//! One server does it, the one with the lowest id of those that are alive as it sees them. Where servers are apart several
+//! do, and that is no harm: all write the same.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use knot_engine::membership::Status;
+use serde_json::json;
+
+use super::names::otherwise;
+use super::{AUDIT, AccountError, Accounts, AuditEntry, TOKENS, Token, USERS, User, audit};
+
+/// How often it is seen whether there is anything to do.
+const ROUND: Duration = Duration::from_secs(5);
+/// How many rounds pass between two looks at all tokens: an hour.
+const TOKEN_ROUNDS: u64 = 720;
+/// How long a token may be unused, in milliseconds: two weeks, and the hour to which uses are kept.
+const UNUSED_MS: i64 = (14 * 24 + 1) * 3_600_000;
+
+impl Accounts {
+    /// Runs for as long as the server does.
+    pub async fn keep(self: Arc<Self>) {
+        let mut rounds = tokio::time::interval(ROUND);
+        rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        for round in 0_u64.. {
+            rounds.tick().await;
+            let kept = self.keep_once(round % TOKEN_ROUNDS == TOKEN_ROUNDS / 2).await;
+            match kept {
+                Ok(()) => {}
+                Err(AccountError::Stopped) => return,
+                // A full disk, say: there is another round.
+                Err(error) => tracing::debug!(%error, "accounts are kept later"),
+            }
+        }
+    }
+
+    async fn keep_once(&self, with_tokens: bool) -> Result<(), AccountError> {
+        self.ready().await?;
+        if !self.is_first().await? {
+            return Ok(());
+        }
+        let misnamed: Vec<User> = self.directory().misnamed().cloned().collect();
+        for user in misnamed {
+            self.rename(&user).await?;
+        }
+        if with_tokens { self.end_unused_tokens().await } else { Ok(()) }
+    }
+
+    /// Whether this server is the one of those alive that does what one is to do.
+    async fn is_first(&self) -> Result<bool, AccountError> {
+        let look = |engine: &mut crate::handle::ServerEngine, _| {
+            let me = engine.me().record.node;
+            engine.members().filter(|member| member.status == Status::Alive).all(|member| member.record.node >= me)
+        };
+        Ok(self.handle.look(look).await?)
+    }
+
+    /// Has a user be called for good what they are called since another has their name. Every server that does it writes
+    /// the same, also to the audit log.
+    async fn rename(&self, user: &User) -> Result<(), AccountError> {
+        let name = otherwise(&user.username, &user.id);
+        let entry = AuditEntry {
+            id: audit::key(user.username_at, &format!("renamed-{}", user.id)),
+            zone: String::new(),
+            actor: "knot".to_owned(),
+            actor_type: "system".to_owned(),
+            event: "user.rename".to_owned(),
+            when: user.username_at,
+            details: format!(
+                "{} is called {name}: another user has the name, from while servers were apart",
+                user.username
+            ),
+            properties: [("user_id".to_owned(), user.id.as_str().into())].into_iter().collect(),
+        };
+        self.merge(AUDIT, &entry.id, entry.document()).await?;
+        self.merge(USERS, &user.id, json!({"username": name, "renamed_from": user.username})).await
+    }
+
+    /// Ends tokens that have not been used for two weeks, but only where every server is known to hold just what this one
+    /// does: none can then hold a later use.
+    async fn end_unused_tokens(&self) -> Result<(), AccountError> {
+        let now = self.now();
+        let old = |token: &&Token| token.created_at < now.saturating_sub(UNUSED_MS);
+        let old: Vec<Token> = self.directory().tokens().filter(old).cloned().collect();
+        let mut unused = BTreeMap::new();
+        for token in old {
+            let last = self.last_use(&token.id).await?.unwrap_or(token.created_at);
+            if last < now.saturating_sub(UNUSED_MS) || !token.is_good(now) {
+                unused.insert(token.id.clone(), token);
+            }
+        }
+        if unused.is_empty() || !self.handle.look(|engine, _| engine.is_held_by_all()).await? {
+            return Ok(());
+        }
+        for (id, token) in unused {
+            self.merge(TOKENS, &id, Token::revocation(now)).await?;
+            let entry = AuditEntry {
+                id: audit::key(now, &format!("unused-{id}")),
+                zone: self.zone.to_string(),
+                actor: "knot".to_owned(),
+                actor_type: "system".to_owned(),
+                event: "token.expire".to_owned(),
+                when: now,
+                details: format!("removed the token {:?}, which was not used for two weeks or is over", token.name),
+                properties: [("token_id".to_owned(), id.as_str().into())].into_iter().collect(),
+            };
+            self.merge(AUDIT, &entry.id, entry.document()).await?;
+        }
+        Ok(())
+    }
+}

@@ -53,6 +53,7 @@ pub use self::tries::{HOST_TRIES_MAX, TRIES_MAX, Tries};
 pub use self::user::{EMAIL_BYTES_MAX, MEMBERSHIPS_MAX, TEXT_BYTES_MAX, USERNAME_CHARS_MAX, User};
 use crate::handle::{Handle, Stopped};
 use crate::run::WallClock;
+use crate::simulated::Defect;
 
 /// How collections begin that knot keeps for itself.
 pub const OWN_COLLECTIONS: &str = "knot.";
@@ -114,6 +115,8 @@ pub struct Accounts {
     random: Mutex<Random>,
     clock: Clock,
     zone: Arc<str>,
+    /// A bug on purpose, of a simulator's.
+    defect: Option<Defect>,
 }
 
 /// The wall clock, which says nothing when it is debugged.
@@ -140,7 +143,17 @@ impl Accounts {
             random: Mutex::new(Random::new(seed, "accounts")),
             clock: Clock(wall),
             zone: zone.into(),
+            defect: None,
         }
+    }
+
+    /// The same with a bug on purpose.
+    pub(crate) fn with(self, defect: Option<Defect>) -> Self {
+        Self { defect, ..self }
+    }
+
+    fn has(&self, defect: Defect) -> bool {
+        self.defect == Some(defect)
     }
 
     /// What is known now. Hold it for as short as can be: nothing is taken over meanwhile.

@@ -343,7 +343,8 @@ fn engine_config<N>(config: &Config, platform: &Platform<N>, url: &str, advertis
 fn accounts<N>(config: &Config, platform: &Platform<N>, handle: &Handle) -> Result<Arc<Accounts>, RunError> {
     let passwords = Passwords::new(config.password_cost, platform.simulated.is_some())?;
     let wall = platform.wall.clone();
-    Ok(Arc::new(Accounts::new(handle.clone(), passwords, wall, &platform.seed, &config.zone)))
+    let defect = platform.simulated.as_ref().and_then(|simulated| simulated.defect);
+    Ok(Arc::new(Accounts::new(handle.clone(), passwords, wall, &platform.seed, &config.zone).with(defect)))
 }
 
 fn session_config<N>(config: &Config, platform: &Platform<N>, limits: &Limits) -> Option<SessionConfig> {

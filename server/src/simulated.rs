@@ -31,6 +31,20 @@ pub enum Defect {
     JournalUnsynced,
     /// The committer panics at its first batch, on a task that nobody waits for.
     CommitterPanics,
+    /// Who has a name is decided by when a server heard of it, and never for good.
+    NamesByArrival,
+    /// A deleted user is a deleted document, which an edit that had not seen the delete brings back.
+    DeletedUserReturns,
+    /// A token is good that was used after it was revoked.
+    UseUnrevokes,
+    /// The last administrator may be let go.
+    LastAdministratorGoes,
+}
+
+impl Defect {
+    /// Those in what servers do with accounts.
+    pub const IN_ACCOUNTS: [Self; 4] =
+        [Self::NamesByArrival, Self::DeletedUserReturns, Self::UseUnrevokes, Self::LastAdministratorGoes];
 }
 
 impl Simulated {

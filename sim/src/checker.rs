@@ -104,6 +104,8 @@ pub enum Invariant {
     DenialHeard,
     /// No claim of an honest server counts as nobody's.
     HonestBelieved,
+    /// What administrators did to users and tokens holds on every server.
+    Accounts,
     /// Servers that can reach each other hold a stream, and soon.
     ShutOut,
     Connected,
@@ -293,6 +295,10 @@ impl Invariant {
                 "Lists name the documents that there are, page by page; who agrees on all members has the same hash of them; \
                  where all has been said, all is held elsewhere, and no queue holds anything. This view says otherwise."
             }
+            Self::Accounts => {
+                "Users that were made are there, by names that are theirs alone; who was deleted stays so, a token that was \
+                 revoked is taken nowhere, and no server lets the last administrator go that it knows of."
+            }
             Self::Canary => "Nothing is wrong: this run was to fail, to prove that failures are noticed.",
             Self::NoPanic => "An engine never panics, whatever it is told. An assertion of this one failed.",
             Self::Progress => {
@@ -345,6 +351,7 @@ impl fmt::Display for Invariant {
             Self::QueuesBounded => "queue over its limit",
             Self::Application => "the application's promise broken",
             Self::Progress => "engine makes no progress",
+            Self::Accounts => "accounts do not hold",
             Self::Canary => "canary",
             Self::NoPanic => "engine panicked",
         })

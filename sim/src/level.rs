@@ -5,6 +5,7 @@ use std::sync::Once;
 
 use knot_engine::{Faults, marks};
 
+use crate::draw::Draw;
 #[cfg(all(feature = "l3", target_os = "linux"))]
 use crate::l3::Unready;
 use crate::report::Report;
@@ -71,6 +72,7 @@ impl Level {
             ("core", not_simulated && !scenario.core.is_empty()),
             ("clock_offset_s", not_simulated && any(|node| node.clock_offset_s != 0)),
             ("clock_drift_ppm", not_engines && any(|node| node.clock_drift_ppm != 0)),
+            ("administrators", self != Self::Servers && scenario.administrators),
             ("patch", not_engines && scenario.asks(Action::Patch)),
             ("later_version", not_engines && any(|node| node.later_version)),
             ("hostile", not_engines && any(|node| node.hostile)),
@@ -106,6 +108,7 @@ impl Level {
             }
             scenario.nodes.iter_mut().for_each(|node| node.clock_offset_s = 0);
         }
+        scenario.administrators = self == Self::Servers && Draw::new(scenario.seed, "administrators come").chance(500);
         let missing = self.cannot_play(&scenario);
         scenario.faults.retain(|fault| !missing.contains(&fault.kind.name()));
         if self != Self::Engines {

@@ -223,6 +223,8 @@ fn scenario(nodes: usize, zones: usize, seed: u64) -> Scenario {
         sealed: false,
         hasty: false,
         canary: false,
+
+        administrators: false,
         quiet_at_ms: NEVER_MS,
         core: Vec::new(),
         network: NetworkSpec { links: links.collect(), ..NetworkSpec::default() },

@@ -88,6 +88,9 @@ pub struct Scenario {
     /// Who asks at intervals.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub clients: Vec<ClientSpec>,
+    /// Whether people make, change and delete users meanwhile. It takes whole servers.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub administrators: bool,
     /// What goes wrong.
     #[serde(default)]
     pub faults: Vec<Fault>,

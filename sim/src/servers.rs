@@ -1,5 +1,6 @@
 //! What levels 2 and 3 have in common: the configuration of whole servers, their clients, and what those find.
 
+mod administrators;
 mod clients;
 mod cues;
 mod report;
@@ -55,7 +56,7 @@ pub(crate) fn config(
     let peers: Vec<String> = seeds.map(|seed| format!("'{}:{CLUSTER_PORT}'", hosts(seed))).collect();
     format!(
         "[server]\nname = '{name}'\nzone = '{zone}'\nlisten = '0.0.0.0:{HTTP_PORT}'\nurl = 'http://{name}:{HTTP_PORT}'\n{own}\
-         [server.tls]\nuse_tls = false\n\
+         [server.tls]\nuse_tls = false\n[server.accounts]\nargon2_memory_kib = 8\n\
          [server.cluster]\nadvertise_addr = '{address}'\nbind_addr = '0.0.0.0:{CLUSTER_PORT}'\n\
          key = '{CLUSTER_KEY}'\npeers = [{}]\n",
         peers.join(", ")

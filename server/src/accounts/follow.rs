@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use knot_engine::documents::{DocumentId, Scope};
 use knot_engine::{ReadError, Summary};
+use serde_json::Value;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinSet;
 
 use super::{Accounts, GROUPS, ROLES, TOKENS, USERS};
 use crate::handle::Stopped;
+use crate::simulated::Defect;
 
 /// What the directory is made of, in the order in which it is read at a start: tokens are many, and wanted last.
 const COLLECTIONS: [&str; 4] = [ROLES, GROUPS, USERS, TOKENS];
@@ -99,10 +101,22 @@ impl Accounts {
                         continue;
                     }
                 };
+                let value = value.map(|value| self.as_heard_of(id.key(), value));
                 self.directory_mut().apply(id.collection(), id.key(), value.as_ref());
             }
         }
         Ok(())
+    }
+
+    /// What a document says, but for a bug on purpose.
+    fn as_heard_of(&self, id: &str, mut value: Value) -> Value {
+        if self.has(Defect::NamesByArrival)
+            && let Some(user) = value.as_object_mut()
+        {
+            let known = self.directory().user(id).map(|user| user.username_at);
+            user.insert("username_at".to_owned(), known.unwrap_or_else(|| self.now()).into());
+        }
+        value
     }
 
     /// Waits until the directory holds all that is durable here by now.

@@ -11,6 +11,7 @@ use super::{
     TOKENS, Token, USES, User, Verdict, Who, tries,
 };
 use crate::hosts;
+use crate::simulated::Defect;
 
 /// Sessions of one user that are looked at. A user with more has them end by themselves.
 const SESSIONS_LISTED_MAX: usize = 1_000;
@@ -113,8 +114,12 @@ impl Accounts {
         let now = self.now();
         let Some(value) = self.read(TOKENS, &id).await? else { return Ok(None) };
         let token = Token::read(&id, &value);
-        if !token.is_good(now) {
+        let used_since = || super::fields::time(&value, "used_at") > token.revoked_at;
+        if !token.is_good(now) && !(self.has(Defect::UseUnrevokes) && used_since()) {
             return Ok(None);
+        }
+        if self.has(Defect::UseUnrevokes) {
+            self.merge(TOKENS, &id, json!({"used_at": now})).await?;
         }
         let limits = (!token.scopes.is_empty()).then(|| token.limits());
         let Some(caller) = self.caller(&token.user, None, limits) else { return Ok(None) };

@@ -13,6 +13,7 @@ use serde_json::json;
 
 use super::names::otherwise;
 use super::{AUDIT, AccountError, Accounts, AuditEntry, TOKENS, Token, USERS, User, audit};
+use crate::simulated::Defect;
 
 /// How often it is seen whether there is anything to do.
 const ROUND: Duration = Duration::from_secs(5);
@@ -40,7 +41,7 @@ impl Accounts {
 
     async fn keep_once(&self, with_tokens: bool) -> Result<(), AccountError> {
         self.ready().await?;
-        if !self.is_first().await? {
+        if self.has(Defect::NamesByArrival) || !self.is_first().await? {
             return Ok(());
         }
         let misnamed: Vec<User> = self.directory().misnamed().cloned().collect();

@@ -128,6 +128,7 @@ impl Scenario {
             document: shape.document,
             sealed,
             hasty,
+            administrators: false,
             canary: shape.canary && Draw::new(seed, "canary").chance(CANARIES_PER_MILLE),
             core,
             clients: Vec::new(),

@@ -9,6 +9,7 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use super::administrators::Administrators;
 use super::request::{Answer, Request, path};
 use super::{Reach, joined, living};
 use crate::checker::{Invariant, Seen, Violation, settle_bound};
@@ -50,6 +51,11 @@ pub(crate) struct Loss {
 }
 
 impl Findings {
+    /// What was taken from disks until now.
+    pub(super) fn losses(&self) -> &[Loss] {
+        &self.losses
+    }
+
     /// A disk has lost something, by a fault.
     pub(crate) fn lose(&mut self, loss: Loss) {
         self.losses.push(loss);
@@ -63,7 +69,11 @@ impl Findings {
 
 /// Does all that clients do in a run.
 pub(crate) async fn clients<R: Reach>(reach: R, scenario: Arc<Scenario>, findings: Shared<Findings>) {
+    let administrators = scenario.administrators.then(|| Arc::new(Administrators::new(&reach, &scenario, &findings)));
     let mut asking = JoinSet::new();
+    if let Some(administrators) = administrators.clone() {
+        asking.spawn(async move { administrators.work().await });
+    }
     for (index, operation) in scenario.operations.iter().enumerate() {
         let at = Instant::from_micros(operation.at_us);
         tokio::time::sleep(at.since(reach.now())).await;
@@ -89,6 +99,9 @@ pub(crate) async fn clients<R: Reach>(reach: R, scenario: Arc<Scenario>, finding
     if is_settled {
         let seen = look(&reach, &scenario, &findings).await;
         findings.get().seen = seen;
+        if let Some(administrators) = administrators {
+            administrators.look().await;
+        }
     }
 }
 

@@ -33,11 +33,22 @@ pub(super) struct Request {
     path: String,
     headers: String,
     body: String,
+    /// Who asks, where it is not the machine.
+    token: Option<String>,
 }
 
 impl Request {
     pub(super) fn get(path: &str) -> Self {
         Self { method: "GET", path: path.to_owned(), ..Self::default() }
+    }
+
+    pub(super) fn json(method: &'static str, path: &str, body: &Value) -> Self {
+        Self { method, path: path.to_owned(), body: body.to_string(), ..Self::default() }
+    }
+
+    /// The same of somebody with this token.
+    pub(super) fn by(self, token: &str) -> Self {
+        Self { token: Some(token.to_owned()), ..self }
     }
 
     /// The request that an operation stands for; a read, where it edits nothing.
@@ -64,7 +75,7 @@ impl Request {
             Edit::Delete => ("DELETE", "application/json", String::new()),
         };
         headers.push_str(&format!("content-type: {kind}\r\n"));
-        Self { method, path, headers, body }
+        Self { method, path, headers, body, token: None }
     }
 
     /// Asks a server, on a connection of its own.
@@ -74,10 +85,11 @@ impl Request {
     }
 
     async fn ask_patiently<R: Reach>(&self, reach: &R, node: usize) -> io::Result<Answer> {
-        let Self { method, path, headers, body } = self;
+        let Self { method, path, headers, body, token } = self;
+        let token = token.as_deref().unwrap_or(TOKEN);
         let mut stream = reach.connect(node).await?;
         let head = format!(
-            "{method} {path} HTTP/1.1\r\nhost: knot\r\nauthorization: Bearer {TOKEN}\r\nconnection: close\r\n{headers}\
+            "{method} {path} HTTP/1.1\r\nhost: knot\r\nauthorization: Bearer {token}\r\nconnection: close\r\n{headers}\
              content-length: {}\r\n\r\n",
             body.len()
         );

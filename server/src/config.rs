@@ -23,6 +23,7 @@ pub use self::address::{CLUSTER_PORT, HTTP_PORT, HostPort, first_address};
 pub use self::endpoint::{Endpoint, WebSocketUrl};
 pub use self::error::ConfigError;
 pub use self::keys::{ChangedKeys, KeyChange, KeyChangeError, change_keys};
+pub(crate) use self::nearest::nearest;
 pub use self::settings::{SETTINGS, Setting};
 pub use self::value::parse_duration;
 pub use knot_engine::seal::{ClusterKey, KeyRing};

@@ -22,6 +22,7 @@ use knot_engine::membership::ADDRESSES_MAX;
 pub use self::address::{CLUSTER_PORT, HTTP_PORT, HostPort, first_address};
 pub use self::endpoint::{Endpoint, WebSocketUrl};
 pub use self::error::ConfigError;
+pub(crate) use self::error::Excerpt;
 pub use self::keys::{ChangedKeys, KeyChange, KeyChangeError, change_keys};
 pub(crate) use self::nearest::nearest;
 pub use self::settings::{SETTINGS, Setting};

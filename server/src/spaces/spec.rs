@@ -7,7 +7,7 @@ use crate::templates::{
 /// A container to run. Everything in it was understood: what was not is a complaint.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ContainerSpec {
-    /// What the runtime is to call it; empty leaves that to whoever asks it.
+    /// What the runtime is to call it; empty leaves that to [`Runtime`](super::runtime::Runtime).
     pub name: String,
     /// What it calls itself.
     pub hostname: String,

@@ -12,13 +12,17 @@ pub mod links;
 pub mod logging;
 pub mod metrics;
 pub mod net;
+pub mod records;
 pub mod run;
 pub mod serve;
 pub mod simulated;
+pub mod spaces;
 pub mod start;
 pub mod storage;
+pub mod templates;
 pub mod tls;
 pub mod websocket;
+pub mod zones;
 
 pub use self::driver::Stop;
 pub use self::run::{Platform, Reload, Reloaded, RunError, Running, run};

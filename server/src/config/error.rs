@@ -55,7 +55,7 @@ pub struct Excerpt {
 
 impl Excerpt {
     /// Cuts the first line of `span` out of `text`, without what may be a secret: it may end in a log.
-    pub(super) fn new(path: &Path, text: &str, span: Range<usize>, message: String, hint: Option<String>) -> Self {
+    pub(crate) fn new(path: &Path, text: &str, span: Range<usize>, message: String, hint: Option<String>) -> Self {
         let start = floor_boundary(text, span.start);
         let before = &text[..start];
         let line_start = before.rfind('\n').map_or(0, |at| at + 1);

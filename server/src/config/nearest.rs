@@ -1,7 +1,7 @@
 //! Which valid word a misspelt one was meant to be.
 
 /// The candidate that takes the fewest edits to reach, where that is few enough to be a slip of the hand.
-pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_ascii_lowercase().replace('-', "_");
     let close_enough = 1 + word.len() / 4;
     candidates

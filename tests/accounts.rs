@@ -277,6 +277,40 @@ fn what_one_server_knows_all_know() {
 }
 
 #[test]
+fn templates_are_checked_had_by_name_and_seen_by_those_who_may_use_them() {
+    let server = Server::start(standalone());
+    let machine = server.client();
+    let job = "image: alpine\nenvironment:\n  - REGISTRY=${{ .var.registry }}\n";
+    let body = json!({"name": "php", "job": job, "zones": ["!gb"]});
+    let wrong = post(&machine, "/api/templates/validate", &body).expect(200).json();
+    assert_eq!(wrong["valid"], false, "{wrong}");
+    assert_eq!(wrong["errors"][0]["line"], 3, "{wrong}");
+    post(&machine, "/api/templates", &body).expect_error(400, "registry");
+    let variable = json!({"name": "registry", "value": "registry.internal", "protected": true});
+    let made = post(&machine, "/api/templatevars", &variable).expect(201).json();
+    let path = format!("/api/templatevars/{}", made["templatevar_id"].as_str().unwrap());
+    assert_eq!(machine.get(&path).expect(200).json()["value"], "");
+    machine.get("/api/documents/knot.template-variables").expect(403);
+    let made = post(&machine, "/api/templates", &body).expect(201).json();
+    let php = format!("/api/templates/{}", made["template_id"].as_str().unwrap());
+    post(&machine, "/api/templates", &json!({"name": "PHP", "job": "image: alpine"})).expect_error(409, "is taken");
+    post(&machine, "/api/templates", &json!({"name": "x", "jobs": ""})).expect_error(400, "unknown field `jobs`");
+    machine.put(&php, &json!({"zones": ["gb"]})).expect(200);
+    let role = make_role(&machine, "Developer", &[7]);
+    make_user(&machine, "eve", &[&role]);
+    let eve = log_in(&machine.with_token(None), "eve");
+    // This server is in au, where the template is not for.
+    assert_eq!(eve.get("/api/templates").expect(200).json()["count"], 0);
+    eve.get(&php).expect(404);
+    machine.put(&php, &json!({"zones": []})).expect(200);
+    assert_eq!(eve.get("/api/templates").json()["templates"][0]["name"], "php");
+    assert!(eve.get(&format!("{php}/export?format=yaml")).expect(200).text().contains("image: alpine"));
+    eve.put(&php, &json!({"name": "mine"})).expect(403);
+    machine.delete(&php).expect(200);
+    assert_eq!(machine.get("/api/templates").json()["count"], 0);
+}
+
+#[test]
 fn every_request_that_is_described_is_answered_and_refused_to_strangers() {
     let server = Server::start(standalone());
     let machine = server.client();

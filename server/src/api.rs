@@ -23,6 +23,7 @@ mod quarantine;
 mod query;
 mod roles;
 mod status;
+mod templates;
 mod timestamp;
 mod users;
 
@@ -157,6 +158,7 @@ fn operations() -> Vec<Operation> {
     operations.extend(auth::operations());
     operations.extend(users::operations());
     operations.extend(roles::operations());
+    operations.extend(templates::operations());
     operations.extend(documents::operations());
     operations.extend(cluster::operations());
     operations.extend(audit::operations());

@@ -13,6 +13,7 @@ mod password;
 mod people;
 pub mod server;
 mod status;
+mod template;
 mod token;
 
 use std::path::PathBuf;
@@ -231,6 +232,9 @@ enum Command {
     /// List, make, change and delete roles
     #[command(subcommand, after_help = people::ROLE_EXAMPLES)]
     Role(people::RoleCommand),
+    /// List, apply, export and delete templates
+    #[command(subcommand, after_help = template::EXAMPLES)]
+    Template(template::TemplateCommand),
     /// List, make and revoke your API tokens
     #[command(subcommand, after_help = token::TOKEN_EXAMPLES)]
     Token(token::TokenCommand),
@@ -307,6 +311,7 @@ fn run(command: Command) -> Result<(), CliError> {
         Command::User(command) => block_on(people::user(command)),
         Command::Group(command) => block_on(people::group(command)),
         Command::Role(command) => block_on(people::role(command)),
+        Command::Template(command) => block_on(template::run(command)),
         Command::Token(command) => block_on(token::token(command)),
         Command::Audit(args) => block_on(token::audit(&args)),
         Command::Completions { shell } => {

@@ -3,6 +3,7 @@
 use super::permission::{Permission, Permissions};
 use super::token::TokenScope;
 use super::{OWN_COLLECTIONS, PASSWORDS, ROLES, SESSIONS, TOKENS, USERS};
+use crate::templates::{TEMPLATE_VARIABLES, TEMPLATES};
 
 /// Who asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,6 +92,9 @@ impl Caller {
             PASSWORDS => return false,
             USERS | SESSIONS | TOKENS => Permission::ManageUsers,
             ROLES => Permission::ManageRoles,
+            TEMPLATES => Permission::ManageTemplates,
+            // The values of those that are protected are shown to nobody.
+            TEMPLATE_VARIABLES => return false,
             own if own.starts_with(OWN_COLLECTIONS) => Permission::ManageCluster,
             _ => Permission::ReadDocuments,
         };

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+use super::fields::{is_deleted, time};
 use super::names::{Names, otherwise};
 use super::permission::{Permission, Permissions};
 use super::refusal::Refusal;
@@ -14,6 +15,7 @@ use super::role::{ADMINISTRATOR, Group, Role, check_name};
 use super::token::Token;
 use super::user::{User, check_username};
 use super::{GROUPS, ROLES, TOKENS, USERS};
+use crate::templates::{TEMPLATE_VARIABLES, TEMPLATES, Template, TemplateVariable};
 
 /// Most users, and most tokens. Beyond it none is made here; those of other servers are taken all the same.
 pub const USERS_MAX: usize = 1_000_000;
@@ -30,6 +32,10 @@ pub struct Directory {
     role_names: Names,
     groups: BTreeMap<String, Group>,
     group_names: Names,
+    /// With when their names were asked for.
+    templates: BTreeMap<String, (Template, i64)>,
+    template_names: Names,
+    variables: BTreeMap<String, TemplateVariable>,
     tokens: BTreeMap<String, Token>,
     /// By user: their tokens that have not been revoked.
     tokens_of: BTreeMap<String, BTreeSet<String>>,
@@ -42,6 +48,16 @@ impl Directory {
             USERS => self.set_user(key, value.and_then(|value| User::read(key, value))),
             ROLES => self.set_role(key, value.and_then(|value| Role::read(key, value))),
             GROUPS => self.set_group(key, value.and_then(|value| Group::read(key, value))),
+            TEMPLATES => self.set_template(key, value.filter(|value| !is_deleted(value))),
+            TEMPLATE_VARIABLES => {
+                let variable = value.filter(|value| !is_deleted(value)).map(TemplateVariable::read);
+                match variable {
+                    Some(variable) => {
+                        self.variables.insert(key.to_owned(), TemplateVariable { id: key.to_owned(), ..variable })
+                    }
+                    None => self.variables.remove(key),
+                };
+            }
             TOKENS => self.set_token(key, value.map(|value| Token::read(key, value))),
             _ => {}
         }
@@ -77,6 +93,18 @@ impl Directory {
         if let Some(group) = group {
             self.group_names.insert(&group.name, group.name_at, id);
             self.groups.insert(id.to_owned(), group);
+        }
+    }
+
+    fn set_template(&mut self, id: &str, value: Option<&Value>) {
+        if let Some((old, since)) = self.templates.remove(id) {
+            self.template_names.remove(&old.name, since, id);
+        }
+        if let Some(value) = value {
+            let template = Template { id: id.to_owned(), ..Template::read(value) };
+            let since = time(value, "name_at").unwrap_or(i64::MAX);
+            self.template_names.insert(&template.name, since, id);
+            self.templates.insert(id.to_owned(), (template, since));
         }
     }
 
@@ -130,6 +158,43 @@ impl Directory {
     #[must_use]
     pub fn group(&self, id: &str) -> Option<&Group> {
         self.groups.get(id)
+    }
+
+    /// All templates, by id.
+    pub fn templates(&self) -> impl ExactSizeIterator<Item = &Template> {
+        self.templates.values().map(|(template, _)| template)
+    }
+
+    /// One template.
+    #[must_use]
+    pub fn template(&self, id: &str) -> Option<&Template> {
+        self.templates.get(id).map(|(template, _)| template)
+    }
+
+    /// A template with the name in force, which is another than was asked for where another template has that.
+    #[must_use]
+    pub fn named_template(&self, template: &Template) -> Template {
+        let name = called(&self.template_names, &template.name, &template.id).into_owned();
+        Template { name, ..template.clone() }
+    }
+
+    /// Whether a template may have its name.
+    ///
+    /// # Errors
+    /// When another has it.
+    pub fn check_template_name(&self, template: &Template) -> Result<(), Refusal> {
+        free("template name", &self.template_names, &template.name, &template.id)
+    }
+
+    /// All template variables, by id.
+    pub fn variables(&self) -> impl ExactSizeIterator<Item = &TemplateVariable> {
+        self.variables.values()
+    }
+
+    /// One template variable.
+    #[must_use]
+    pub fn variable(&self, id: &str) -> Option<&TemplateVariable> {
+        self.variables.get(id)
     }
 
     /// A user's tokens that have not been revoked, by id.

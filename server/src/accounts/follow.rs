@@ -13,9 +13,10 @@ use tokio::task::JoinSet;
 use super::{Accounts, GROUPS, ROLES, TOKENS, USERS};
 use crate::handle::Stopped;
 use crate::simulated::Defect;
+use crate::templates::{TEMPLATE_VARIABLES, TEMPLATES};
 
 /// What the directory is made of, in the order in which it is read at a start: tokens are many, and wanted last.
-const COLLECTIONS: [&str; 4] = [ROLES, GROUPS, USERS, TOKENS];
+const COLLECTIONS: [&str; 6] = [ROLES, GROUPS, USERS, TEMPLATES, TEMPLATE_VARIABLES, TOKENS];
 /// Documents that are looked for at once.
 const PAGE: usize = 512;
 /// Documents that are read at once.

@@ -1,6 +1,7 @@
 //! Why something was not done about accounts: the asker's to mend.
 
 use super::permission::Permission;
+use crate::templates::Complaint;
 
 /// Why an operation on accounts was not carried out. Nothing of it remains.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -46,6 +47,9 @@ pub enum Refusal {
     /// The link was used, is too old, or was never given; or there are users already.
     #[error("this setup link is not valid any more")]
     SetupOver,
+    /// A template, or what belongs to it, is wrong in these places.
+    #[error("{}", listed(.0))]
+    Complaints(Vec<Complaint>),
     /// There are as many as may be.
     #[error("there are {max} {kind} already")]
     TooMany {
@@ -60,6 +64,10 @@ impl Refusal {
     pub(super) fn invalid(field: &'static str, why: impl Into<String>) -> Self {
         Self::Invalid { field, why: why.into() }
     }
+}
+
+fn listed(complaints: &[Complaint]) -> String {
+    complaints.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 fn titles(permissions: &[Permission]) -> String {

@@ -434,7 +434,7 @@ fn refused(error: &Refusal) -> Said {
     let (status, hint) = match error {
         Refusal::Unknown(kind) => (StatusCode::NOT_FOUND, format!("the list has the {kind}s there are, with their ids").into()),
         Refusal::Taken { .. } => (StatusCode::CONFLICT, Cow::from("choose another, or change who has it first")),
-        Refusal::Invalid { .. } => (StatusCode::BAD_REQUEST, "nothing was changed".into()),
+        Refusal::Invalid { .. } | Refusal::Complaints(_) => (StatusCode::BAD_REQUEST, "nothing was changed".into()),
         Refusal::LastAdministrator => (
             StatusCode::CONFLICT,
             "make somebody else an administrator first".into(),

@@ -73,6 +73,14 @@ pub(super) struct UsersQuery {
     pub(super) offset: Option<usize>,
 }
 
+/// A template as a file.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ExportQuery {
+    /// `toml` if not said, or `yaml`.
+    pub(super) format: Option<String>,
+}
+
 /// The audit log.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]

@@ -1,0 +1,146 @@
+//! Templates and their variables, under the same rules as accounts: names are had by one, a delete is a mark, and what is
+//! done is in the audit log.
+
+use serde_json::{Value, json};
+
+use super::{AccountError, Accounts, Caller, Directory, Permission, Refusal};
+use crate::templates::{Complaint, TEMPLATE_VARIABLES, TEMPLATES, Template, TemplateVariable, check, check_variable};
+
+/// Most templates, and most variables.
+pub const TEMPLATES_MAX: usize = 100_000;
+
+impl Directory {
+    /// Whether a user may make spaces from a template in a zone: it is active, of the zone, and for one of their groups.
+    #[must_use]
+    pub fn may_use(&self, by: &Caller, template: &Template, zone: &str) -> bool {
+        let is_for_them = || {
+            let user = by.user().and_then(|id| self.user(id));
+            let groups = user.into_iter().flat_map(|user| &user.groups).filter_map(|id| self.group(id));
+            let names: Vec<_> = groups.map(|group| self.group_name(group)).collect();
+            template.groups.is_empty() || template.groups.iter().any(|group| names.iter().any(|name| name == group))
+        };
+        template.active && template.is_allowed_in(zone) && is_for_them()
+    }
+
+    /// Whether somebody is shown a template: who manages them sees all, others what they may use.
+    #[must_use]
+    pub fn may_see(&self, by: &Caller, template: &Template, zone: &str) -> bool {
+        by.may(Permission::ManageTemplates) || (by.may(Permission::UseSpaces) && self.may_use(by, template, zone))
+    }
+
+    fn variable_names(&self) -> Vec<String> {
+        self.variables().map(|variable| variable.name.clone()).collect()
+    }
+}
+
+impl Accounts {
+    /// What is wrong with a template.
+    pub fn complaints(&self, template: &Template) -> Vec<Complaint> {
+        let names = self.directory().variable_names();
+        check(template, Some(&names))
+    }
+
+    /// Stores a template: a new one where it has no id. Gives the id.
+    ///
+    /// # Errors
+    /// When it is wrong, another has its name, or it cannot be written.
+    pub async fn put_template(&self, by: &Caller, mut template: Template) -> Result<String, AccountError> {
+        let _turn = self.turn.lock().await;
+        self.caught_up().await?;
+        refuse(self.complaints(&template))?;
+        let is_new = template.id.is_empty();
+        if is_new {
+            template.id = self.fresh_id();
+        }
+        {
+            let directory = self.directory();
+            if !is_new && directory.template(&template.id).is_none() {
+                return Err(Refusal::Unknown("template").into());
+            }
+            if is_new && directory.templates().len() >= TEMPLATES_MAX {
+                return Err(Refusal::TooMany { kind: "templates", max: TEMPLATES_MAX }.into());
+            }
+            directory.check_template_name(&template)?;
+        }
+        let old = self.read(TEMPLATES, &template.id).await?.unwrap_or_else(|| json!({}));
+        if let Some(mut patch) = template.patch(&old) {
+            if let Some(patch) = patch.as_object_mut().filter(|patch| patch.contains_key("name")) {
+                patch.insert("name_at".to_owned(), self.now().into());
+            }
+            self.merge(TEMPLATES, &template.id, patch).await?;
+        }
+        let event = if is_new { "template.create" } else { "template.update" };
+        self.note(by, event, format!("stored the template {}", template.name), about("template_id", &template.id))
+            .await;
+        self.caught_up().await?;
+        Ok(template.id)
+    }
+
+    /// Deletes a template. Spaces that were made from it stay.
+    ///
+    /// # Errors
+    /// When there is none, or it cannot be written.
+    pub async fn delete_template(&self, by: &Caller, id: &str) -> Result<(), AccountError> {
+        let _turn = self.turn.lock().await;
+        self.caught_up().await?;
+        let template = self.directory().template(id).cloned().ok_or(Refusal::Unknown("template"))?;
+        self.merge(TEMPLATES, id, json!({"deleted_at": self.now()})).await?;
+        let details = format!("deleted the template {}", template.name);
+        self.note(by, "template.delete", details, about("template_id", id)).await;
+        Ok(self.caught_up().await?)
+    }
+
+    /// Stores a template variable: a new one where it has no id. Gives the id.
+    ///
+    /// # Errors
+    /// When it is wrong, or cannot be written.
+    pub async fn put_variable(&self, by: &Caller, mut variable: TemplateVariable) -> Result<String, AccountError> {
+        let _turn = self.turn.lock().await;
+        self.caught_up().await?;
+        refuse(check_variable(&variable))?;
+        let is_new = variable.id.is_empty();
+        if is_new {
+            variable.id = self.fresh_id();
+        }
+        {
+            let directory = self.directory();
+            if !is_new && directory.variable(&variable.id).is_none() {
+                return Err(Refusal::Unknown("variable").into());
+            }
+            if is_new && directory.variables().len() >= TEMPLATES_MAX {
+                return Err(Refusal::TooMany { kind: "variables", max: TEMPLATES_MAX }.into());
+            }
+        }
+        let old = self.read(TEMPLATE_VARIABLES, &variable.id).await?.unwrap_or_else(|| json!({}));
+        if let Some(patch) = variable.patch(&old) {
+            self.merge(TEMPLATE_VARIABLES, &variable.id, patch).await?;
+        }
+        let event = if is_new { "variable.create" } else { "variable.update" };
+        let details = format!("stored the template variable {}", variable.name);
+        self.note(by, event, details, about("templatevar_id", &variable.id)).await;
+        self.caught_up().await?;
+        Ok(variable.id)
+    }
+
+    /// Deletes a template variable.
+    ///
+    /// # Errors
+    /// When there is none, or it cannot be written.
+    pub async fn delete_variable(&self, by: &Caller, id: &str) -> Result<(), AccountError> {
+        let _turn = self.turn.lock().await;
+        self.caught_up().await?;
+        let variable = self.directory().variable(id).cloned().ok_or(Refusal::Unknown("variable"))?;
+        self.merge(TEMPLATE_VARIABLES, id, json!({"deleted_at": self.now(), "value": null})).await?;
+        let details = format!("deleted the template variable {}", variable.name);
+        self.note(by, "variable.delete", details, about("templatevar_id", id)).await;
+        Ok(self.caught_up().await?)
+    }
+}
+
+fn refuse(complaints: Vec<Complaint>) -> Result<(), Refusal> {
+    if complaints.is_empty() { Ok(()) } else { Err(Refusal::Complaints(complaints)) }
+}
+
+fn about(name: &str, id: &str) -> serde_json::Map<String, Value> {
+    [(name.to_owned(), Value::from(id))].into_iter().collect()
+}

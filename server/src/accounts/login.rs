@@ -6,6 +6,7 @@ use knot_engine::Wall;
 use knot_engine::documents::Scope;
 use serde_json::{Map, Value, json};
 
+use super::fields::{text, time};
 use super::{
     AccountError, Accounts, Caller, FAILURES, PASSWORDS, Permission, Refusal, SESSIONS, Secret, Session, SessionKey,
     TOKENS, Token, USES, User, Verdict, Who, tries,
@@ -13,8 +14,8 @@ use super::{
 use crate::hosts;
 use crate::simulated::Defect;
 
-/// Sessions of one user that are looked at. A user with more has them end by themselves.
-const SESSIONS_LISTED_MAX: usize = 1_000;
+/// Sessions of one user that are looked for at once.
+const SESSIONS_PAGE: usize = 500;
 /// How coarsely the last use of a token is kept, in milliseconds: one hour.
 const USE_MS: i64 = 3_600_000;
 
@@ -51,6 +52,7 @@ impl Accounts {
             // The same work for who is not there.
             None => self.read(PASSWORDS, "nobody").await?,
         };
+        let mark = stored.as_ref().map(|value| text(value, "mark")).unwrap_or_default();
         let stored = stored.and_then(|value| value.get("hash").and_then(Value::as_str).map(str::to_owned));
         let verdict = self.passwords.verify(password, stored).await;
         let Some(user) = user.filter(|user| user.active && verdict != Verdict::Wrong) else {
@@ -62,21 +64,24 @@ impl Accounts {
             let hash = self.passwords.hash(password, self.fresh_bytes()).await?;
             self.merge(PASSWORDS, &user.id, json!({"hash": hash})).await?;
         }
-        self.begin_session(&user, &from).await
+        self.begin_session(&user, mark, &from).await
     }
 
-    /// Begins a session of a user's.
-    pub(super) async fn begin_session(&self, user: &User, from: &LoginFrom) -> Result<SessionKey, AccountError> {
+    /// Begins a session of a user's, with the password of this mark.
+    pub(super) async fn begin_session(
+        &self,
+        user: &User,
+        password: String,
+        from: &LoginFrom,
+    ) -> Result<SessionKey, AccountError> {
         let secret = self.fresh_secret();
-        let session = Session::new(&user.id, &secret, self.now(), from.address.to_string(), &from.agent);
-        let by = Caller {
-            who: Who::User {
-                id: user.id.clone(),
-                username: self.directory().username(user).into_owned(),
-                session: None,
-            },
-            permissions: self.directory().permissions(user),
-            limits: None,
+        let began = Session::new(&user.id, &secret, self.now(), from.address.to_string(), &from.agent);
+        let session = Session { password, ..began };
+        let by = {
+            let directory = self.directory();
+            let username = directory.username(user).into_owned();
+            let who = Who::User { id: user.id.clone(), username, session: None };
+            Caller { who, permissions: directory.permissions(user), limits: None }
         };
         let about: Map<String, Value> = [
             ("session_id".to_owned(), session.id.as_str().into()),
@@ -102,6 +107,10 @@ impl Accounts {
         let Some(value) = self.read(SESSIONS, &document_key).await? else { return Ok(None) };
         let session = Session::read(&document_key, &value).filter(|session| session.is_good(self.now()));
         let Some(session) = session else { return Ok(None) };
+        // A session ends with the password that it was begun with, on whichever server that was.
+        if session.password != self.password_mark(&key.user).await? {
+            return Ok(None);
+        }
         Ok(self.caller(&key.user, Some(session.id), None))
     }
 
@@ -114,7 +123,7 @@ impl Accounts {
         let now = self.now();
         let Some(value) = self.read(TOKENS, &id).await? else { return Ok(None) };
         let token = Token::read(&id, &value);
-        let used_since = || super::fields::time(&value, "used_at") > token.revoked_at;
+        let used_since = || time(&value, "used_at") > token.revoked_at;
         if !token.is_good(now) && !(self.has(Defect::UseUnrevokes) && used_since()) {
             return Ok(None);
         }
@@ -157,20 +166,27 @@ impl Accounts {
     /// # Errors
     /// When they cannot be read.
     pub async fn sessions(&self, user: &str) -> Result<Vec<Session>, AccountError> {
-        let prefix = format!("{user}.");
-        let list = move |engine: &mut crate::handle::ServerEngine, _| {
-            engine.list(&Scope::Global, SESSIONS, &prefix, None, SESSIONS_LISTED_MAX)
-        };
-        let now = self.now();
-        let mut sessions = Vec::new();
-        for summary in self.handle.look(list).await? {
-            // Most of them have ended long ago.
-            if summary.modified < Wall(now.saturating_sub(super::SESSION_MS)) {
-                continue;
+        let (now, password) = (self.now(), self.password_mark(user).await?);
+        let (mut sessions, mut after): (Vec<Session>, Option<String>) = (Vec::new(), None);
+        loop {
+            let (prefix, from) = (format!("{user}."), after.take());
+            let list = move |engine: &mut crate::handle::ServerEngine, _| {
+                engine.list(&Scope::Global, SESSIONS, &prefix, from.as_deref(), SESSIONS_PAGE)
+            };
+            let page = self.handle.look(list).await?;
+            for summary in &page {
+                // Most of them have ended long ago.
+                if summary.modified < Wall(now.saturating_sub(super::SESSION_MS)) {
+                    continue;
+                }
+                let key = summary.id.key();
+                let session = self.read(SESSIONS, key).await?.and_then(|value| Session::read(key, &value));
+                sessions.extend(session.filter(|session| session.is_good(now) && session.password == password));
             }
-            let key = summary.id.key();
-            let session = self.read(SESSIONS, key).await?.and_then(|value| Session::read(key, &value));
-            sessions.extend(session.filter(|session| session.is_good(now)));
+            match page.last() {
+                Some(last) if page.len() == SESSIONS_PAGE => after = Some(last.id.key().to_owned()),
+                Some(_) | None => break,
+            }
         }
         sessions.sort_by_key(|session| std::cmp::Reverse(session.created_at));
         Ok(sessions)
@@ -195,14 +211,18 @@ impl Accounts {
         self.merge(SESSIONS, &format!("{user}.{session}"), Session::revocation(self.now())).await
     }
 
-    /// Ends all of a user's sessions but one.
-    pub(super) async fn end_sessions(&self, user: &str, but: Option<&str>) -> Result<(), AccountError> {
-        for session in self.sessions(user).await? {
-            if Some(session.id.as_str()) != but {
-                self.end_session(user, &session.id).await?;
-            }
+    /// What tells a user's password from those before; changes with each that is set.
+    pub(super) async fn password_mark(&self, user: &str) -> Result<String, AccountError> {
+        Ok(self.read(PASSWORDS, user).await?.map(|value| text(&value, "mark")).unwrap_or_default())
+    }
+
+    /// Stores a password. All sessions that were begun with the one before end, but the one that is named.
+    pub(super) async fn set_password(&self, user: &str, hash: String, but: Option<&str>) -> Result<(), AccountError> {
+        let mark = self.fresh_id();
+        if let Some(session) = but {
+            self.merge(SESSIONS, &format!("{user}.{session}"), json!({"password": mark})).await?;
         }
-        Ok(())
+        self.merge(PASSWORDS, user, json!({"hash": hash, "mark": mark})).await
     }
 
     /// Under what failures are counted: of who is known to the account, apart from those of strangers.

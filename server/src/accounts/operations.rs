@@ -130,7 +130,7 @@ impl Accounts {
         self.directory().check_new_user(by.permissions, &user)?;
         let hash = self.passwords.hash(&password, self.fresh_bytes()).await?;
         // Without its password a user cannot log in, so that comes first.
-        self.create(PASSWORDS, &user.id, json!({"hash": hash})).await?;
+        self.set_password(&user.id, hash, None).await?;
         self.create(USERS, &user.id, user.document()).await?;
         self.note(by, "user.create", format!("made the user {}", user.username), about_user(&user)).await;
         self.caught_up().await?;
@@ -163,8 +163,7 @@ impl Accounts {
         let patch = old.patch(&new);
         if let Some(password) = &password {
             let hash = self.passwords.hash(password, self.fresh_bytes()).await?;
-            self.merge(PASSWORDS, id, json!({"hash": hash})).await?;
-            self.end_sessions(id, by.session()).await?;
+            self.set_password(id, hash, by.session().filter(|_| own)).await?;
         }
         let mut changed: Vec<String> =
             patch.iter().flat_map(Value::as_object).flatten().map(|(name, _)| name.clone()).collect();
@@ -202,11 +201,10 @@ impl Accounts {
         } else {
             self.merge(USERS, id, User::deletion(now)).await?;
         }
-        self.merge(PASSWORDS, id, json!({"hash": null})).await?;
+        self.merge(PASSWORDS, id, json!({"hash": null, "mark": self.fresh_id()})).await?;
         for token in tokens {
             self.merge(TOKENS, &token, Token::revocation(now)).await?;
         }
-        self.end_sessions(id, None).await?;
         self.note(by, "user.delete", format!("deleted the user {}", user.username), about_user(&user)).await;
         Ok(self.caught_up().await?)
     }

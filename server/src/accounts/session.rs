@@ -26,6 +26,8 @@ pub struct Session {
     pub address: String,
     /// With what.
     pub agent: String,
+    /// What tells the password that it was begun with from others.
+    pub password: String,
     /// When it was ended; never taken back.
     pub revoked_at: Option<i64>,
 }
@@ -36,7 +38,8 @@ impl Session {
     pub fn new(user: &str, secret: &Secret, now: i64, address: String, agent: &str) -> Self {
         let agent = agent.chars().filter(|c| !c.is_control()).take(AGENT_BYTES_MAX / 4).collect();
         let (id, user) = (secret.digest(), user.to_owned());
-        Self { id, user, created_at: now, expires_at: now.saturating_add(SESSION_MS), address, agent, revoked_at: None }
+        let expires_at = now.saturating_add(SESSION_MS);
+        Self { id, user, created_at: now, expires_at, address, agent, ..Self::default() }
     }
 
     /// What the document says; none where its key is not of a session.
@@ -50,6 +53,7 @@ impl Session {
             expires_at: time(value, "expires_at").unwrap_or_default(),
             address: text(value, "address"),
             agent: text(value, "agent"),
+            password: text(value, "password"),
             revoked_at: time(value, "revoked_at"),
         })
     }
@@ -59,6 +63,7 @@ impl Session {
     pub fn document(&self) -> Value {
         json!({
             "created_at": self.created_at, "expires_at": self.expires_at, "address": self.address, "agent": self.agent,
+            "password": self.password,
         })
     }
 

@@ -56,6 +56,6 @@ impl Accounts {
         let id = self.create_user_in_turn(&Caller::machine(), new).await?;
         *self.setup.lock().unwrap_or_else(PoisonError::into_inner) = None;
         let user = self.directory().user(&id).cloned().ok_or(Refusal::Unknown("user"))?;
-        self.begin_session(&user, &from).await
+        self.begin_session(&user, self.password_mark(&id).await?, &from).await
     }
 }

@@ -108,12 +108,13 @@ fn the_tour_works_as_it_is_pasted() {
         .args(["bash", "-xc", &script])
         .current_dir(folder.path())
         .env("PATH", path)
+        .env("XDG_CONFIG_HOME", folder.path().join("config"))
         .output()
         .unwrap();
     let (said, trace) = (String::from_utf8_lossy(&tour.stdout), String::from_utf8_lossy(&tour.stderr));
     let log = fs::read_to_string(folder.path().join("knot3.log")).unwrap_or_default();
     assert!(tour.status.success(), "{:?}\n{trace}\n{said}\nknot3.log:\n{log}", tour.status);
-    for shown in ["Perth", "ann@example.org", "knot3", "\"visits\": 2", "Annie", "Ann Lee"] {
+    for shown in ["Perth", "ann@example.org", "user.login", "knot3", "\"visits\": 2", "Annie", "Ann Lee"] {
         assert!(said.contains(shown), "the tour does not show {shown}:\n{said}");
     }
 }

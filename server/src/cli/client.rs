@@ -361,9 +361,9 @@ impl Client {
             StatusCode::UNAUTHORIZED if said.get("error") == Some(&Value::from("wrong name or password")) => {
                 text("hint")
             }
-            StatusCode::UNAUTHORIZED if self.token.is_none() => {
-                Some(format!("`knot login NAME`, or give --token, or --data-dir where {ADMIN_TOKEN_FILE} is"))
-            }
+            StatusCode::UNAUTHORIZED if self.token.is_none() => Some(format!(
+                "give --token, log in with `knot login NAME`, or give --data-dir where {ADMIN_TOKEN_FILE} is"
+            )),
             StatusCode::UNAUTHORIZED => Some(format!(
                 "the token is not this server's, or good no more: `knot login NAME`, or see {ADMIN_TOKEN_FILE} in its data folder"
             )),

@@ -32,7 +32,8 @@ pub(super) enum TokenCommand {
     /// End a token for good, on every server
     Revoke {
         /// Its name or id
-        token: String,
+        #[arg(value_name = "TOKEN")]
+        which: String,
         #[command(flatten)]
         client: ClientArgs,
     },
@@ -95,7 +96,7 @@ pub(super) async fn token(command: TokenCommand) -> Result<(), CliError> {
             let answer = change(&asked, Method::POST, "/api/tokens", body).await?;
             said(&client, &answer, format_args!("{}", text(&answer, "token")))
         }
-        TokenCommand::Revoke { token, client } => {
+        TokenCommand::Revoke { which: token, client } => {
             let asked = Client::from_args(&client)?;
             let answer = get(&asked, "/api/tokens").await?;
             let mut known = answer.as_array().into_iter().flatten();

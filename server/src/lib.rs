@@ -18,6 +18,8 @@ pub mod simulated;
 pub mod start;
 pub mod storage;
 pub mod tls;
+pub mod transitions;
+mod web;
 pub mod websocket;
 
 pub use self::driver::Stop;

@@ -15,7 +15,7 @@ use super::{Api, BODY_BYTES_MAX};
 const DISCARD_BYTES_MAX: usize = 8 << 20;
 
 /// Reads the body whole.
-pub(super) async fn read(api: &Api, headers: &HeaderMap, body: Body) -> Result<Bytes, ApiError> {
+pub(crate) async fn read(api: &Api, headers: &HeaderMap, body: Body) -> Result<Bytes, ApiError> {
     let limit = api.limits.body_timeout;
     match tokio::time::timeout(limit, collect(headers, body)).await {
         Ok(result) => result,

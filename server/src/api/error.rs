@@ -20,7 +20,7 @@ pub(super) const PATCH_TYPES: &str =
 
 /// Why a request is not answered as its sender hoped.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum ApiError {
+pub(crate) enum ApiError {
     /// Nobody is logged in, and no token is good.
     Unauthorized,
     /// Who asks may not ask for this.
@@ -64,7 +64,7 @@ pub(super) enum ApiError {
 
 /// How a request is malformed, or which limit it is over.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Form {
+pub(crate) enum Form {
     UriTooLong,
     TooManyHeaders,
     HeadersTooLong,
@@ -91,7 +91,7 @@ pub(super) enum Form {
 
 /// Why a member was not made to leave.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum MemberError {
+pub(crate) enum MemberError {
     Unknown,
     /// Several have the name; these are their ids.
     Ambiguous(Vec<String>),
@@ -161,7 +161,7 @@ impl From<Stopped> for ApiError {
 }
 
 /// A status, what is wrong, and what to do about it.
-type Said = (StatusCode, Cow<'static, str>, Cow<'static, str>);
+pub(crate) type Said = (StatusCode, Cow<'static, str>, Cow<'static, str>);
 
 fn say(status: StatusCode, error: impl Into<Cow<'static, str>>, hint: impl Into<Cow<'static, str>>) -> Said {
     (status, error.into(), hint.into())
@@ -195,7 +195,8 @@ impl ApiError {
         [head, body].concat().into_bytes()
     }
 
-    fn said(&self) -> Said {
+    /// What is said of it: to programs as JSON, to people on a page.
+    pub(crate) fn said(&self) -> Said {
         match self {
             Self::Unauthorized => say(
                 StatusCode::UNAUTHORIZED,

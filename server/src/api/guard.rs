@@ -18,6 +18,7 @@ use super::path;
 use super::{Api, HEADER_BYTES_MAX, HEADERS_MAX, Shared, URI_BYTES_MAX};
 use crate::accounts::{Caller, Secret, SessionKey};
 use crate::metrics::Route;
+use crate::web;
 
 /// The cookie that holds a browser's session. The prefix has browsers keep it to this host, and to TLS or loopback.
 pub(super) const SESSION_COOKIE: &str = "__Host-knot";
@@ -28,7 +29,7 @@ pub(crate) struct Peer(pub(crate) SocketAddr);
 
 /// The path of the operation that answered, for counting.
 #[derive(Clone, Copy, Debug)]
-struct Answered(&'static str);
+pub(crate) struct Answered(pub(crate) &'static str);
 
 /// Checks what every request has to pass, and counts it.
 pub(super) async fn count(State(api): State<Shared>, request: Request, next: Next) -> Response {
@@ -54,7 +55,7 @@ pub(super) async fn admit(
             return Ok(());
         }
         let caller = identify(&api, request.method(), request.headers()).await?.ok_or(ApiError::Unauthorized)?;
-        check(&caller, &operation, request.method(), request.uri())?;
+        check(&caller, operation.needs, request.method(), request.uri())?;
         request.extensions_mut().insert(caller);
         Ok::<_, ApiError>(())
     };
@@ -67,11 +68,18 @@ pub(super) async fn admit(
 }
 
 /// What is answered where there is nothing: the same to all who have not logged in.
-pub(super) async fn nothing(State(api): State<Shared>, request: Request) -> ApiError {
-    match identify(&api, request.method(), request.headers()).await {
-        Ok(None) if is_api(request.uri().path()) => ApiError::Unauthorized,
+pub(super) async fn nothing(State(api): State<Shared>, request: Request) -> Response {
+    let (uri, headers) = (request.uri(), request.headers());
+    let error = match identify(&api, request.method(), headers).await {
+        Ok(None) if is_api(uri.path()) => ApiError::Unauthorized,
         Ok(_) => ApiError::NoRoute,
         Err(error) => error,
+    };
+    let shown = headers.get(header::ACCEPT).and_then(|kinds| kinds.to_str().ok());
+    if shown.is_some_and(|kinds| kinds.contains("text/html")) && !is_api(uri.path()) {
+        web::nothing(&api, uri, headers, error).await
+    } else {
+        error.into_response()
     }
 }
 
@@ -90,9 +98,10 @@ fn check_head(uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
     if bytes > HEADER_BYTES_MAX { Err(Form::HeadersTooLong.into()) } else { Ok(()) }
 }
 
-fn check(caller: &Caller, operation: &Operation, method: &Method, uri: &Uri) -> Result<(), ApiError> {
+/// Whether the caller may ask for what needs this.
+pub(crate) fn check(caller: &Caller, needs: Needs, method: &Method, uri: &Uri) -> Result<(), ApiError> {
     let reads = is_safe(method);
-    let (is_allowed, collection) = match operation.needs {
+    let (is_allowed, collection) = match needs {
         Needs::Nothing | Needs::Login => (true, None),
         Needs::OneOf(permissions) => (permissions.iter().any(|permission| caller.may(*permission)), None),
         Needs::OwnOr(permission) => (caller.may(permission) || caller.user() == named_user(uri.path()), None),
@@ -107,7 +116,7 @@ fn check(caller: &Caller, operation: &Operation, method: &Method, uri: &Uri) -> 
     if !caller.is_within_limits(reads, collection.as_deref()) {
         return Err(ApiError::TokenLimited);
     }
-    if is_allowed { Ok(()) } else { Err(ApiError::Forbidden(operation.needs)) }
+    if is_allowed { Ok(()) } else { Err(ApiError::Forbidden(needs)) }
 }
 
 /// The user that a path is about: what stands after `/api/users/`.
@@ -115,12 +124,12 @@ fn named_user(path: &str) -> Option<&str> {
     path.strip_prefix("/api/users/")?.split('/').next()
 }
 
-fn is_safe(method: &Method) -> bool {
+pub(crate) fn is_safe(method: &Method) -> bool {
     *method == Method::GET || *method == Method::HEAD
 }
 
 /// Who asks; none where nothing says so.
-pub(super) async fn identify(api: &Api, method: &Method, headers: &HeaderMap) -> Result<Option<Caller>, ApiError> {
+pub(crate) async fn identify(api: &Api, method: &Method, headers: &HeaderMap) -> Result<Option<Caller>, ApiError> {
     if let Some(value) = headers.get(header::AUTHORIZATION) {
         let token = value.as_bytes().split_at_checked("Bearer ".len());
         let token =
@@ -151,7 +160,7 @@ pub(super) fn shown_session(headers: &HeaderMap) -> Option<SessionKey> {
 }
 
 /// Whether a browser sends this for a page of this server, or at the wish of a person.
-pub(super) fn is_same_origin(headers: &HeaderMap) -> bool {
+pub(crate) fn is_same_origin(headers: &HeaderMap) -> bool {
     let text = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     if let Some(site) = headers.get("sec-fetch-site").and_then(|value| value.to_str().ok()) {
         return matches!(site, "same-origin" | "none");

@@ -3,9 +3,11 @@
 //! Each page declares what it needs, as operations of the API do, and is let through by one guard. Pages are rendered on
 //! the server and work without script; script adds what changes while a page is open. Nothing comes from other hosts.
 
+mod apidocs;
 mod assets;
 mod audit;
 mod cluster;
+mod documents;
 mod form;
 mod groups;
 mod guard;
@@ -14,6 +16,7 @@ mod live;
 mod login;
 mod moment;
 mod page;
+mod profile;
 mod roles;
 mod setup;
 mod tokens;
@@ -53,7 +56,10 @@ fn pages() -> Vec<Page> {
         users::pages(),
         groups::pages(),
         roles::pages(),
+        profile::pages(),
         audit::pages(),
+        documents::pages(),
+        apidocs::pages(),
     ];
     parts.into_iter().flatten().collect()
 }

@@ -34,6 +34,15 @@ impl Accounts {
     /// # Errors
     /// When it is wrong, too often wrong, or cannot be written.
     pub async fn login(&self, name: &str, password: &Secret, from: LoginFrom) -> Result<SessionKey, AccountError> {
+        let user = self.authenticate(name, password, &from).await?;
+        self.begin_session(&user, &from).await
+    }
+
+    /// Whose name or e-mail address and password these are. Wrong ones count as failed logins.
+    ///
+    /// # Errors
+    /// When it is wrong, too often wrong, or cannot be written.
+    pub async fn authenticate(&self, name: &str, password: &Secret, from: &LoginFrom) -> Result<User, AccountError> {
         self.ready().await?;
         let now = self.now();
         self.tries.count_host(hosts::host(from.address), now)?;
@@ -61,7 +70,7 @@ impl Accounts {
             let hash = self.passwords.hash(password, self.fresh_bytes()).await?;
             self.merge(PASSWORDS, &user.id, json!({"hash": hash})).await?;
         }
-        self.begin_session(&user, &from).await
+        Ok(user)
     }
 
     /// Begins a session of a user's.

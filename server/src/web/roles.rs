@@ -93,6 +93,13 @@ impl Form {
     }
 }
 
+impl Form {
+    /// Whether the box of a permission is ticked.
+    fn has(&self, permission: &Permission) -> bool {
+        self.allows.has(*permission)
+    }
+}
+
 async fn form_new(Extension(shell): Extension<Shell>) -> Response {
     show(&Form::new(shell, Role::default()))
 }

@@ -10,7 +10,7 @@ const LIVE_MS = 300;
 export async function killed(page) {
   await page.goto(`${urls[0]}/`);
   await page.getByRole("navigation", { name: "Main" }).getByRole("link", { name: "Cluster Info" }).click();
-  await page.getByText("this server").waitFor();
+  await page.getByText("this server", { exact: true }).waitFor();
   check((await page.locator("tr[data-server]").count()) === 3, "there are three servers");
   await page.evaluate(() => { globalThis.isTheSamePage = true; });
   const is = (name, wanted) =>

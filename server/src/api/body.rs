@@ -31,7 +31,7 @@ pub(super) async fn json(api: &Api, headers: &HeaderMap, body: Body) -> Result<V
 /// Reads the body as what is asked for. What does not belong there, or is missing, is named.
 pub(super) async fn form<T: DeserializeOwned>(api: &Api, headers: &HeaderMap, body: Body) -> Result<T, ApiError> {
     let value = json(api, headers, body).await?;
-    serde_json::from_value(value).map_err(|error| Form::WrongForm(error.to_string()).into())
+    serde_json::from_value(value).map_err(|error| Form::WrongMembers(error.to_string()).into())
 }
 
 /// Reads `bytes` as JSON. Deep nesting ends in an error at 128 levels, long before the stack does.

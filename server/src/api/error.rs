@@ -79,7 +79,7 @@ pub(crate) enum Form {
     /// JSON, but not what is asked for.
     BadBody(&'static str),
     /// JSON whose members are not those that are asked for; says which.
-    WrongForm(String),
+    WrongMembers(String),
     PatchType,
     BadPath(&'static str),
     BadQuery(String),
@@ -379,7 +379,7 @@ fn form(error: &Form) -> Said {
         Form::BadBody(form) => {
             (StatusCode::BAD_REQUEST, "the body is JSON, but not of the form that is asked for".to_owned(), *form)
         }
-        Form::WrongForm(why) => (
+        Form::WrongMembers(why) => (
             StatusCode::BAD_REQUEST,
             format!("the body is JSON, but not of the form that is asked for: {why}"),
             "/api/openapi.json describes what each request takes",

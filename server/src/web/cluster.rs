@@ -179,14 +179,17 @@ async fn overview(State(api): State<Shared>, Extension(shell): Extension<Shell>)
         return Err(ApiError::NoRoute.into());
     }
     let links = api.handle.links().clone();
-    let (mut rows, documents) = api
+    let (mut rows, documents, connected) = api
         .handle
         .look(move |engine, now| {
             let rows = engine.members().map(|member| Row::of(engine, &member, &links, now));
             let is_unknown = |node: &&NodeId| engine.member(node).is_none();
             let strangers = engine.evicted().iter().filter(is_unknown).map(Row::of_stranger);
             let rows: Vec<Row> = rows.chain(strangers).collect();
-            (rows, engine.scopes().iter().map(|scope| scope.documents).sum())
+            let is_connected = |member: &Member| engine.is_direct_to(member.record.node);
+            let connected = engine.members().filter(is_connected).flat_map(|member| member.record.addresses.clone());
+            let connected: BTreeSet<String> = connected.map(|address| address.to_string()).collect();
+            (rows, engine.scopes().iter().map(|scope| scope.documents).sum(), connected)
         })
         .await?;
     for row in rows.iter_mut().filter(|row| row.name.is_empty()) {
@@ -196,8 +199,9 @@ async fn overview(State(api): State<Shared>, Extension(shell): Extension<Shell>)
     }
     rows.sort_by_cached_key(|row| (row.zone.clone(), row.name.to_lowercase(), row.id.clone()));
     let now = (api.wall)();
-    let troubles = api.handle.links().troubles(now);
-    let troubles = troubles.into_iter().map(|one| (one.address, one.error, Moment::of(one.since.0, now.0))).collect();
+    // Whom one way leads to needs no other.
+    let troubles = api.handle.links().troubles(now).into_iter().filter(|one| !connected.contains(&one.address));
+    let troubles = troubles.map(|one| (one.address, one.error, Moment::of(one.since.0, now.0))).collect();
     Ok(show(&Overview {
         shell: shell.watching(&[("watch", "cluster")]),
         counts: counts(&rows),

@@ -12,7 +12,7 @@ use super::cluster::{self, Tally};
 use super::moment::spoken;
 use super::page::{Fault, LOGIN, Shell, show};
 use super::{Page, page};
-use crate::accounts::{AuditFilter, Caller, Permission};
+use crate::accounts::{AuditFilter, Caller, Permission, Permissions};
 use crate::api::Shared;
 use crate::api::error::ApiError;
 
@@ -34,6 +34,7 @@ pub(super) struct Allowed {
 struct Home {
     shell: Shell,
     allowed: Vec<Allowed>,
+    may_all: bool,
     uptime: String,
     documents: u64,
     is_disk_full: bool,
@@ -78,6 +79,7 @@ async fn home(
     Ok(show(&Home {
         shell,
         allowed: grouped(by.permissions.iter()),
+        may_all: by.permissions == Permissions::all(),
         uptime: spoken(api.started.elapsed()),
         documents,
         is_disk_full,

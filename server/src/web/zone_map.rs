@@ -7,6 +7,9 @@ use super::moment::milliseconds;
 
 const WIDTH: f64 = 520.0;
 const HEIGHT: f64 = 260.0;
+/// Room above and below a zone's middle, for its circle and its name.
+const ABOVE: f64 = 28.0;
+const BELOW: f64 = 46.0;
 /// How far a zone is drawn at least, as a part of what there is room for.
 const NEAREST: f64 = 0.45;
 /// A round trip that is drawn as near as can be, and one that is drawn as far.
@@ -63,9 +66,13 @@ impl Map {
             let rtt = zone.rtt.map(milliseconds);
             Spot { is_down: zone.alive == 0, zone, x, y, label_x, label_y, rtt }
         };
-        let spots = (0..).zip(others).map(spot).collect();
+        let spots: Vec<Spot> = (0..).zip(others).map(spot).collect();
         let (x, y) = (format!("{:.1}", WIDTH / 2.0), format!("{:.1}", HEIGHT / 2.0));
-        Self { centre, x, y, spots, view: format!("0 0 {WIDTH} {HEIGHT}") }
+        // No more height than is drawn on.
+        let heights = || spots.iter().filter_map(|spot| spot.y.parse::<f64>().ok());
+        let top = heights().fold(HEIGHT / 2.0, f64::min) - ABOVE;
+        let bottom = heights().fold(HEIGHT / 2.0, f64::max) + BELOW;
+        Self { centre, x, y, view: format!("0 {top:.0} {WIDTH} {:.0}", bottom - top), spots }
     }
 }
 

@@ -48,7 +48,7 @@ async function pages() {
     ["roles", "/roles"], ["role", `/roles/${roles.find(({ name }) => name === "Reader").role_id}`],
     ["administrator", `/roles/${roles.find(({ name }) => name === "Administrator").role_id}`],
     ["profile", "/profile"], ["audit", "/audit"], ["documents", "/documents"], ["collection", "/documents/global/plans"],
-    ["document", "/documents/global/plans/trip"], ["document-new", "/documents/new"], ["api", "/api-docs"],
+    ["document", "/documents/global/plans/trip"], ["document-new", "/documents/new"], ["api", "/api-docs"], ["api-documents", "/api-docs/Documents"],
     ["nothing", "/no/such/page"],
   ];
 }
@@ -93,7 +93,7 @@ export async function keyboard(page) {
 export async function weight(page) {
   const { cookies } = await page.context().storageState();
   const visitor = await person({ storageState: { cookies, origins: [] } });
-  for (const path of ["/", "/cluster-info", "/documents/global/plans/trip", "/api-docs"]) {
+  for (const path of ["/", "/cluster-info", "/documents/global/plans/trip", "/api-docs", "/api-docs/Documents"]) {
     await visitor.context().clearCookies({ name: "knot-theme" });
     const fresh = await visitor.context().newPage();
     const session = await visitor.context().newCDPSession(fresh);

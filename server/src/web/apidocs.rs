@@ -4,20 +4,21 @@ use std::collections::BTreeMap;
 
 use askama::Template;
 use axum::Extension;
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::response::Response;
 use axum::routing::get;
 use serde_json::Value;
 
-use super::page::{LOGIN, Shell, show};
+use super::page::{Fault, LOGIN, Shell, show};
 use super::{Page, page};
 use crate::api::Shared;
+use crate::api::error::ApiError;
 
 /// How deep a reference to a schema is followed.
 const DEPTH_MAX: usize = 4;
 
 pub(super) fn pages() -> Vec<Page> {
-    vec![page("/api-docs", LOGIN, || get(docs))]
+    vec![page("/api-docs", LOGIN, || get(docs)), page("/api-docs/{tag}", LOGIN, || get(part))]
 }
 
 /// A parameter, or a member of a body.
@@ -50,10 +51,21 @@ struct Group {
 struct Docs {
     shell: Shell,
     groups: Vec<Group>,
+    /// Whether operations are shown with all that there is to say of them.
+    is_part: bool,
 }
 
 async fn docs(State(api): State<Shared>, Extension(shell): Extension<Shell>) -> Response {
-    show(&Docs { shell, groups: groups(&api.openapi) })
+    show(&Docs { shell, groups: groups(&api.openapi), is_part: false })
+}
+
+async fn part(
+    State(api): State<Shared>,
+    Extension(shell): Extension<Shell>,
+    Path(tag): Path<String>,
+) -> Result<Response, Fault> {
+    let groups: Vec<Group> = groups(&api.openapi).into_iter().filter(|group| group.tag == tag).collect();
+    if groups.is_empty() { Err(ApiError::NoRoute.into()) } else { Ok(show(&Docs { shell, groups, is_part: true })) }
 }
 
 fn text(value: &Value, name: &str) -> String {

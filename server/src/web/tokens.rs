@@ -20,6 +20,7 @@ use crate::api::error::ApiError;
 use crate::api::operation::Needs;
 
 const DAY_S: u32 = 86_400;
+const HOUR_MS: i64 = 3_600_000;
 /// How long a new token may be good, as the form offers it.
 const EXPIRIES: [(u32, &str); 5] = [
     (0, "Never, as long as it is used"),
@@ -88,7 +89,7 @@ impl List {
         let now = api.accounts.now();
         let mut rows = Vec::new();
         for token in tokens {
-            let used = api.accounts.last_use(&token.id).await?.map(|at| Moment::of(at, now));
+            let used = api.accounts.last_use(&token.id).await?.map(|at| used(at, now));
             rows.push(Row {
                 used,
                 id: token.id,
@@ -100,6 +101,12 @@ impl List {
         }
         Ok(Self { shell: shell.watching(&[("watch", "own")]), problem: None, fresh: None, rows })
     }
+}
+
+/// When a token was last used, which is kept to the hour.
+fn used(at: i64, now: i64) -> Moment {
+    let moment = Moment::of(at, now);
+    if now.saturating_sub(at) < HOUR_MS { Moment { ago: "within the hour".to_owned(), ..moment } } else { moment }
 }
 
 async fn form(Extension(shell): Extension<Shell>) -> Response {

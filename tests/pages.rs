@@ -4,6 +4,7 @@
 
 mod support;
 
+use serde_json::json;
 use support::{Client, Reply, Server, Setup};
 
 const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
@@ -87,6 +88,29 @@ fn browsers_are_told_to_run_nothing_else_and_to_keep_nothing() {
     assert!(style.header("cache-control").unwrap().contains("immutable"));
     assert_eq!(client.get("/static/knot.css?v=old").expect(200).header("cache-control"), Some("no-cache"));
     client.get("/static/admin.token").expect(404);
+}
+
+#[test]
+fn collections_are_listed_with_what_exists_in_them() {
+    let (server, client) = start();
+    let cookie = set_up(&server, &client);
+    let machine = server.client();
+    for path in ["documents/plans/a", "documents/plans/b", "documents/plans/c", "zones/au/documents/notes/x"] {
+        machine.put(&format!("/api/{path}"), &json!({"n": 1})).expect(201);
+    }
+    machine.put("/api/documents/gone/a", &json!({})).expect(201);
+    for path in ["documents/plans/b", "documents/gone/a"] {
+        machine.delete(&format!("/api/{path}")).expect(200);
+    }
+    let page = client.request("GET", "/documents", &[("cookie", &cookie)], None).expect(200).text();
+    for (href, count) in [("/documents/global/plans", 2), ("/documents/zone/notes", 1)] {
+        let (_, row) = page.split_once(&format!("<a href=\"{href}\">")).unwrap_or_else(|| panic!("{href}: {page}"));
+        assert!(row.split("</tr>").next().unwrap().contains(&format!(">{count}<")), "{row}");
+    }
+    assert!(!page.contains("/documents/global/gone"), "a collection without documents is none");
+    let list =
+        client.request("GET", "/documents/global/plans?prefix=c", &[("cookie", &cookie)], None).expect(200).text();
+    assert!(list.contains("plans/c\"") && !list.contains("plans/a\""));
 }
 
 #[test]

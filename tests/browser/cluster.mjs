@@ -7,7 +7,7 @@ const ROUNDS = 20;
 const LIVE_MS = 300;
 
 /** Cluster Info shows, without being loaded again, that a server was killed and that it came back. */
-export async function killed(page) {
+export async function killed(page, shoot) {
   await page.goto(`${urls[0]}/`);
   await page.getByRole("navigation", { name: "Main" }).getByRole("link", { name: "Cluster Info" }).click();
   await page.getByText("this server", { exact: true }).waitFor();
@@ -20,6 +20,7 @@ export async function killed(page) {
   await ask("kill", 2);
   await is("n2", "failed");
   say(`an open page showed a killed server as failed after ${Date.now() - began} ms`);
+  await shoot("cluster-killed");
   check(await page.locator("#banner p").count() === 0, "who sees two of three is not cut off");
   await ask("restart", 2);
   await is("n2", "alive");
@@ -67,13 +68,14 @@ export async function live(page) {
 }
 
 /** A server that reaches no other says so, takes edits all the same, and says no more of it afterwards. */
-export async function apart(page) {
+export async function apart(page, shoot) {
   await until("the document is everywhere", async () => (await (await api(2, "GET", "/api/documents/plans/trip")).json()).days === 4);
   await page.goto(`${urls[0]}/documents`);
   await page.evaluate(() => { globalThis.isTheSamePage = true; });
   await ask("kill", 1);
   await ask("kill", 2);
   await page.locator("#banner").getByText("none of the 2 other servers").waitFor({ timeout: 2 * TIMEOUT_MS });
+  await shoot("cut-off");
   await api(0, "PATCH", "/api/documents/plans/trip", { to: "Pisa" }, undefined, MERGE);
   await ask("kill", 0);
   await page.locator("#lost").waitFor();

@@ -7,12 +7,12 @@ import { end, person } from "./steps.mjs";
 const page = await person();
 const steps = [
   setUp, logInAndOut, makeToken, makeUsers, permissions, sessions, live, killed, apart,
-  (page) => conflict(page, camera(page)), looks, colours, keyboard, weight,
+  conflict, looks, colours, keyboard, weight,
 ];
 for (const step of steps) {
   const began = Date.now();
-  console.log(`step ${step.name || "conflict"}`);
-  await step(page);
+  console.log(`step ${step.name}`);
+  await step(page, camera(page));
   console.log(`took ${Date.now() - began}`);
 }
 await end();

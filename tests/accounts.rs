@@ -334,6 +334,7 @@ fn every_request_that_is_described_is_answered_and_refused_to_strangers() {
             refused += usize::from(!open);
             let reply = machine.request(&method, &concrete, &[], Some(b"{}"));
             assert!(![401, 405, 500].contains(&reply.status), "{method} {path}: {} {}", reply.status, reply.text());
+            assert!(!reply.text().contains("no such path"), "{method} {path}");
             assert!(operation["summary"].is_string() && operation["responses"].is_object(), "{method} {path}");
         }
     }

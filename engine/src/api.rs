@@ -486,6 +486,18 @@ pub struct MemberChange {
     pub at: Instant,
 }
 
+/// How what a peer holds compares with what this node does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum InStep {
+    /// It differs.
+    No {
+        /// Since when all comparisons did.
+        since: Instant,
+    },
+    /// It was the same when it was last compared.
+    Yes,
+}
+
 /// One scope as this node holds it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ScopeStatus {

@@ -117,6 +117,7 @@ impl Server {
                 metrics: Arc::new(Metrics::default()),
                 stopping: stopped,
                 stream_prefixes: Vec::new(),
+                is_clustered: true,
                 certificate: None,
                 reload: None,
                 limits: api::Limits::default(),

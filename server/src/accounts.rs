@@ -34,7 +34,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGua
 use knot_engine::documents::{DocumentId, Edit, Scope};
 use knot_engine::{DocumentView, EditError, EditRequest, EtagMatch, Precondition, Random, ReadError, Seed};
 use serde_json::{Map, Value};
-use tokio::sync::watch;
+use tokio::sync::{MutexGuard, watch};
 
 pub use self::audit::{AuditEntry, AuditFilter};
 pub use self::caller::{Caller, Who};
@@ -107,8 +107,7 @@ impl From<Stopped> for AccountError {
 pub struct Accounts {
     handle: Handle,
     directory: RwLock<Directory>,
-    /// The last update that the directory has taken over; none before it has been read whole.
-    followed: watch::Sender<Option<u64>>,
+    followed: watch::Sender<Followed>,
     passwords: Passwords,
     tries: Tries,
     setup: Mutex<Option<setup::Setup>>,
@@ -119,6 +118,17 @@ pub struct Accounts {
     zone: Arc<str>,
     /// A bug on purpose, of a simulator's.
     defect: Option<Defect>,
+}
+
+/// How far the directory is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Followed {
+    /// It has not been read whole yet.
+    Not,
+    /// It has taken over all updates up to this one.
+    UpTo(u64),
+    /// It takes over nothing any more: the server stops.
+    NoMore,
 }
 
 /// The wall clock, which says nothing when it is debugged.
@@ -137,7 +147,7 @@ impl Accounts {
         Self {
             handle,
             directory: RwLock::default(),
-            followed: watch::Sender::new(None),
+            followed: watch::Sender::new(Followed::Not),
             passwords,
             tries: Tries::default(),
             setup: Mutex::default(),
@@ -156,6 +166,21 @@ impl Accounts {
 
     fn has(&self, defect: Defect) -> bool {
         self.defect == Some(defect)
+    }
+
+    /// Waits for the others that look before they write, and says what the caller may do by then.
+    async fn take_turn(&self, by: &Caller) -> Result<(MutexGuard<'_, ()>, Caller), AccountError> {
+        let turn = self.turn.lock().await;
+        self.caught_up().await?;
+        let permissions = match by.user() {
+            None => by.permissions,
+            Some(id) => {
+                let directory = self.directory();
+                let user = directory.user(id).filter(|user| user.active);
+                user.map(|user| directory.permissions(user)).unwrap_or_default()
+            }
+        };
+        Ok((turn, Caller { permissions, ..by.clone() }))
     }
 
     /// What is known now. Hold it for as short as can be: nothing is taken over meanwhile.
@@ -209,8 +234,13 @@ impl Accounts {
 
     /// What a document says; none where there is none.
     async fn read(&self, collection: &str, key: &str) -> Result<Option<Value>, AccountError> {
+        Ok(self.view(collection, key).await?.map(|view| view.value))
+    }
+
+    /// The same, and which state that is.
+    async fn view(&self, collection: &str, key: &str) -> Result<Option<DocumentView>, AccountError> {
         match self.handle.read(document(collection, key)?, false).await? {
-            Ok(DocumentView { value, .. }) => Ok(Some(value)),
+            Ok(view) => Ok(Some(view)),
             Err(ReadError::NotFound | ReadError::Gone { .. }) => Ok(None),
             Err(error) => Err(error.into()),
         }

@@ -6,19 +6,19 @@
 //! [`Handle`] and wait. Paths of documents are parsed from the raw request path, since an encoded slash is part of a key.
 
 mod audit;
-mod auth;
-mod body;
+pub(crate) mod auth;
+pub(crate) mod body;
 mod changes;
-mod cluster;
-mod documents;
-mod error;
+pub(crate) mod cluster;
+pub(crate) mod documents;
+pub(crate) mod error;
 mod etag;
-mod eviction;
-mod guard;
+pub(crate) mod eviction;
+pub(crate) mod guard;
 mod list;
 mod openapi;
-mod operation;
-mod path;
+pub(crate) mod operation;
+pub(crate) mod path;
 mod quarantine;
 mod query;
 mod roles;
@@ -49,7 +49,7 @@ use crate::handle::Handle;
 use crate::metrics::Metrics;
 use crate::run::Reload;
 use crate::tls::Certificate;
-use crate::websocket;
+use crate::{web, websocket};
 
 pub(crate) use self::cluster::status_name;
 pub(crate) use self::guard::Peer;
@@ -119,6 +119,8 @@ pub struct ApiState {
     /// What stands before the path at which other servers open WebSockets, as this one's addresses have it; none where
     /// they do not come.
     pub stream_prefixes: Vec<String>,
+    /// Whether it is one of a cluster.
+    pub is_clustered: bool,
     /// Waits.
     pub limits: Limits,
 }
@@ -130,12 +132,12 @@ impl fmt::Debug for ApiState {
 }
 
 /// The state as handlers see it.
-struct Api {
+pub(crate) struct Api {
     state: ApiState,
     /// The hash of the machine's admin token.
     token: blake3::Hash,
     /// What the API can be asked.
-    openapi: Value,
+    pub(crate) openapi: Value,
 }
 
 impl std::ops::Deref for Api {
@@ -146,7 +148,7 @@ impl std::ops::Deref for Api {
     }
 }
 
-type Shared = Arc<Api>;
+pub(crate) type Shared = Arc<Api>;
 
 /// All that the API can be asked.
 fn operations() -> Vec<Operation> {
@@ -186,6 +188,7 @@ pub fn router(state: ApiState) -> Router {
         router.route(&operation.path.replace("{key}", "{*key}"), guarded)
     });
     router
+        .merge(web::router(&api))
         .fallback(guard::nothing)
         .method_not_allowed_fallback(async || ApiError::WrongMethod)
         .layer(from_fn_with_state(Arc::clone(&api), guard::count))

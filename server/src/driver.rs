@@ -40,6 +40,7 @@ use crate::net::{Datagrams, Network};
 use crate::run::WallClock;
 use crate::simulated::Simulated;
 use crate::storage::Storage;
+use crate::transitions::Transitions;
 use crate::websocket::{self, Arrival, Dialer};
 
 /// What happens, as the driver's tasks report it; a reporter beyond waits.
@@ -98,6 +99,8 @@ pub(crate) struct Parts<N> {
     pub(crate) dialer: Dialer,
     /// What people are shown of streams.
     pub(crate) links: Links,
+    /// What they are shown of comings and goings.
+    pub(crate) transitions: Transitions,
     /// Where the server is one of a simulator's.
     pub(crate) simulated: Option<Simulated>,
 }
@@ -618,6 +621,7 @@ impl<N: Network> Driver<N> {
                 let from = change.from.map(|status| format!("{status:?}").to_lowercase());
                 let to = format!("{:?}", change.to).to_lowercase();
                 tracing::info!(name = change.name, zone = change.zone, node = %change.node, from, to, "member");
+                self.parts.transitions.note(change, (self.parts.wall)());
             }
             Event::AddressMoved { node, addresses } => {
                 tracing::info!(%node, addresses = listed(&addresses), "member moved")

@@ -11,6 +11,7 @@ use knot_engine::{
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::links::Links;
+use crate::transitions::Transitions;
 
 /// The engine as the server runs it.
 pub type ServerEngine = Engine<AutomergeDocument>;
@@ -66,6 +67,7 @@ pub struct Handle {
     commands: mpsc::Sender<Command>,
     feed: broadcast::Sender<Summary>,
     links: Links,
+    transitions: Transitions,
 }
 
 impl Handle {
@@ -73,7 +75,11 @@ impl Handle {
     pub(crate) fn new() -> (Self, mpsc::Receiver<Command>, broadcast::Sender<Summary>) {
         let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
         let (feed, _) = broadcast::channel(FEED_EVENTS_MAX);
-        (Self { commands, feed: feed.clone(), links: Links::default() }, receiver, feed)
+        (
+            Self { commands, feed: feed.clone(), links: Links::default(), transitions: Transitions::default() },
+            receiver,
+            feed,
+        )
     }
 
     /// Makes an edit; returns when it is durable, and held by as many peers as were asked for or their time is up.
@@ -151,6 +157,12 @@ impl Handle {
     #[must_use]
     pub fn links(&self) -> &Links {
         &self.links
+    }
+
+    /// What there is to know of servers that came and went.
+    #[must_use]
+    pub fn transitions(&self) -> &Transitions {
+        &self.transitions
     }
 
     /// Whether the driver still runs.

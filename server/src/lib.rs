@@ -21,6 +21,8 @@ pub mod start;
 pub mod storage;
 pub mod templates;
 pub mod tls;
+pub mod transitions;
+mod web;
 pub mod websocket;
 pub mod zones;
 

@@ -187,6 +187,7 @@ pub async fn run<N: Network>(
         session,
         dialer: platform.dialer.clone(),
         links: handle.links().clone(),
+        transitions: handle.transitions().clone(),
         simulated: platform.simulated.clone(),
     };
     let mut driver = Driver::new(engine, parts, origin, commands, feed).map_err(RunError::Thread)?;
@@ -385,6 +386,7 @@ fn serving<N>(
         stopping,
         reload: platform.reload.clone(),
         stream_prefixes,
+        is_clustered: config.cluster.is_some(),
         limits: api::Limits::default(),
     });
     Serving {

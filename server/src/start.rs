@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use knot_engine::{Seed, Wall};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
 
 use crate::accounts::Accounts;
 use crate::config::{Config, ConfigError, HostPort};
@@ -20,6 +21,8 @@ use crate::{Stop, config};
 
 /// How often the files of the certificate are looked at.
 const CERTIFICATE_LOOKS: Duration = Duration::from_secs(5);
+/// How long a server of a cluster waits for users of others before it offers to make the first.
+const SETUP_PAUSE: Duration = Duration::from_secs(3);
 /// How often a certificate that is about to expire is warned of.
 const WARNING_INTERVAL: Duration = Duration::from_secs(24 * 3_600);
 
@@ -105,14 +108,15 @@ async fn until_told(
     let (ready, is_ready) = oneshot::channel();
     let token_file = config.data_dir.join(storage::ADMIN_TOKEN_FILE);
     let zone = config.zone.clone();
+    let is_clustered = config.cluster.is_some();
     let mut present = config.clone();
     let announcing = tokio::spawn(async move {
         let Ok(Running { handle, accounts, url, advertised, .. }) = is_ready.await else { return };
         let cluster: Vec<_> = advertised.iter().map(ToString::to_string).collect();
         let cluster = Some(cluster.join(", ")).filter(|addresses| !addresses.is_empty());
         let token = token_file.display().to_string();
-        tracing::info!(url, zone, cluster, token, "serving");
-        offer_setup(&accounts, &url).await;
+        tracing::info!(%url, zone, cluster, token, "serving");
+        let _offering = JoinSet::from_iter([offer_setup(accounts, url, is_clustered)]);
         loop {
             let answer = tokio::select! {
                 Some(()) = hang_up.recv() => None,
@@ -140,7 +144,11 @@ async fn until_told(
 
 /// Says how to make the first administrator where there are no users. It goes to standard output, since the log may be
 /// kept by others.
-async fn offer_setup(accounts: &Accounts, url: &str) {
+async fn offer_setup(accounts: Arc<Accounts>, url: String, is_clustered: bool) {
+    if is_clustered {
+        // Others may have users, and tell.
+        tokio::time::sleep(SETUP_PAUSE).await;
+    }
     if let Ok(Some(code)) = accounts.open_setup().await {
         let link = format!("{url}/setup?code={}", code.reveal());
         // Who started the server may have closed it.

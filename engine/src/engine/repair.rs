@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use crate::api::Event;
+use crate::api::{Event, InStep};
 use crate::config::{RECENT, ROOT_MISMATCHES, ROOT_TICK};
 use crate::documents::{Document, DocumentId, Scope};
 use crate::engine::Engine;
@@ -36,6 +36,8 @@ const ROOTS_MAX: usize = 2;
 struct PeerScope {
     theirs: Option<Sum>,
     announced: Option<Sum>,
+    /// Since when all comparisons differed; none where the last did not.
+    differs: Option<Instant>,
     /// Comparisons in a row that differed.
     mismatches: u32,
     /// How many of them start a repair; rises while repairs bring nothing.
@@ -45,7 +47,7 @@ struct PeerScope {
 impl Default for PeerScope {
     fn default() -> Self {
         // The first comparison of a session counts at once: whoever was away has catching up to do.
-        Self { theirs: None, announced: None, mismatches: ROOT_MISMATCHES, patience: ROOT_MISMATCHES }
+        Self { theirs: None, announced: None, differs: None, mismatches: ROOT_MISMATCHES, patience: ROOT_MISMATCHES }
     }
 }
 
@@ -89,6 +91,13 @@ impl Repairs {
     pub(super) fn in_step(&self, scope: &Scope, ours: Sum) -> usize {
         let holds = |scopes: &&BTreeMap<Scope, PeerScope>| scopes.get(scope).and_then(|peer| peer.theirs) == Some(ours);
         self.peers.values().filter(holds).count()
+    }
+
+    /// How a scope of a peer's compares with this node's; none where it has said nothing.
+    pub(super) fn step_with(&self, peer: NodeId, scope: &Scope) -> Option<InStep> {
+        let known = self.peers.get(&peer)?.get(scope)?;
+        known.theirs?;
+        Some(known.differs.map_or(InStep::Yes, |since| InStep::No { since }))
     }
 
     pub(super) fn under_way(&self) -> (usize, usize) {
@@ -154,9 +163,11 @@ impl<D: Document> Engine<D> {
                     news.push(Root { scope, sum });
                 }
                 if known.theirs.is_some_and(|theirs| theirs != sum) {
+                    known.differs.get_or_insert(now);
                     known.mismatches = known.mismatches.saturating_add(1);
                     settled = false;
                 } else if known.theirs.is_some() {
+                    known.differs = None;
                     known.mismatches = 0;
                     known.patience = ROOT_MISMATCHES;
                 }

@@ -1,6 +1,8 @@
 //! What a driver may look at between calls.
 
-use crate::api::{ScopeStatus, Summary};
+use std::sync::Arc;
+
+use crate::api::{InStep, ScopeStatus, Summary};
 use crate::circuit::CIRCUITS_MAX;
 use crate::documents::{Document, DocumentId, Scope};
 use crate::engine::Engine;
@@ -101,6 +103,21 @@ impl<D: Document> Engine<D> {
         limit: usize,
     ) -> Vec<Summary> {
         self.replica.index().list(scope, collection, prefix, after, limit)
+    }
+
+    /// The collections of a scope in order of their names, with how many documents exist in each; those without any are
+    /// left out.
+    #[must_use]
+    pub fn collections(&self, scope: &Scope) -> Vec<(Arc<str>, usize)> {
+        self.replica.index().collections(scope)
+    }
+
+    /// How what a peer holds compares with what this node does, of all that both hold; none where it has not said yet.
+    #[must_use]
+    pub fn step_with(&self, peer: NodeId) -> Option<InStep> {
+        let steps = self.shared_scopes(peer).into_iter().map(|scope| self.repairs.step_with(peer, &scope));
+        let steps: Option<Vec<InStep>> = steps.collect();
+        steps.and_then(|steps| steps.into_iter().min())
     }
 
     /// The latest state of each document that changed here after `sequence`, in sequence order, deleted ones included.

@@ -57,6 +57,13 @@ struct Collection {
     name: Arc<str>,
 }
 
+/// The documents of a collection by name, deleted ones among them.
+#[derive(Debug, Default)]
+struct Names {
+    keys: BTreeSet<Arc<str>>,
+    deleted: usize,
+}
+
 #[derive(Debug)]
 struct Entry {
     collection: Arc<Collection>,
@@ -105,7 +112,7 @@ pub(crate) struct Index {
     faults: Faults,
     entries: BTreeMap<DocKey, Entry>,
     /// The hashed name that leads on from a name costs less to compute than to keep.
-    collections: BTreeMap<Arc<Collection>, BTreeSet<Arc<str>>>,
+    collections: BTreeMap<Arc<Collection>, Names>,
     by_sequence: BTreeMap<u64, DocKey>,
     scopes: BTreeMap<Scope, ScopeTotals>,
     quarantined: u64,
@@ -162,7 +169,8 @@ impl Index {
         let (scope, name, document_key) = id.into_parts();
         let collection = self.collection(Collection { scope, name });
         if let Some(names) = self.collections.get_mut(&collection) {
-            names.insert(document_key.clone());
+            names.keys.insert(document_key.clone());
+            names.deleted += usize::from(deleted);
         }
         let heads = Heads::new(&heads);
         let modified = Wall(modified);
@@ -194,7 +202,8 @@ impl Index {
         self.quarantined -= u64::from(old.quarantined);
         self.by_sequence.remove(&old.sequence);
         if let Some(names) = self.collections.get_mut(&old.collection) {
-            names.remove(&old.key);
+            names.keys.remove(&old.key);
+            names.deleted -= usize::from(old.deleted);
         }
     }
 
@@ -210,7 +219,7 @@ impl Index {
             return known.clone();
         }
         let shared = Arc::new(collection);
-        self.collections.insert(shared.clone(), BTreeSet::new());
+        self.collections.insert(shared.clone(), Names::default());
         shared
     }
 
@@ -306,6 +315,7 @@ impl Index {
             Some(_) | None => Bound::Included(prefix),
         };
         names
+            .keys
             .range::<str, _>((start, Bound::Unbounded))
             .take_while(|key| key.starts_with(prefix))
             .map(|key| DocumentId::from_parts(name.scope.clone(), name.name.clone(), key.clone()))
@@ -313,6 +323,17 @@ impl Index {
             .filter(|entry| !entry.deleted)
             .take(limit)
             .map(|entry| summary(&entry.record()))
+            .collect()
+    }
+
+    /// The collections of a scope that hold documents, with how many of them exist.
+    pub(crate) fn collections(&self, scope: &Scope) -> Vec<(Arc<str>, usize)> {
+        let first = Collection { scope: scope.clone(), name: "".into() };
+        self.collections
+            .range(Arc::new(first)..)
+            .take_while(|(collection, _)| collection.scope == *scope)
+            .map(|(collection, names)| (collection.name.clone(), names.keys.len() - names.deleted))
+            .filter(|(_, count)| *count > 0)
             .collect()
     }
 

@@ -2,7 +2,7 @@
 
 use super::permission::{Permission, Permissions};
 use super::token::TokenScope;
-use super::{OWN_COLLECTIONS, PASSWORDS, ROLES, SESSIONS, TOKENS, USERS};
+use super::{AUDIT, OWN_COLLECTIONS, PASSWORDS, ROLES, SESSIONS, TOKENS, USERS};
 use crate::templates::{TEMPLATE_VARIABLES, TEMPLATES};
 
 /// Who asks.
@@ -92,6 +92,7 @@ impl Caller {
             PASSWORDS => return false,
             USERS | SESSIONS | TOKENS => Permission::ManageUsers,
             ROLES => Permission::ManageRoles,
+            AUDIT => Permission::ViewAuditLogs,
             TEMPLATES => Permission::ManageTemplates,
             // The values of those that are protected are shown to nobody.
             TEMPLATE_VARIABLES => return false,

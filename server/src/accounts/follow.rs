@@ -8,9 +8,10 @@ use knot_engine::documents::{DocumentId, Scope};
 use knot_engine::{ReadError, Summary};
 use serde_json::Value;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::{Accounts, GROUPS, ROLES, TOKENS, USERS};
+use super::{Accounts, Followed, GROUPS, ROLES, TOKENS, USERS};
 use crate::handle::Stopped;
 use crate::simulated::Defect;
 use crate::templates::{TEMPLATE_VARIABLES, TEMPLATES};
@@ -24,10 +25,20 @@ const READS_MAX: usize = 16;
 /// How long to wait when too many others read.
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
 
+/// Tells those who wait that nothing more comes, however it ends.
+struct End<'a>(&'a watch::Sender<Followed>);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.send_replace(Followed::NoMore);
+    }
+}
+
 impl Accounts {
     /// Runs for as long as the server does.
     pub async fn follow(self: Arc<Self>) {
-        // It ends when the driver has: then nobody asks any more.
+        let _end = End(&self.followed);
+        // It ends when the driver has.
         let _ = self.keep_up().await;
     }
 
@@ -48,14 +59,14 @@ impl Accounts {
                 }
             }
         }
-        self.followed.send_replace(Some(cursor));
+        self.followed.send_replace(Followed::UpTo(cursor));
         loop {
             let mut feed = self.handle.subscribe();
             loop {
                 let page = self.handle.look(move |engine, _| engine.changes_since(cursor, PAGE)).await?;
                 self.take_over(&page).await?;
                 cursor = page.last().map_or(cursor, |last| last.sequence);
-                self.followed.send_replace(Some(cursor));
+                self.followed.send_replace(Followed::UpTo(cursor));
                 if page.len() < PAGE {
                     break;
                 }
@@ -65,7 +76,7 @@ impl Accounts {
                     Ok(summary) if summary.sequence > cursor => {
                         cursor = summary.sequence;
                         self.take_over(&[summary]).await?;
-                        self.followed.send_replace(Some(cursor));
+                        self.followed.send_replace(Followed::UpTo(cursor));
                     }
                     Ok(_) => {}
                     Err(RecvError::Lagged(_)) => break,
@@ -123,9 +134,13 @@ impl Accounts {
     /// Waits until the directory holds all that is durable here by now.
     pub(super) async fn caught_up(&self) -> Result<(), Stopped> {
         let wanted = self.handle.look(|engine, _| engine.sequence()).await?;
+        self.followed_until(|known| matches!(known, Followed::UpTo(known) if *known >= wanted)).await
+    }
+
+    async fn followed_until(&self, is_enough: impl Fn(&Followed) -> bool) -> Result<(), Stopped> {
         let mut followed = self.followed.subscribe();
-        followed.wait_for(|known| known.is_some_and(|known| known >= wanted)).await.map_err(|_| Stopped)?;
-        Ok(())
+        let known = followed.wait_for(|known| *known == Followed::NoMore || is_enough(known)).await;
+        if known.is_ok_and(|known| *known != Followed::NoMore) { Ok(()) } else { Err(Stopped) }
     }
 
     /// Waits until the directory has been read once.
@@ -133,7 +148,6 @@ impl Accounts {
     /// # Errors
     /// When the server stops.
     pub async fn ready(&self) -> Result<(), Stopped> {
-        self.followed.subscribe().wait_for(Option::is_some).await.map_err(|_| Stopped)?;
-        Ok(())
+        self.followed_until(|known| *known != Followed::Not).await
     }
 }

@@ -40,23 +40,24 @@ impl Accounts {
         check(template, Some(&names))
     }
 
-    /// Stores a template: a new one where it has no id. Gives the id.
+    /// Changes a template, or makes one where no id is given. Gives the id.
     ///
     /// # Errors
     /// When it is wrong, another has its name, or it cannot be written.
-    pub async fn put_template(&self, by: &Caller, mut template: Template) -> Result<String, AccountError> {
-        let _turn = self.turn.lock().await;
-        self.caught_up().await?;
+    pub async fn put_template(
+        &self,
+        by: &Caller,
+        id: &str,
+        change: impl FnOnce(Template) -> Result<Template, Refusal>,
+    ) -> Result<String, AccountError> {
+        let (_turn, by) = &self.take_turn(by).await?;
+        let is_new = id.is_empty();
+        let old = if is_new { Some(Template::default()) } else { self.directory().template(id).cloned() };
+        let mut template = change(old.ok_or(Refusal::Unknown("template"))?)?;
+        template.id = if is_new { self.fresh_id() } else { id.to_owned() };
         refuse(self.complaints(&template))?;
-        let is_new = template.id.is_empty();
-        if is_new {
-            template.id = self.fresh_id();
-        }
         {
             let directory = self.directory();
-            if !is_new && directory.template(&template.id).is_none() {
-                return Err(Refusal::Unknown("template").into());
-            }
             if is_new && directory.templates().len() >= TEMPLATES_MAX {
                 return Err(Refusal::TooMany { kind: "templates", max: TEMPLATES_MAX }.into());
             }
@@ -81,8 +82,7 @@ impl Accounts {
     /// # Errors
     /// When there is none, or it cannot be written.
     pub async fn delete_template(&self, by: &Caller, id: &str) -> Result<(), AccountError> {
-        let _turn = self.turn.lock().await;
-        self.caught_up().await?;
+        let (_turn, by) = &self.take_turn(by).await?;
         let template = self.directory().template(id).cloned().ok_or(Refusal::Unknown("template"))?;
         self.merge(TEMPLATES, id, json!({"deleted_at": self.now()})).await?;
         let details = format!("deleted the template {}", template.name);
@@ -90,26 +90,38 @@ impl Accounts {
         Ok(self.caught_up().await?)
     }
 
-    /// Stores a template variable: a new one where it has no id. Gives the id.
+    /// Changes a template variable, or makes one where no id is given. Gives the id. The value of a protected one is never
+    /// shown, so an empty one leaves it as it is, and it stays protected unless another is given.
     ///
     /// # Errors
     /// When it is wrong, or cannot be written.
-    pub async fn put_variable(&self, by: &Caller, mut variable: TemplateVariable) -> Result<String, AccountError> {
-        let _turn = self.turn.lock().await;
-        self.caught_up().await?;
-        refuse(check_variable(&variable))?;
-        let is_new = variable.id.is_empty();
-        if is_new {
-            variable.id = self.fresh_id();
+    pub async fn put_variable(
+        &self,
+        by: &Caller,
+        id: &str,
+        change: impl FnOnce(TemplateVariable) -> Result<TemplateVariable, Refusal>,
+    ) -> Result<String, AccountError> {
+        let (_turn, by) = &self.take_turn(by).await?;
+        let is_new = id.is_empty();
+        let known = self.directory().variable(id).cloned();
+        let old = if is_new { TemplateVariable::default() } else { known.ok_or(Refusal::Unknown("variable"))? };
+        let mut variable = change(old.clone())?;
+        variable.id = if is_new { self.fresh_id() } else { id.to_owned() };
+        if old.protected && (variable.value.is_empty() || variable.value == old.value) {
+            if !variable.protected {
+                return Err(
+                    Refusal::invalid("protected", "what is protected stays so, unless another value is given").into()
+                );
+            }
+            variable.value = old.value;
         }
-        {
-            let directory = self.directory();
-            if !is_new && directory.variable(&variable.id).is_none() {
-                return Err(Refusal::Unknown("variable").into());
-            }
-            if is_new && directory.variables().len() >= TEMPLATES_MAX {
-                return Err(Refusal::TooMany { kind: "variables", max: TEMPLATES_MAX }.into());
-            }
+        if variable.restricted || variable.local {
+            let why = "this version keeps variables on all servers; leave `restricted` and `local` out";
+            return Err(Refusal::invalid("restricted", why).into());
+        }
+        refuse(check_variable(&variable))?;
+        if is_new && self.directory().variables().len() >= TEMPLATES_MAX {
+            return Err(Refusal::TooMany { kind: "variables", max: TEMPLATES_MAX }.into());
         }
         let old = self.read(TEMPLATE_VARIABLES, &variable.id).await?.unwrap_or_else(|| json!({}));
         if let Some(patch) = variable.patch(&old) {
@@ -127,8 +139,7 @@ impl Accounts {
     /// # Errors
     /// When there is none, or it cannot be written.
     pub async fn delete_variable(&self, by: &Caller, id: &str) -> Result<(), AccountError> {
-        let _turn = self.turn.lock().await;
-        self.caught_up().await?;
+        let (_turn, by) = &self.take_turn(by).await?;
         let variable = self.directory().variable(id).cloned().ok_or(Refusal::Unknown("variable"))?;
         self.merge(TEMPLATE_VARIABLES, id, json!({"deleted_at": self.now(), "value": null})).await?;
         let details = format!("deleted the template variable {}", variable.name);

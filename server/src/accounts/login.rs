@@ -1,15 +1,16 @@
 //! Logging in and out, and who comes with which session or token.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use knot_engine::Wall;
-use knot_engine::documents::Scope;
+use knot_engine::documents::{Edit, Scope};
+use knot_engine::{Etag, EtagMatch, Precondition, Wall};
 use serde_json::{Map, Value, json};
 
 use super::fields::{text, time};
 use super::{
-    AccountError, Accounts, Caller, FAILURES, PASSWORDS, Permission, Refusal, SESSIONS, Secret, Session, SessionKey,
-    TOKENS, Token, USES, User, Verdict, Who, tries,
+    AccountError, Accounts, Caller, EMAIL_BYTES_MAX, FAILURES, PASSWORDS, Permission, Refusal, SESSIONS, Secret,
+    Session, SessionKey, TOKENS, Token, USES, User, Verdict, Who, tries,
 };
 use crate::hosts;
 use crate::simulated::Defect;
@@ -35,9 +36,41 @@ impl Accounts {
     ///
     /// # Errors
     /// When it is wrong, too often wrong, or cannot be written.
-    pub async fn login(&self, name: &str, password: &Secret, from: LoginFrom) -> Result<SessionKey, AccountError> {
+    pub async fn login(
+        self: &Arc<Self>,
+        name: &str,
+        password: &Secret,
+        from: LoginFrom,
+    ) -> Result<SessionKey, AccountError> {
+        let (user, mark) = self.prove(name, password, &from).await?;
+        self.begin_session(&user, mark, &from).await
+    }
+
+    /// Whose name or e-mail address and password these are. Wrong ones count as failed logins.
+    ///
+    /// # Errors
+    /// When it is wrong, too often wrong, or cannot be written.
+    pub async fn authenticate(
+        self: &Arc<Self>,
+        name: &str,
+        password: &Secret,
+        from: &LoginFrom,
+    ) -> Result<User, AccountError> {
+        Ok(self.prove(name, password, from).await?.0)
+    }
+
+    /// The same, and what tells the password from others.
+    async fn prove(
+        self: &Arc<Self>,
+        name: &str,
+        password: &Secret,
+        from: &LoginFrom,
+    ) -> Result<(User, String), AccountError> {
         self.ready().await?;
         let now = self.now();
+        if name.len() > EMAIL_BYTES_MAX {
+            return Err(Refusal::WrongPassword.into());
+        }
         self.tries.count_host(hosts::host(from.address), now)?;
         let user = self.directory().find_user(name).cloned();
         let account = self.account(user.as_ref(), name, from.session.as_ref()).await?;
@@ -47,24 +80,39 @@ impl Accounts {
         };
         let servers = self.handle.look(|engine, _| engine.members().filter(|member| member.durable).count()).await?;
         let failures = self.tries.begin(&account, elsewhere, servers, now)?;
-        let stored = match &user {
-            Some(user) => self.read(PASSWORDS, &user.id).await?,
-            // The same work for who is not there.
-            None => self.read(PASSWORDS, "nobody").await?,
-        };
+        // The same work for who is not there.
+        let view = self.view(PASSWORDS, user.as_ref().map_or("nobody", |user| &user.id)).await?;
+        let etag = view.as_ref().map(|view| view.summary.etag);
+        let stored = view.map(|view| view.value);
         let mark = stored.as_ref().map(|value| text(value, "mark")).unwrap_or_default();
         let stored = stored.and_then(|value| value.get("hash").and_then(Value::as_str).map(str::to_owned));
         let verdict = self.passwords.verify(password, stored).await;
+        let known = user.as_ref().map(|user| user.id.clone());
         let Some(user) = user.filter(|user| user.active && verdict != Verdict::Wrong) else {
-            self.tell_failures(name, failures, now).await?;
+            if let Some(user) = known.filter(|_| tries::is_told(failures)) {
+                // After the answer, which would otherwise tell that there is such a user.
+                let told = self.clone();
+                tokio::spawn(async move { told.tell_failures(&user, failures, now).await });
+            }
             return Err(Refusal::WrongPassword.into());
         };
         self.tries.forget(&account);
         if verdict == Verdict::RightButStale {
-            let hash = self.passwords.hash(password, self.fresh_bytes()).await?;
-            self.merge(PASSWORDS, &user.id, json!({"hash": hash})).await?;
+            self.store_anew(&user.id, password, etag).await?;
         }
-        self.begin_session(&user, mark, &from).await
+        Ok((user, mark))
+    }
+
+    /// Stores a password at the cost that passwords have now, unless another was set meanwhile.
+    async fn store_anew(&self, user: &str, password: &Secret, etag: Option<Etag>) -> Result<(), AccountError> {
+        let hash = self.passwords.hash(password, self.fresh_bytes()).await?;
+        let if_match = etag.map(|etag| EtagMatch::OneOf(vec![etag]));
+        let unchanged = Precondition { if_match, ..Precondition::default() };
+        match self.edit(PASSWORDS, user, Edit::MergePatch(json!({"hash": hash})), unchanged).await {
+            // It is good as it is.
+            Ok(()) | Err(AccountError::Edit(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Begins a session of a user's, with the password of this mark.
@@ -103,6 +151,7 @@ impl Accounts {
     /// # Errors
     /// When it cannot be read.
     pub async fn by_session(&self, key: &SessionKey) -> Result<Option<Caller>, AccountError> {
+        self.ready().await?;
         let document_key = key.document_key();
         let Some(value) = self.read(SESSIONS, &document_key).await? else { return Ok(None) };
         let session = Session::read(&document_key, &value).filter(|session| session.is_good(self.now()));
@@ -119,6 +168,7 @@ impl Accounts {
     /// # Errors
     /// When it cannot be read or its use noted.
     pub async fn by_token(&self, token: &Secret) -> Result<Option<Caller>, AccountError> {
+        self.ready().await?;
         let id = token.digest();
         let now = self.now();
         let Some(value) = self.read(TOKENS, &id).await? else { return Ok(None) };
@@ -130,7 +180,7 @@ impl Accounts {
         if self.has(Defect::UseUnrevokes) {
             self.merge(TOKENS, &id, json!({"used_at": now})).await?;
         }
-        let limits = (!token.scopes.is_empty()).then(|| token.limits());
+        let limits = token.limits();
         let Some(caller) = self.caller(&token.user, None, limits) else { return Ok(None) };
         if self.last_use(&id).await?.is_none_or(|at| at.div_euclid(USE_MS) < now.div_euclid(USE_MS)) {
             match self.merge(USES, &id, json!({"at": now.div_euclid(USE_MS) * USE_MS})).await {
@@ -219,10 +269,11 @@ impl Accounts {
     /// Stores a password. All sessions that were begun with the one before end, but the one that is named.
     pub(super) async fn set_password(&self, user: &str, hash: String, but: Option<&str>) -> Result<(), AccountError> {
         let mark = self.fresh_id();
-        if let Some(session) = but {
-            self.merge(SESSIONS, &format!("{user}.{session}"), json!({"password": mark})).await?;
+        self.merge(PASSWORDS, user, json!({"hash": hash, "mark": mark})).await?;
+        match but {
+            Some(session) => self.merge(SESSIONS, &format!("{user}.{session}"), json!({"password": mark})).await,
+            None => Ok(()),
         }
-        self.merge(PASSWORDS, user, json!({"hash": hash, "mark": mark})).await
     }
 
     /// Under what failures are counted: of who is known to the account, apart from those of strangers.
@@ -234,7 +285,7 @@ impl Accounts {
     ) -> Result<String, AccountError> {
         let Some(user) = user else { return Ok(format!("?{}", super::user::folded(name))) };
         if let Some(key) = session.filter(|key| key.user == user.id)
-            && self.read(SESSIONS, &key.document_key()).await?.is_some()
+            && self.by_session(key).await?.is_some()
         {
             return Ok(key.document_key());
         }
@@ -251,19 +302,25 @@ impl Accounts {
 
     /// Tells other servers of a count that is worth it. Of names that nobody has nothing is kept: anybody could make those
     /// up without end.
-    async fn tell_failures(&self, name: &str, count: u32, now: i64) -> Result<(), AccountError> {
-        let user = self.directory().find_user(name).map(|user| user.id.clone());
-        let Some(user) = user.filter(|_| tries::is_told(count)) else { return Ok(()) };
+    async fn tell_failures(&self, user: &str, count: u32, now: i64) {
+        // It was wrong all the same.
+        if let Err(error) = self.write_failures(user, count, now).await {
+            tracing::debug!(%error, "other servers are not told of failed logins");
+        }
+    }
+
+    async fn write_failures(&self, user: &str, count: u32, now: i64) -> Result<(), AccountError> {
         let hour = tries::hour(now);
-        let known = self.read(FAILURES, &user).await?.unwrap_or_default();
+        let known = self.read(FAILURES, user).await?.unwrap_or_default();
+        let (node, this_hour) = (self.node().await?, known.get(hour.to_string()));
+        // Of who is known by a session there is a count beside that of strangers.
+        if this_hour.and_then(|counts| counts.get(&node)).and_then(Value::as_u64) >= Some(count.into()) {
+            return Ok(());
+        }
         let past = known.as_object().into_iter().flatten().map(|(hour, _)| hour.clone());
         let mut patch: Map<String, Value> = past.map(|hour| (hour, Value::Null)).collect();
-        patch.insert(hour.to_string(), json!({self.node().await?: count}));
-        match self.merge(FAILURES, &user, patch.into()).await {
-            // It was wrong all the same.
-            Ok(()) | Err(AccountError::Edit(_)) => Ok(()),
-            Err(error) => Err(error),
-        }
+        patch.insert(hour.to_string(), json!({node: count}));
+        self.merge(FAILURES, user, patch.into()).await
     }
 
     async fn node(&self) -> Result<String, AccountError> {

@@ -116,8 +116,7 @@ impl Accounts {
     /// # Errors
     /// When `by` may not, the user may not be so, or it cannot be written.
     pub async fn create_user(&self, by: &Caller, new: NewUser) -> Result<String, AccountError> {
-        let _turn = self.turn.lock().await;
-        self.caught_up().await?;
+        let (_turn, by) = &self.take_turn(by).await?;
         self.create_user_in_turn(by, new).await
     }
 
@@ -143,8 +142,7 @@ impl Accounts {
     /// # Errors
     /// When `by` may not, the user may not be so, or it cannot be written.
     pub async fn change_user(&self, by: &Caller, id: &str, change: UserChange) -> Result<(), AccountError> {
-        let _turn = self.turn.lock().await;
-        self.caught_up().await?;
+        let (_turn, by) = &self.take_turn(by).await?;
         let own = by.user() == Some(id);
         if !by.may(Permission::ManageUsers) && (!own || change.is_for_managers()) {
             return Err(Refusal::AboveYou(vec![Permission::ManageUsers]).into());
@@ -186,8 +184,7 @@ impl Accounts {
     /// # Errors
     /// When `by` may not, or it cannot be written.
     pub async fn delete_user(&self, by: &Caller, id: &str) -> Result<(), AccountError> {
-        let _turn = self.turn.lock().await;
-        self.caught_up().await?;
+        let (_turn, by) = &self.take_turn(by).await?;
         let (user, tokens) = {
             let directory = self.directory();
             let user = directory.user(id).ok_or(Refusal::Unknown("user"))?.clone();
@@ -209,15 +206,19 @@ impl Accounts {
         Ok(self.caught_up().await?)
     }
 
-    /// Stores a role: a new one where it has no id. Gives the id.
+    /// Changes a role, or makes one where no id is given, of one that allows nothing. Gives the id.
     ///
     /// # Errors
     /// When `by` may not, the role may not be so, or it cannot be written.
-    pub async fn put_role(&self, by: &Caller, role: Role) -> Result<String, AccountError> {
-        let _turn = self.turn.lock().await;
-        self.caught_up().await?;
-        let old = self.known(&role.id, "role", |directory, id| directory.role(id).map(std::borrow::Cow::into_owned))?;
-        let mut role = role;
+    pub async fn put_role(
+        &self,
+        by: &Caller,
+        id: &str,
+        change: impl FnOnce(Role) -> Role,
+    ) -> Result<String, AccountError> {
+        let (_turn, by) = &self.take_turn(by).await?;
+        let old = self.known(id, "role", |directory, id| directory.role(id).map(std::borrow::Cow::into_owned))?;
+        let mut role = Role { id: id.to_owned(), ..change(old.clone().unwrap_or_default()) };
         role.name_at = self.now();
         if old.is_none() {
             role.id = self.fresh_id();
@@ -238,8 +239,7 @@ impl Accounts {
     /// # Errors
     /// When `by` may not, or it cannot be written.
     pub async fn delete_role(&self, by: &Caller, id: &str) -> Result<(), AccountError> {
-        let _turn = self.turn.lock().await;
-        self.caught_up().await?;
+        let (_turn, by) = &self.take_turn(by).await?;
         let role = self.directory().role(id).ok_or(Refusal::Unknown("role"))?.into_owned();
         self.directory().check_role_deletion(by.permissions, &role)?;
         self.merge(ROLES, id, deletion(self.now())).await?;
@@ -247,15 +247,19 @@ impl Accounts {
         Ok(self.caught_up().await?)
     }
 
-    /// Stores a group: a new one where it has no id. Gives the id.
+    /// Changes a group, or makes one where no id is given. Gives the id.
     ///
     /// # Errors
     /// When the group may not be so, or it cannot be written.
-    pub async fn put_group(&self, by: &Caller, group: Group) -> Result<String, AccountError> {
-        let _turn = self.turn.lock().await;
-        self.caught_up().await?;
-        let old = self.known(&group.id, "group", |directory, id| directory.group(id).cloned())?;
-        let mut group = group;
+    pub async fn put_group(
+        &self,
+        by: &Caller,
+        id: &str,
+        change: impl FnOnce(Group) -> Group,
+    ) -> Result<String, AccountError> {
+        let (_turn, by) = &self.take_turn(by).await?;
+        let old = self.known(id, "group", |directory, id| directory.group(id).cloned())?;
+        let mut group = Group { id: id.to_owned(), ..change(old.clone().unwrap_or_default()) };
         group.name_at = self.now();
         if old.is_none() {
             group.id = self.fresh_id();
@@ -276,8 +280,7 @@ impl Accounts {
     /// # Errors
     /// When it cannot be written.
     pub async fn delete_group(&self, by: &Caller, id: &str) -> Result<(), AccountError> {
-        let _turn = self.turn.lock().await;
-        self.caught_up().await?;
+        let (_turn, by) = &self.take_turn(by).await?;
         let group = self.directory().group(id).ok_or(Refusal::Unknown("group"))?.clone();
         self.merge(GROUPS, id, deletion(self.now())).await?;
         self.note(by, "group.delete", format!("deleted the group {}", group.name), about("group_id", id)).await;
@@ -295,13 +298,13 @@ impl Accounts {
         scopes: BTreeSet<String>,
         expires_at: Option<i64>,
     ) -> Result<(Token, Secret), AccountError> {
-        let _turn = self.turn.lock().await;
-        self.caught_up().await?;
+        let (_turn, by) = &self.take_turn(by).await?;
         let user = by.user().ok_or(Refusal::Unknown("user"))?.to_owned();
         let now = self.now();
         let secret = self.fresh_secret();
         let id = secret.digest();
-        let token = Token { id, user, name, scopes, created_at: now, expires_at, revoked_at: None };
+        let limited = !scopes.is_empty();
+        let token = Token { id, user, name, scopes, limited, created_at: now, expires_at, revoked_at: None };
         token.check()?;
         if expires_at.is_some_and(|at| at <= now) {
             return Err(Refusal::invalid("expires_after", "a time to come").into());
@@ -315,14 +318,16 @@ impl Accounts {
         Ok((token, secret))
     }
 
-    /// Changes a token of the caller's, or of whom they manage.
+    /// Changes a token of the caller's.
     ///
     /// # Errors
     /// When there is none, it may not be so, or it cannot be written.
     pub async fn change_token(&self, by: &Caller, id: &str, change: TokenChange) -> Result<(), AccountError> {
-        let _turn = self.turn.lock().await;
-        self.caught_up().await?;
+        let (_turn, by) = &self.take_turn(by).await?;
         let old = self.token_for(by, id)?;
+        if by.user() != Some(&old.user) {
+            return Err(Refusal::Unknown("token").into());
+        }
         let new = Token {
             name: change.name.unwrap_or_else(|| old.name.clone()),
             scopes: change.scopes.unwrap_or_else(|| old.scopes.clone()),
@@ -332,6 +337,9 @@ impl Accounts {
         let mut patch = Map::new();
         if new.name != old.name {
             patch.insert("name".to_owned(), new.name.as_str().into());
+        }
+        if new.scopes != old.scopes {
+            patch.insert("limited".to_owned(), (!new.scopes.is_empty()).into());
         }
         patch.extend(super::fields::set_patch(&old.scopes, &new.scopes).map(|scopes| ("scopes".to_owned(), scopes)));
         self.merge_if(TOKENS, id, (!patch.is_empty()).then_some(patch.into())).await?;
@@ -344,8 +352,7 @@ impl Accounts {
     /// # Errors
     /// When there is none, or it cannot be written.
     pub async fn revoke_token(&self, by: &Caller, id: &str) -> Result<(), AccountError> {
-        let _turn = self.turn.lock().await;
-        self.caught_up().await?;
+        let (_turn, by) = &self.take_turn(by).await?;
         let token = self.token_for(by, id)?;
         self.merge(TOKENS, id, Token::revocation(self.now())).await?;
         self.note(by, "token.revoke", format!("revoked the token {:?}", token.name), about("token_id", id)).await;
@@ -362,8 +369,13 @@ impl Accounts {
 
     fn token_for(&self, by: &Caller, id: &str) -> Result<Token, Refusal> {
         let directory = self.directory();
-        let is_theirs = |token: &&Token| by.user() == Some(&token.user) || by.may(Permission::ManageUsers);
-        directory.token(id).filter(is_theirs).cloned().ok_or(Refusal::Unknown("token"))
+        let token = directory.token(id).ok_or(Refusal::Unknown("token"))?;
+        if by.user() == Some(&token.user) {
+            return Ok(token.clone());
+        }
+        let owner = directory.user(&token.user).map(|owner| directory.permissions(owner)).unwrap_or_default();
+        let manages = by.may(Permission::ManageUsers) && by.permissions.covers(owner);
+        if manages { Ok(token.clone()) } else { Err(Refusal::Unknown("token")) }
     }
 
     /// What is known under an id; none where the id is empty, which asks for a new one.

@@ -96,7 +96,12 @@ impl Passwords {
     }
 
     async fn work<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-        let _permit = self.permits.acquire().await.ok()?;
+        // It goes with the work, which goes on when whoever asked is gone.
+        let permit = self.permits.clone().acquire_owned().await.ok()?;
+        let work = move || {
+            let _permit = permit;
+            work()
+        };
         if self.inline { Some(work()) } else { tokio::task::spawn_blocking(work).await.ok() }
     }
 }

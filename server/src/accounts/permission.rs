@@ -43,7 +43,7 @@ macro_rules! permissions {
 }
 
 permissions! {
-    ManageUsers = 0, "People", "Manage Users", "Create, edit and delete users, and end their sessions.";
+    ManageUsers = 0, "People", "Manage Users", "Create, edit and delete users.";
     ManageGroups = 4, "People", "Manage Groups", "Create, edit and delete groups.";
     ManageRoles = 5, "People", "Manage Roles", "Create, edit and delete roles.";
     UseTokens = 1003, "People", "Use API Tokens", "Make API tokens of one's own.";

@@ -47,6 +47,9 @@ pub enum Refusal {
     /// The link was used, is too old, or was never given; or there are users already.
     #[error("this setup link is not valid any more")]
     SetupOver,
+    /// What is sent is no such record.
+    #[error("the body is JSON, but not of the form that is asked for: {0}")]
+    Unfit(String),
     /// A template, or what belongs to it, is wrong in these places.
     #[error("{}", listed(.0))]
     Complaints(Vec<Complaint>),

@@ -36,7 +36,8 @@ impl Session {
     /// One that begins now.
     #[must_use]
     pub fn new(user: &str, secret: &Secret, now: i64, address: String, agent: &str) -> Self {
-        let agent = agent.chars().filter(|c| !c.is_control()).take(AGENT_BYTES_MAX / 4).collect();
+        let mut agent: String = agent.chars().filter(|c| !c.is_control()).collect();
+        agent.truncate(agent.floor_char_boundary(AGENT_BYTES_MAX));
         let (id, user) = (secret.digest(), user.to_owned());
         let expires_at = now.saturating_add(SESSION_MS);
         Self { id, user, created_at: now, expires_at, address, agent, ..Self::default() }

@@ -8,11 +8,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use knot_engine::documents::{Edit, Scope};
 use knot_engine::membership::Status;
+use knot_engine::{EtagMatch, Precondition};
 use serde_json::json;
 
 use super::names::otherwise;
-use super::{AUDIT, AccountError, Accounts, AuditEntry, TOKENS, Token, USERS, User, audit};
+use super::{AUDIT, AccountError, Accounts, AuditEntry, TOKENS, Token, USERS, audit};
 use crate::simulated::Defect;
 
 /// How often it is seen whether there is anything to do.
@@ -21,6 +23,9 @@ const ROUND: Duration = Duration::from_secs(5);
 const TOKEN_ROUNDS: u64 = 720;
 /// How long a token may be unused, in milliseconds: two weeks, and the hour to which uses are kept.
 const UNUSED_MS: i64 = (14 * 24 + 1) * 3_600_000;
+/// How long before the last entry of the audit log may be where tokens end by the clock, in milliseconds: two days. A
+/// clock that is far off would end all of them.
+const CLOCK_MS: u64 = 2 * 24 * 3_600_000;
 
 impl Accounts {
     /// Runs for as long as the server does.
@@ -44,9 +49,14 @@ impl Accounts {
         if self.has(Defect::NamesByArrival) || !self.is_first().await? {
             return Ok(());
         }
-        let misnamed: Vec<User> = self.directory().misnamed().cloned().collect();
-        for user in misnamed {
-            self.rename(&user).await?;
+        let misnamed: Vec<String> = self.directory().misnamed().map(|user| user.id.clone()).collect();
+        for id in misnamed {
+            match self.rename(&id).await {
+                Err(AccountError::Stopped) => return Err(AccountError::Stopped),
+                // Another round may do it; the others are renamed all the same.
+                Err(error) => tracing::warn!(%error, user = id, "cannot give a user another name"),
+                Ok(()) => {}
+            }
         }
         if with_tokens { self.end_unused_tokens().await } else { Ok(()) }
     }
@@ -60,10 +70,20 @@ impl Accounts {
         Ok(self.handle.look(look).await?)
     }
 
-    /// Has a user be called for good what they are called since another has their name. Every server that does it writes
-    /// the same, also to the audit log.
-    async fn rename(&self, user: &User) -> Result<(), AccountError> {
+    /// Has a user be called for good what they are called since another has their name, unless somebody has given them
+    /// another meanwhile. Every server that does it writes the same, also to the audit log.
+    async fn rename(&self, id: &str) -> Result<(), AccountError> {
+        let _turn = self.turn.lock().await;
+        self.caught_up().await?;
+        let Some(view) = self.view(USERS, id).await? else { return Ok(()) };
+        let Some(user) = self.directory().misnamed().find(|user| user.id == id).cloned() else { return Ok(()) };
         let name = otherwise(&user.username, &user.id);
+        let patch = json!({"username": name, "renamed_from": user.username});
+        let unchanged =
+            Precondition { if_match: Some(EtagMatch::OneOf(vec![view.summary.etag])), ..Precondition::default() };
+        self.edit(USERS, &user.id, Edit::MergePatch(patch), unchanged).await?;
+        let said =
+            format!("{} is called {name}: another user has the name, from while servers were apart", user.username);
         let entry = AuditEntry {
             id: audit::key(user.username_at, &format!("renamed-{}", user.id)),
             zone: String::new(),
@@ -71,14 +91,18 @@ impl Accounts {
             actor_type: "system".to_owned(),
             event: "user.rename".to_owned(),
             when: user.username_at,
-            details: format!(
-                "{} is called {name}: another user has the name, from while servers were apart",
-                user.username
-            ),
+            details: said,
             properties: [("user_id".to_owned(), user.id.as_str().into())].into_iter().collect(),
         };
-        self.merge(AUDIT, &entry.id, entry.document()).await?;
-        self.merge(USERS, &user.id, json!({"username": name, "renamed_from": user.username})).await
+        self.merge(AUDIT, &entry.id, entry.document()).await
+    }
+
+    /// Whether this server's clock can be right: the latest that is known to have been done anywhere was not long before.
+    async fn is_clock_plausible(&self) -> Result<bool, AccountError> {
+        let latest = |engine: &mut crate::handle::ServerEngine, _| engine.list(&Scope::Global, AUDIT, "", None, 1);
+        let latest = self.handle.look(latest).await?;
+        let now = self.now();
+        Ok(latest.first().is_some_and(|entry| now.abs_diff(entry.modified.0) < CLOCK_MS))
     }
 
     /// Ends tokens that have not been used for two weeks, but only where every server is known to hold just what this one
@@ -94,7 +118,10 @@ impl Accounts {
                 unused.insert(token.id.clone(), token);
             }
         }
-        if unused.is_empty() || !self.handle.look(|engine, _| engine.is_held_by_all()).await? {
+        if unused.is_empty()
+            || !self.is_clock_plausible().await?
+            || !self.handle.look(|engine, _| engine.is_held_by_all()).await?
+        {
             return Ok(());
         }
         for (id, token) in unused {

@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use serde_json::{Value, json};
 
-use super::fields::{self, set, text, time};
+use super::fields::{self, flag, set, text, time};
 use super::refusal::Refusal;
 
 /// Longest name of a token, in bytes.
@@ -28,6 +28,8 @@ pub struct Token {
     pub name: String,
     /// What it is limited to; empty for all that its user may do.
     pub scopes: BTreeSet<String>,
+    /// Whether it was ever limited: without scopes it then allows nothing, as when two have each taken another away.
+    pub limited: bool,
     /// When it was made.
     pub created_at: i64,
     /// When it ceases to be good; none for never.
@@ -45,6 +47,7 @@ impl Token {
             user: text(value, "user"),
             name: text(value, "name"),
             scopes: set(value, "scopes"),
+            limited: flag(value, "limited"),
             created_at: time(value, "created_at").unwrap_or_default(),
             expires_at: time(value, "expires_at"),
             revoked_at: time(value, "revoked_at").or(fields::is_deleted(value).then_some(0)),
@@ -56,6 +59,7 @@ impl Token {
     pub fn document(&self) -> Value {
         let mut value = json!({
             "user": self.user, "name": self.name, "scopes": fields::set_value(&self.scopes), "created_at": self.created_at,
+            "limited": self.limited,
         });
         if let (Some(object), Some(at)) = (value.as_object_mut(), self.expires_at) {
             object.insert("expires_at".to_owned(), at.into());
@@ -75,10 +79,11 @@ impl Token {
         self.revoked_at.is_none() && self.expires_at.is_none_or(|at| now < at)
     }
 
-    /// What it is limited to; a scope that is not known allows nothing.
+    /// What it is limited to, if it is; a scope that is not known allows nothing.
     #[must_use]
-    pub fn limits(&self) -> Vec<TokenScope> {
-        self.scopes.iter().map(|scope| scope.parse().unwrap_or(TokenScope::Nothing)).collect()
+    pub fn limits(&self) -> Option<Vec<TokenScope>> {
+        let is_limited = self.limited || !self.scopes.is_empty();
+        is_limited.then(|| self.scopes.iter().map(|scope| scope.parse().unwrap_or(TokenScope::Nothing)).collect())
     }
 
     /// Whether it may be stored.
@@ -145,7 +150,7 @@ mod tests {
     fn what_is_written_is_read() {
         let limited = Token { scopes: ["read".to_owned()].into(), expires_at: Some(9), ..token() };
         assert_eq!(Token::read("1", &limited.document()), limited);
-        assert_eq!(limited.limits(), [TokenScope::Read]);
+        assert_eq!(limited.limits(), Some(vec![TokenScope::Read]));
         assert!(limited.is_good(8) && !limited.is_good(9));
         assert!(token().is_good(i64::MAX));
     }
@@ -163,7 +168,9 @@ mod tests {
     fn scopes_that_nobody_knows_allow_nothing() {
         let odd = Token { scopes: ["everything".to_owned()].into(), ..token() };
         assert!(odd.check().is_err());
-        assert_eq!(odd.limits(), [TokenScope::Nothing]);
+        assert_eq!(odd.limits(), Some(vec![TokenScope::Nothing]));
+        assert_eq!(Token { limited: true, ..token() }.limits(), Some(Vec::new()));
+        assert_eq!(token().limits(), None);
         assert_eq!("documents:users".parse(), Ok(TokenScope::Collection("users".to_owned())));
         assert_eq!("documents:a b".parse::<TokenScope>(), Err(()));
         assert_eq!(token().check(), Ok(()));

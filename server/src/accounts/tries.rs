@@ -29,7 +29,10 @@ const MINUTE_MS: i64 = 60_000;
 /// What is counted here.
 #[derive(Debug, Default)]
 pub struct Tries {
-    accounts: Mutex<HashMap<String, Window>>,
+    /// By the hash of what names them.
+    accounts: Mutex<HashMap<[u8; 16], Window>>,
+    /// The same of names that nobody has, so that made-up ones drive no other out.
+    strangers: Mutex<HashMap<[u8; 16], Window>>,
     hosts: Mutex<HashMap<[u8; 8], Window>>,
 }
 
@@ -62,8 +65,9 @@ impl Tries {
     /// # Errors
     /// When it has to wait. It is not counted then.
     pub fn begin(&self, account: &str, elsewhere: u32, servers: usize, now: i64) -> Result<u32, Refusal> {
-        let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = accounts.get(account).filter(|window| window.period == hour(now)).copied().unwrap_or_default();
+        let key = hashed(account);
+        let mut accounts = self.counts(account).lock().unwrap_or_else(PoisonError::into_inner);
+        let known = accounts.get(&key).filter(|window| window.period == hour(now)).copied().unwrap_or_default();
         if known.count >= share(servers).min(TRIES_MAX.saturating_sub(elsewhere)) {
             return Err(until_next_hour(now));
         }
@@ -74,12 +78,16 @@ impl Tries {
                 return Err(Refusal::TooManyTries { wait_s: wait_s - passed_s });
             }
         }
-        Ok(count_in(&mut accounts, account.to_owned(), hour(now), now))
+        Ok(count_in(&mut accounts, key, hour(now), now))
     }
 
     /// The password was right after all: forgets what was counted.
     pub fn forget(&self, account: &str) {
-        self.accounts.lock().unwrap_or_else(PoisonError::into_inner).remove(account);
+        self.counts(account).lock().unwrap_or_else(PoisonError::into_inner).remove(&hashed(account));
+    }
+
+    fn counts(&self, account: &str) -> &Mutex<HashMap<[u8; 16], Window>> {
+        if account.starts_with('?') { &self.strangers } else { &self.accounts }
     }
 
     /// Counts a login from a host.
@@ -94,6 +102,12 @@ impl Tries {
         let left = MINUTE_MS - now.rem_euclid(MINUTE_MS);
         Err(Refusal::TooManyTries { wait_s: u64::try_from(left / 1_000).unwrap_or(0) + 1 })
     }
+}
+
+fn hashed(account: &str) -> [u8; 16] {
+    let mut key = [0; 16];
+    key.copy_from_slice(&blake3::hash(account.as_bytes()).as_bytes()[..16]);
+    key
 }
 
 /// A server's share of an hour's tries.

@@ -133,7 +133,7 @@ struct TokenCreated {
 }
 
 /// What a login is told by its request.
-pub(super) fn login_from(api: &Api, peer: Option<&Peer>, headers: &HeaderMap) -> LoginFrom {
+pub(crate) fn login_from(api: &Api, peer: Option<&Peer>, headers: &HeaderMap) -> LoginFrom {
     let agent = headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
     LoginFrom {
         address: guard::origin(api, peer, headers),
@@ -143,13 +143,13 @@ pub(super) fn login_from(api: &Api, peer: Option<&Peer>, headers: &HeaderMap) ->
 }
 
 /// The cookie that a browser is to keep. It goes to no script, to no other host, and over TLS or loopback alone.
-pub(super) fn cookie(key: &SessionKey) -> HeaderValue {
+pub(crate) fn cookie(key: &SessionKey) -> HeaderValue {
     let seconds = SESSION_MS / 1_000;
     set_cookie(key.text().reveal(), seconds)
 }
 
 /// The cookie that has a browser forget its session.
-pub(super) fn no_cookie() -> HeaderValue {
+pub(crate) fn no_cookie() -> HeaderValue {
     set_cookie("", 0)
 }
 

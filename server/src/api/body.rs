@@ -15,7 +15,7 @@ use super::{Api, BODY_BYTES_MAX};
 const DISCARD_BYTES_MAX: usize = 8 << 20;
 
 /// Reads the body whole.
-pub(super) async fn read(api: &Api, headers: &HeaderMap, body: Body) -> Result<Bytes, ApiError> {
+pub(crate) async fn read(api: &Api, headers: &HeaderMap, body: Body) -> Result<Bytes, ApiError> {
     let limit = api.limits.body_timeout;
     match tokio::time::timeout(limit, collect(headers, body)).await {
         Ok(result) => result,
@@ -31,7 +31,7 @@ pub(super) async fn json(api: &Api, headers: &HeaderMap, body: Body) -> Result<V
 /// Reads the body as what is asked for. What does not belong there, or is missing, is named.
 pub(super) async fn form<T: DeserializeOwned>(api: &Api, headers: &HeaderMap, body: Body) -> Result<T, ApiError> {
     let value = json(api, headers, body).await?;
-    serde_json::from_value(value).map_err(|error| Form::WrongForm(error.to_string()).into())
+    serde_json::from_value(value).map_err(|error| Form::WrongMembers(error.to_string()).into())
 }
 
 /// Reads `bytes` as JSON. Deep nesting ends in an error at 128 levels, long before the stack does.

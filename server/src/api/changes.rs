@@ -218,6 +218,7 @@ impl Feed {
     }
 
     async fn snapshot(&mut self) -> Result<(), End> {
+        self.look_again().await?;
         self.receiver = self.api.handle.subscribe();
         let cursor = self.cursor;
         let page = self.api.handle.look(move |engine, _| engine.changes_since(cursor, PAGE)).await?;

@@ -186,16 +186,27 @@ pub(super) async fn force_leave(
     let left = api
         .handle
         .look(move |engine, now| {
-            let (node, name) = find(engine, &who)?;
-            engine.force_leave(&node, asked.force, now).map_err(|error| match error {
-                ForceLeaveError::Unknown => MemberError::Unknown,
-                ForceLeaveError::Alive => MemberError::Alive,
-                ForceLeaveError::Myself => MemberError::ThisServer,
-            })?;
+            let (node, name) = take_out(engine, &who, asked.force, now)?;
             Ok::<_, MemberError>(json!({"id": node.to_string(), "name": name, "status": status_name(Status::Left)}))
         })
         .await??;
     Ok(axum::Json(left).into_response())
+}
+
+/// Makes a member leave.
+pub(crate) fn take_out(
+    engine: &mut ServerEngine,
+    who: &Who,
+    force: bool,
+    now: Instant,
+) -> Result<(NodeId, String), MemberError> {
+    let (node, name) = find(engine, who)?;
+    engine.force_leave(&node, force, now).map_err(|error| match error {
+        ForceLeaveError::Unknown => MemberError::Unknown,
+        ForceLeaveError::Alive => MemberError::Alive,
+        ForceLeaveError::Myself => MemberError::ThisServer,
+    })?;
+    Ok((node, name))
 }
 
 pub(super) async fn leave(State(api): State<Shared>, uri: Uri) -> Result<Response, ApiError> {
@@ -210,7 +221,7 @@ pub(super) async fn stream(request: Request) -> Result<Response, ApiError> {
 }
 
 /// A member as people name it.
-pub(super) enum Who {
+pub(crate) enum Who {
     Name(String),
     Id(NodeId),
 }
@@ -228,7 +239,7 @@ impl Who {
 
 /// The one member that is meant. A name is first looked for among those that have not left: who comes back without its
 /// folder has the name of who left.
-pub(super) fn find(engine: &ServerEngine, who: &Who) -> Result<(NodeId, String), MemberError> {
+pub(crate) fn find(engine: &ServerEngine, who: &Who) -> Result<(NodeId, String), MemberError> {
     let is_meant = |member: &Member| match who {
         Who::Name(name) => member.record.name == *name,
         Who::Id(id) => member.record.node == *id,
@@ -244,7 +255,7 @@ pub(super) fn find(engine: &ServerEngine, who: &Who) -> Result<(NodeId, String),
 
 /// How this server speaks with a member: by what its stream goes through, and by datagram where those arrive. None where
 /// it is others that do.
-fn via(pipe: Option<Pipe>, datagrams: bool) -> Option<&'static str> {
+pub(crate) fn via(pipe: Option<Pipe>, datagrams: bool) -> Option<&'static str> {
     match (pipe, datagrams) {
         (Some(Pipe::Tcp), true) => Some("tcp+udp"),
         (Some(Pipe::WebSocket), true) => Some("wss+udp"),
@@ -281,7 +292,7 @@ fn before(wall: Wall, elapsed: std::time::Duration) -> Wall {
 }
 
 /// What the status of a member is called that is shut out.
-const EVICTED: &str = "evicted";
+pub(crate) const EVICTED: &str = "evicted";
 const STATUSES: [Status; 4] = [Status::Alive, Status::Suspect, Status::Failed, Status::Left];
 
 /// What a status is called.

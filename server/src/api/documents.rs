@@ -215,7 +215,7 @@ async fn history(api: &Api, id: DocumentId, uri: &Uri) -> Result<Response, ApiEr
 }
 
 /// Refuses a scope that this server does not hold, naming servers that do.
-pub(super) async fn ensure_held(api: &Api, scope: &Scope) -> Result<(), ApiError> {
+pub(crate) async fn ensure_held(api: &Api, scope: &Scope) -> Result<(), ApiError> {
     if scope.is_held_in(&api.zone) {
         return Ok(());
     }

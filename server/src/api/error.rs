@@ -20,7 +20,7 @@ pub(super) const PATCH_TYPES: &str =
 
 /// Why a request is not answered as its sender hoped.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum ApiError {
+pub(crate) enum ApiError {
     /// Nobody is logged in, and no token is good.
     Unauthorized,
     /// Who asks may not ask for this.
@@ -64,7 +64,7 @@ pub(super) enum ApiError {
 
 /// How a request is malformed, or which limit it is over.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Form {
+pub(crate) enum Form {
     UriTooLong,
     TooManyHeaders,
     HeadersTooLong,
@@ -79,7 +79,7 @@ pub(super) enum Form {
     /// JSON, but not what is asked for.
     BadBody(&'static str),
     /// JSON whose members are not those that are asked for; says which.
-    WrongForm(String),
+    WrongMembers(String),
     PatchType,
     BadPath(&'static str),
     BadQuery(String),
@@ -91,7 +91,7 @@ pub(super) enum Form {
 
 /// Why a member was not made to leave.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum MemberError {
+pub(crate) enum MemberError {
     Unknown,
     /// Several have the name; these are their ids.
     Ambiguous(Vec<String>),
@@ -161,7 +161,7 @@ impl From<Stopped> for ApiError {
 }
 
 /// A status, what is wrong, and what to do about it.
-type Said = (StatusCode, Cow<'static, str>, Cow<'static, str>);
+pub(crate) type Said = (StatusCode, Cow<'static, str>, Cow<'static, str>);
 
 fn say(status: StatusCode, error: impl Into<Cow<'static, str>>, hint: impl Into<Cow<'static, str>>) -> Said {
     (status, error.into(), hint.into())
@@ -195,7 +195,8 @@ impl ApiError {
         [head, body].concat().into_bytes()
     }
 
-    fn said(&self) -> Said {
+    /// What is said of it: to programs as JSON, to people on a page.
+    pub(crate) fn said(&self) -> Said {
         match self {
             Self::Unauthorized => say(
                 StatusCode::UNAUTHORIZED,
@@ -378,7 +379,7 @@ fn form(error: &Form) -> Said {
         Form::BadBody(form) => {
             (StatusCode::BAD_REQUEST, "the body is JSON, but not of the form that is asked for".to_owned(), *form)
         }
-        Form::WrongForm(why) => (
+        Form::WrongMembers(why) => (
             StatusCode::BAD_REQUEST,
             format!("the body is JSON, but not of the form that is asked for: {why}"),
             "/api/openapi.json describes what each request takes",
@@ -434,7 +435,7 @@ fn refused(error: &Refusal) -> Said {
     let (status, hint) = match error {
         Refusal::Unknown(kind) => (StatusCode::NOT_FOUND, format!("the list has the {kind}s there are, with their ids").into()),
         Refusal::Taken { .. } => (StatusCode::CONFLICT, Cow::from("choose another, or change who has it first")),
-        Refusal::Invalid { .. } | Refusal::Complaints(_) => (StatusCode::BAD_REQUEST, "nothing was changed".into()),
+        Refusal::Invalid { .. } | Refusal::Unfit(_) | Refusal::Complaints(_) => (StatusCode::BAD_REQUEST, "nothing was changed".into()),
         Refusal::LastAdministrator => (
             StatusCode::CONFLICT,
             "make somebody else an administrator first".into(),

@@ -84,7 +84,7 @@ pub(super) async fn readmit(
 }
 
 /// What a server that is shut out was called by who did that; none where it had no name either.
-pub(super) async fn name_of(api: &Shared, node: &NodeId) -> Result<Option<String>, ApiError> {
+pub(crate) async fn name_of(api: &Shared, node: &NodeId) -> Result<Option<String>, ApiError> {
     let view = api.handle.read(eviction_of(node), false).await?.ok();
     Ok(view.and_then(|view| view.value.get("name").and_then(Value::as_str).map(str::to_owned)))
 }

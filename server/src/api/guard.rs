@@ -18,6 +18,7 @@ use super::path;
 use super::{Api, HEADER_BYTES_MAX, HEADERS_MAX, Shared, URI_BYTES_MAX};
 use crate::accounts::{Caller, Secret, SessionKey};
 use crate::metrics::Route;
+use crate::web;
 
 /// The cookie that holds a browser's session. The prefix has browsers keep it to this host, and to TLS or loopback.
 pub(super) const SESSION_COOKIE: &str = "__Host-knot";
@@ -28,7 +29,7 @@ pub(crate) struct Peer(pub(crate) SocketAddr);
 
 /// The path of the operation that answered, for counting.
 #[derive(Clone, Copy, Debug)]
-struct Answered(&'static str);
+pub(crate) struct Answered(pub(crate) &'static str);
 
 /// Checks what every request has to pass, and counts it.
 pub(super) async fn count(State(api): State<Shared>, request: Request, next: Next) -> Response {
@@ -51,14 +52,22 @@ pub(super) async fn admit(
 ) -> Response {
     let admitted = async {
         if operation.needs == Needs::Nothing {
-            return Ok(());
+            // A page of somebody else's logs nobody in.
+            let is_said = ["sec-fetch-site", "origin"].iter().any(|name| request.headers().contains_key(*name));
+            let is_theirs = !is_safe(request.method()) && is_said && !is_same_origin(request.headers());
+            return if is_theirs { Err(ApiError::CrossSite) } else { Ok(()) };
         }
         let caller = identify(&api, request.method(), request.headers()).await?.ok_or(ApiError::Unauthorized)?;
-        check(&caller, &operation, request.method(), request.uri())?;
+        check(&caller, operation.needs, request.method(), request.uri())?;
         request.extensions_mut().insert(caller);
         Ok::<_, ApiError>(())
     };
     let mut response = match admitted.await {
+        // What changes something runs to its end, also where nobody waits for the answer any more.
+        Ok(()) if !is_safe(request.method()) => {
+            let done = tokio::spawn(next.run(request)).await;
+            done.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+        }
         Ok(()) => next.run(request).await,
         Err(error) => error.into_response(),
     };
@@ -67,11 +76,18 @@ pub(super) async fn admit(
 }
 
 /// What is answered where there is nothing: the same to all who have not logged in.
-pub(super) async fn nothing(State(api): State<Shared>, request: Request) -> ApiError {
-    match identify(&api, request.method(), request.headers()).await {
-        Ok(None) if is_api(request.uri().path()) => ApiError::Unauthorized,
+pub(super) async fn nothing(State(api): State<Shared>, request: Request) -> Response {
+    let (uri, headers) = (request.uri(), request.headers());
+    let error = match identify(&api, request.method(), headers).await {
+        Ok(None) if is_api(uri.path()) => ApiError::Unauthorized,
         Ok(_) => ApiError::NoRoute,
         Err(error) => error,
+    };
+    let shown = headers.get(header::ACCEPT).and_then(|kinds| kinds.to_str().ok());
+    if shown.is_some_and(|kinds| kinds.contains("text/html")) && !is_api(uri.path()) {
+        web::nothing(&api, uri, headers, error).await
+    } else {
+        error.into_response()
     }
 }
 
@@ -90,9 +106,10 @@ fn check_head(uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
     if bytes > HEADER_BYTES_MAX { Err(Form::HeadersTooLong.into()) } else { Ok(()) }
 }
 
-fn check(caller: &Caller, operation: &Operation, method: &Method, uri: &Uri) -> Result<(), ApiError> {
+/// Whether the caller may ask for what needs this.
+pub(crate) fn check(caller: &Caller, needs: Needs, method: &Method, uri: &Uri) -> Result<(), ApiError> {
     let reads = is_safe(method);
-    let (is_allowed, collection) = match operation.needs {
+    let (is_allowed, collection) = match needs {
         Needs::Nothing | Needs::Login => (true, None),
         Needs::OneOf(permissions) => (permissions.iter().any(|permission| caller.may(*permission)), None),
         Needs::OwnOr(permission) => (caller.may(permission) || caller.user() == named_user(uri.path()), None),
@@ -107,7 +124,7 @@ fn check(caller: &Caller, operation: &Operation, method: &Method, uri: &Uri) -> 
     if !caller.is_within_limits(reads, collection.as_deref()) {
         return Err(ApiError::TokenLimited);
     }
-    if is_allowed { Ok(()) } else { Err(ApiError::Forbidden(operation.needs)) }
+    if is_allowed { Ok(()) } else { Err(ApiError::Forbidden(needs)) }
 }
 
 /// The user that a path is about: what stands after `/api/users/`.
@@ -115,12 +132,12 @@ fn named_user(path: &str) -> Option<&str> {
     path.strip_prefix("/api/users/")?.split('/').next()
 }
 
-fn is_safe(method: &Method) -> bool {
+pub(crate) fn is_safe(method: &Method) -> bool {
     *method == Method::GET || *method == Method::HEAD
 }
 
 /// Who asks; none where nothing says so.
-pub(super) async fn identify(api: &Api, method: &Method, headers: &HeaderMap) -> Result<Option<Caller>, ApiError> {
+pub(crate) async fn identify(api: &Api, method: &Method, headers: &HeaderMap) -> Result<Option<Caller>, ApiError> {
     if let Some(value) = headers.get(header::AUTHORIZATION) {
         let token = value.as_bytes().split_at_checked("Bearer ".len());
         let token =
@@ -151,7 +168,7 @@ pub(super) fn shown_session(headers: &HeaderMap) -> Option<SessionKey> {
 }
 
 /// Whether a browser sends this for a page of this server, or at the wish of a person.
-pub(super) fn is_same_origin(headers: &HeaderMap) -> bool {
+pub(crate) fn is_same_origin(headers: &HeaderMap) -> bool {
     let text = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     if let Some(site) = headers.get("sec-fetch-site").and_then(|value| value.to_str().ok()) {
         return matches!(site, "same-origin" | "none");
@@ -170,10 +187,18 @@ pub(super) fn origin(api: &Api, peer: Option<&Peer>, headers: &HeaderMap) -> IpA
         return peer;
     }
     let forwarded = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
-    let hops: Vec<IpAddr> =
-        forwarded.flat_map(|hops| hops.split(',')).map_while(|hop| hop.trim().parse().ok()).collect();
-    // Each proxy adds whom it has heard from; the last that is none of ours is the one that counts.
-    hops.into_iter().rev().find(|hop| !is_trusted(hop)).unwrap_or(peer)
+    let hops: Vec<&str> = forwarded.flat_map(|hops| hops.split(',')).collect();
+    let mut nearest = peer;
+    // Each proxy adds whom it has heard from; the last that is none of ours is the one that counts. What stands before
+    // it, anybody may have made up.
+    for hop in hops.into_iter().rev() {
+        let Ok(hop) = hop.trim().parse::<IpAddr>() else { break };
+        nearest = hop.to_canonical();
+        if !is_trusted(&nearest) {
+            break;
+        }
+    }
+    nearest
 }
 
 #[cfg(test)]

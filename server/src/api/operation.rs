@@ -10,7 +10,7 @@ use crate::accounts::Permission;
 
 /// Who may ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Needs {
+pub(crate) enum Needs {
     /// Anybody.
     Nothing,
     /// Whoever has logged in.

@@ -55,7 +55,8 @@ fn scope(path: &str) -> Result<(Scope, &str), ApiError> {
     if is_label(&zone, ZONE_BYTES_MAX) { Ok((Scope::Zone(zone.into()), rest)) } else { Err(NameError::Zone.into()) }
 }
 
-fn decode(text: &str) -> Result<String, ApiError> {
+/// What percent-encoded text says.
+pub(crate) fn decode(text: &str) -> Result<String, ApiError> {
     const ESCAPE: Form = Form::BadPath("a % in the path is not followed by two hexadecimal digits");
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();

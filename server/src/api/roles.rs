@@ -165,7 +165,7 @@ async fn create_role(
     let asked: RoleRequest = body::form(&api, &headers, body).await?;
     let name = asked.name.ok_or(Form::BadBody("a role has at least a \"name\""))?;
     let permissions = numbered(asked.permissions.unwrap_or_default())?;
-    let role_id = api.accounts.put_role(&by, Role { name, permissions, ..Role::default() }).await?;
+    let role_id = api.accounts.put_role(&by, "", |new| Role { name, permissions, ..new }).await?;
     Ok((StatusCode::CREATED, axum::Json(RoleCreated { status: true, role_id })).into_response())
 }
 
@@ -177,15 +177,17 @@ async fn update_role(
     body: Body,
 ) -> Result<axum::Json<Done>, ApiError> {
     let asked: RoleRequest = body::form(&api, &headers, body).await?;
-    api.accounts.ready().await?;
-    let old = api.accounts.directory().role(&id).ok_or(Refusal::Unknown("role"))?.into_owned();
-    let mut role = Role { name: asked.name.unwrap_or_else(|| old.name.clone()), ..old };
-    if let Some(permissions) = asked.permissions {
-        // Those that this version does not know are not its to take.
-        role.permissions.retain(|id| id.parse().ok().and_then(Permission::of).is_none());
-        role.permissions.extend(numbered(permissions)?);
-    }
-    api.accounts.put_role(&by, role).await?;
+    let permissions = asked.permissions.map(numbered).transpose()?;
+    let change = |old: Role| {
+        let mut role = Role { name: asked.name.unwrap_or_else(|| old.name.clone()), ..old };
+        if let Some(permissions) = permissions {
+            // Those that this version does not know are not its to take.
+            role.permissions.retain(|id| id.parse().ok().and_then(Permission::of).is_none());
+            role.permissions.extend(permissions);
+        }
+        role
+    };
+    api.accounts.put_role(&by, named(&id, "role")?, change).await?;
     Ok(DONE)
 }
 
@@ -196,6 +198,11 @@ async fn remove_role(
 ) -> Result<axum::Json<Done>, ApiError> {
     api.accounts.delete_role(&by, &id).await?;
     Ok(DONE)
+}
+
+/// An id that a path gives; none of them is empty, which asks for a new one.
+fn named<'a>(id: &'a str, kind: &'static str) -> Result<&'a str, ApiError> {
+    if id.is_empty() { Err(Refusal::Unknown(kind).into()) } else { Ok(id) }
 }
 
 fn numbered(permissions: BTreeSet<u16>) -> Result<BTreeSet<String>, ApiError> {
@@ -242,7 +249,7 @@ async fn create_group(
     if asked.name.is_none() {
         return Err(Form::BadBody("a group has at least a \"name\"").into());
     }
-    let group_id = api.accounts.put_group(&by, asked.onto(Group::default())).await?;
+    let group_id = api.accounts.put_group(&by, "", |new| asked.onto(new)).await?;
     Ok((StatusCode::CREATED, axum::Json(GroupCreated { status: true, group_id })).into_response())
 }
 
@@ -254,9 +261,7 @@ async fn update_group(
     body: Body,
 ) -> Result<axum::Json<Done>, ApiError> {
     let asked: GroupRequest = body::form(&api, &headers, body).await?;
-    api.accounts.ready().await?;
-    let old = api.accounts.directory().group(&id).ok_or(Refusal::Unknown("group"))?.clone();
-    api.accounts.put_group(&by, asked.onto(old)).await?;
+    api.accounts.put_group(&by, named(&id, "group")?, |old| asked.onto(old)).await?;
     Ok(DONE)
 }
 

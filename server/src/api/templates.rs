@@ -129,14 +129,14 @@ fn laid_over<T: Serialize + for<'a> Deserialize<'a>>(
     old: &T,
     id: &str,
     sent: Map<String, Value>,
-) -> Result<T, ApiError> {
+) -> Result<T, Refusal> {
     let mut fields = object(old);
     for (name, value) in sent {
         if name == id || fields.insert(name.clone(), value).is_none() {
-            return Err(Form::WrongForm(format!("unknown field `{name}`")).into());
+            return Err(Refusal::Unfit(format!("unknown field `{name}`")));
         }
     }
-    serde_json::from_value(fields.into()).map_err(|error| Form::WrongForm(error.to_string()).into())
+    serde_json::from_value(fields.into()).map_err(|error| Refusal::Unfit(error.to_string()))
 }
 
 async fn list(
@@ -174,8 +174,8 @@ async fn create(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let template = laid_over(&Template::default(), "template_id", body::form(&api, &headers, body).await?)?;
-    let template_id = api.accounts.put_template(&by, template).await?;
+    let sent = body::form(&api, &headers, body).await?;
+    let template_id = api.accounts.put_template(&by, "", |new| laid_over(&new, "template_id", sent)).await?;
     Ok((StatusCode::CREATED, axum::Json(TemplateCreated { status: true, template_id })).into_response())
 }
 
@@ -198,9 +198,7 @@ async fn update(
     body: Body,
 ) -> Result<axum::Json<Done>, ApiError> {
     let sent = body::form(&api, &headers, body).await?;
-    api.accounts.ready().await?;
-    let old = api.accounts.directory().template(&id).cloned().ok_or(Refusal::Unknown("template"))?;
-    api.accounts.put_template(&by, laid_over(&old, "template_id", sent)?).await?;
+    api.accounts.put_template(&by, &id, |old| laid_over(&old, "template_id", sent)).await?;
     Ok(DONE)
 }
 
@@ -268,8 +266,7 @@ async fn create_variable(
     body: Body,
 ) -> Result<Response, ApiError> {
     let sent = body::form(&api, &headers, body).await?;
-    let variable = laid_over(&TemplateVariable::default(), "templatevar_id", sent)?;
-    let templatevar_id = api.accounts.put_variable(&by, variable).await?;
+    let templatevar_id = api.accounts.put_variable(&by, "", |new| laid_over(&new, "templatevar_id", sent)).await?;
     Ok((StatusCode::CREATED, axum::Json(VariableCreated { status: true, templatevar_id })).into_response())
 }
 
@@ -281,9 +278,7 @@ async fn update_variable(
     body: Body,
 ) -> Result<axum::Json<Done>, ApiError> {
     let sent = body::form(&api, &headers, body).await?;
-    api.accounts.ready().await?;
-    let old = api.accounts.directory().variable(&id).cloned().ok_or(Refusal::Unknown("variable"))?;
-    api.accounts.put_variable(&by, laid_over(&old, "templatevar_id", sent)?).await?;
+    api.accounts.put_variable(&by, &id, |old| laid_over(&old, "templatevar_id", sent)).await?;
     Ok(DONE)
 }
 

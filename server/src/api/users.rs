@@ -161,7 +161,7 @@ impl UserRequest {
         UserChange {
             username: self.username,
             email: self.email,
-            password: self.password.filter(|password| !password.is_empty()),
+            password: self.password,
             active: self.active,
             roles: self.roles,
             groups: self.groups,

@@ -230,6 +230,15 @@ pub struct Reply {
     pub body: Value,
 }
 
+/// As whom to ask where no token is given.
+#[derive(Clone, Copy, Debug)]
+enum Whose {
+    /// Who has logged in, else the machine.
+    Login,
+    Machine,
+    Nobody,
+}
+
 /// A client of one server. Each request has a connection of its own.
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -260,6 +269,26 @@ impl Client {
     /// # Errors
     /// When the configuration is needed and wrong, or the token's file is unreadable.
     pub fn from_args(args: &ClientArgs) -> Result<Self, ClientError> {
+        Self::of(args, Whose::Login)
+    }
+
+    /// The same, as the machine: with its own token, whoever is logged in.
+    ///
+    /// # Errors
+    /// When the configuration is needed and wrong, or the token's file is unreadable.
+    pub(super) fn of_machine(args: &ClientArgs) -> Result<Self, ClientError> {
+        Self::of(args, Whose::Machine)
+    }
+
+    /// The same, as nobody.
+    ///
+    /// # Errors
+    /// When the configuration is needed and wrong.
+    pub(super) fn of_nobody(args: &ClientArgs) -> Result<Self, ClientError> {
+        Self::of(args, Whose::Nobody)
+    }
+
+    fn of(args: &ClientArgs, whose: Whose) -> Result<Self, ClientError> {
         let args = &args.given();
         let local = Local::of(args)?;
         let url = match &args.server {
@@ -273,13 +302,15 @@ impl Client {
             trusted.push(own);
         }
         let ours = may_have_our_token(args, &endpoint);
-        let token = match &args.token {
-            Some(token) => Some(token.trim().to_owned()),
+        let own = || if ours { read_admin_token(&local.data_dir) } else { Ok(None) };
+        let token = match (&args.token, whose) {
+            (_, Whose::Nobody) => None,
+            (Some(token), _) => Some(token.trim().to_owned()),
+            (None, Whose::Machine) => own()?,
             // A session is kept by server, so it goes to no other.
-            None => match login::kept(&endpoint.url) {
+            (None, Whose::Login) => match login::kept(&endpoint.url) {
                 Some(session) => Some(session),
-                None if ours => read_admin_token(&local.data_dir)?,
-                None => None,
+                None => own()?,
             },
         };
         Self::new(&url, token.as_deref(), trusted)
@@ -291,12 +322,6 @@ impl Client {
     /// When the token cannot be sent.
     pub fn with_token(&self, token: &str) -> Result<Self, ClientError> {
         Self::new(&self.endpoint.url, Some(token), self.trusted.clone())
-    }
-
-    /// The same client without a token.
-    #[must_use]
-    pub fn without_token(self) -> Self {
-        Self { token: None, ..self }
     }
 
     /// The server's URL.
@@ -365,7 +390,7 @@ impl Client {
                 "give --token, log in with `knot login NAME`, or give --data-dir where {ADMIN_TOKEN_FILE} is"
             )),
             StatusCode::UNAUTHORIZED => Some(format!(
-                "the token is not this server's, or good no more: `knot login NAME`, or see {ADMIN_TOKEN_FILE} in its data folder"
+                "the token is not this server's, or the login is over: `knot login NAME` again, or `knot logout`; the machine's own is in {ADMIN_TOKEN_FILE} in its data folder"
             )),
             StatusCode::MISDIRECTED_REQUEST => said.get("urls").and_then(Value::as_array).map(|urls| {
                 let urls: Vec<_> = urls.iter().filter_map(Value::as_str).map(printable).collect();

@@ -5,11 +5,11 @@ use std::fs;
 use std::path::PathBuf;
 
 use clap::Args;
-use hyper::Method;
+use hyper::{Method, StatusCode};
 use serde_json::json;
 
 use super::CliError;
-use super::client::{Ask, Client, ClientArgs};
+use super::client::{Ask, Client, ClientArgs, ClientError};
 use super::output::{print, text};
 use super::password::PasswordArgs;
 use crate::storage::write_private;
@@ -34,7 +34,7 @@ pub(super) const LOGOUT_EXAMPLES: &str = "EXAMPLES:
   knot logout --server https://knot1.internal:3000";
 
 pub(super) async fn login(args: &LoginArgs) -> Result<(), CliError> {
-    let client = Client::from_args(&args.client)?.without_token();
+    let client = Client::of_nobody(&args.client)?;
     let password = args.password.ask(&format!("Password of {} at {}: ", args.name, client.url()))?;
     let body = json!({"email": args.name, "password": password.reveal()});
     let ask = Ask::new(Method::POST, "/api/auth".to_owned()).body("application/json", body.to_string());
@@ -49,14 +49,17 @@ pub(super) async fn login(args: &LoginArgs) -> Result<(), CliError> {
 }
 
 pub(super) async fn logout(args: &ClientArgs) -> Result<(), CliError> {
-    let client = Client::from_args(args)?;
+    let client = Client::of_nobody(args)?;
     let mut kept = read()?;
     let Some(token) = kept.remove(client.url()) else {
         return Err(CliError::Usage(format!("not logged in at {}", client.url())));
     };
-    write(&kept)?;
     let ask = Ask::new(Method::POST, "/api/auth/logout".to_owned());
-    client.with_token(&token)?.ask(ask).await?;
+    match client.with_token(&token)?.ask(ask).await {
+        // It is over already.
+        Ok(_) | Err(ClientError::Refused { status: StatusCode::UNAUTHORIZED, .. }) => write(&kept)?,
+        Err(error) => return Err(error.into()),
+    }
     if args.json { print(json!({"url": client.url()})) } else { print(format_args!("logged out at {}", client.url())) }
 }
 

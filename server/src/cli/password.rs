@@ -32,8 +32,13 @@ impl PasswordArgs {
 }
 
 fn from_terminal(prompt: &str) -> Result<Secret, CliError> {
-    let password = rpassword::prompt_password(prompt);
-    password.map(Secret::new).map_err(|source| CliError::Io { what: "cannot read the password".to_owned(), source })
+    let password = rpassword::prompt_password(prompt)
+        .map_err(|source| CliError::Io { what: "cannot read the password".to_owned(), source })?;
+    if password.is_empty() {
+        Err(CliError::Usage("no password was given; nothing was changed".to_owned()))
+    } else {
+        Ok(Secret::new(password))
+    }
 }
 
 fn from_stdin() -> Result<Secret, CliError> {

@@ -100,10 +100,20 @@ pub(super) async fn token(command: TokenCommand) -> Result<(), CliError> {
             let asked = Client::from_args(&client)?;
             let answer = get(&asked, "/api/tokens").await?;
             let mut known = answer.as_array().into_iter().flatten();
-            let found = known.find(|row| text(row, "token_id") == token || text(row, "name") == token);
-            let id = found.map(|row| text(row, "token_id")).ok_or_else(|| {
-                CliError::Absent(format!("no token of yours is called {token}; `knot token list` names them"))
-            })?;
+            let is_meant = |row: &&Value| text(row, "token_id") == token || text(row, "name") == token;
+            let found: Vec<String> = known.by_ref().filter(is_meant).map(|row| text(row, "token_id")).collect();
+            let id = match &found[..] {
+                [id] => id,
+                [] => {
+                    let why = format!("no token of yours is called {token}; `knot token list` names them");
+                    return Err(CliError::Absent(why));
+                }
+                several => {
+                    let why =
+                        format!("several tokens are called {token}; give one of their ids: {}", several.join(", "));
+                    return Err(CliError::Usage(why));
+                }
+            };
             let answer = change(&asked, Method::DELETE, &format!("/api/tokens/{id}"), serde_json::Map::new()).await?;
             said(&client, &answer, format_args!("revoked the token {token}"))
         }

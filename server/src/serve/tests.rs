@@ -43,6 +43,7 @@ async fn start(limits: Limits) -> Fixture {
         certificate: None,
         reload: None,
         stream_prefixes: Vec::new(),
+        is_clustered: false,
         limits: api::Limits { body_timeout: SHORT, ..api::Limits::default() },
     });
     let listener = OsNetwork.listen(([127, 0, 0, 1], 0).into()).await.unwrap();

@@ -1,0 +1,244 @@
+//! Cluster Info: all servers as this one sees them, and one server by itself.
+
+mod server;
+mod sight;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use askama::Template;
+use axum::Extension;
+use axum::extract::State;
+use axum::response::Response;
+use axum::routing::{get, post};
+use knot_engine::membership::Member;
+use knot_engine::{InStep, Instant, NodeId};
+
+pub(super) use self::sight::{Tally, cut_off, sights};
+use super::moment::{Moment, milliseconds, spoken};
+use super::page::{Fault, LOGIN, Shell, show};
+use super::zone_map::{Map, Zone};
+use super::{Page, page};
+use crate::accounts::Permission;
+use crate::api::Shared;
+use crate::api::cluster::{EVICTED, status_name, via};
+use crate::api::error::ApiError;
+use crate::api::eviction;
+use crate::api::operation::Needs;
+use crate::handle::ServerEngine;
+use crate::links::{Links, Pipe};
+
+/// What differs for so short is being sent just now.
+const BEHIND_AFTER: Duration = Duration::from_secs(2);
+
+pub(super) fn pages() -> Vec<Page> {
+    const SEES: Needs = Needs::OneOf(&[Permission::ClusterInfo, Permission::ManageCluster]);
+    const MANAGES: Needs = Needs::OneOf(&[Permission::ManageCluster]);
+    vec![
+        page("/banner", LOGIN, || get(banner)),
+        page("/cluster-info", SEES, || get(overview)),
+        page("/cluster-info/{id}", SEES, || get(server::show_one)),
+        page("/cluster-info/{id}/leave", MANAGES, || post(server::force_leave)),
+    ]
+}
+
+#[derive(Template)]
+#[template(path = "banner.html")]
+struct Banner {
+    shell: Shell,
+}
+
+async fn banner(Extension(shell): Extension<Shell>) -> Response {
+    show(&Banner { shell })
+}
+
+/// A server as it is listed.
+struct Row {
+    id: String,
+    name: String,
+    zone: String,
+    state: &'static str,
+    since: Option<Duration>,
+    address: String,
+    via: String,
+    rtt: Option<Duration>,
+    version: String,
+    is_me: bool,
+    step: Option<InStep>,
+    differs_for: Option<Duration>,
+}
+
+impl Row {
+    fn of(engine: &ServerEngine, member: &Member, links: &Links, now: Instant) -> Self {
+        let record = &member.record;
+        let is_me = record.node == engine.me().record.node;
+        let state = if engine.evicted().contains(&record.node) { EVICTED } else { status_name(member.status) };
+        let step = engine.step_with(record.node).filter(|_| !is_me && state == "alive");
+        Self {
+            id: record.node.to_string(),
+            name: record.name.clone(),
+            zone: record.zone.clone(),
+            state,
+            since: Some(now.since(member.since)),
+            address: record.addresses.first().map(ToString::to_string).unwrap_or_default(),
+            via: path_to(engine, member, links),
+            rtt: member.rtt,
+            version: record.version.clone(),
+            is_me,
+            step,
+            differs_for: match step {
+                Some(InStep::No { since }) => Some(now.since(since)).filter(|long| *long >= BEHIND_AFTER),
+                Some(InStep::Yes) | None => None,
+            },
+        }
+    }
+
+    /// One that is shut out and of which nothing else is known.
+    fn of_stranger(node: &NodeId) -> Self {
+        Self {
+            id: node.to_string(),
+            name: String::new(),
+            zone: String::new(),
+            state: EVICTED,
+            since: None,
+            address: String::new(),
+            via: String::new(),
+            rtt: None,
+            version: String::new(),
+            is_me: false,
+            step: None,
+            differs_for: None,
+        }
+    }
+
+    fn since_text(&self) -> String {
+        self.since.map(spoken).unwrap_or_default()
+    }
+
+    fn rtt_text(&self) -> String {
+        self.rtt.map(milliseconds).unwrap_or_default()
+    }
+
+    fn step_text(&self) -> String {
+        match (self.is_me, self.step, self.differs_for) {
+            (true, _, _) | (_, None, _) => String::new(),
+            (_, Some(_), Some(long)) => format!("differs for {}", spoken(long)),
+            (_, Some(_), None) => "yes".to_owned(),
+        }
+    }
+}
+
+/// By what this server and a member speak with each other.
+fn path_to(engine: &ServerEngine, member: &Member, links: &Links) -> String {
+    let link = engine.stream_to(member.record.node).and_then(|session| links.get(session));
+    let path = via(link.map(|link| link.pipe), member.datagrams).unwrap_or_default();
+    match link.map(|link| link.pipe) {
+        Some(Pipe::Circuit { carrier }) => {
+            let carrier = engine.member(&carrier).map(|member| member.record.name.clone()).unwrap_or_default();
+            format!("{path} through {carrier}")
+        }
+        Some(Pipe::Tcp | Pipe::WebSocket) | None => path.to_owned(),
+    }
+}
+
+/// How far the servers that are alive hold the same.
+struct Sync {
+    same: usize,
+    behind: usize,
+    longest: Option<String>,
+    unknown: usize,
+}
+
+impl Sync {
+    fn of(rows: &[Row]) -> Self {
+        let others = || rows.iter().filter(|row| !row.is_me && row.state == "alive");
+        let behind = others().filter(|row| row.differs_for.is_some()).count();
+        let unknown = others().filter(|row| row.step.is_none()).count();
+        let longest = others().filter_map(|row| row.differs_for).max().map(spoken);
+        Self { same: others().count() - behind - unknown, behind, longest, unknown }
+    }
+}
+
+#[derive(Template)]
+#[template(path = "cluster.html")]
+struct Overview {
+    shell: Shell,
+    counts: Vec<(&'static str, usize)>,
+    zones: usize,
+    sync: Sync,
+    versions: Vec<String>,
+    rows: Vec<Row>,
+    map: Map,
+    uptime: String,
+    documents: u64,
+    troubles: Vec<(String, String, Moment)>,
+}
+
+async fn overview(State(api): State<Shared>, Extension(shell): Extension<Shell>) -> Result<Response, Fault> {
+    if !api.is_clustered {
+        return Err(ApiError::NoRoute.into());
+    }
+    let links = api.handle.links().clone();
+    let (mut rows, documents, connected) = api
+        .handle
+        .look(move |engine, now| {
+            let rows = engine.members().map(|member| Row::of(engine, &member, &links, now));
+            let is_unknown = |node: &&NodeId| engine.member(node).is_none();
+            let strangers = engine.evicted().iter().filter(is_unknown).map(Row::of_stranger);
+            let rows: Vec<Row> = rows.chain(strangers).collect();
+            let is_connected = |member: &Member| engine.is_direct_to(member.record.node);
+            let connected = engine.members().filter(is_connected).flat_map(|member| member.record.addresses.clone());
+            let connected: BTreeSet<String> = connected.map(|address| address.to_string()).collect();
+            (rows, engine.scopes().iter().map(|scope| scope.documents).sum(), connected)
+        })
+        .await?;
+    for row in rows.iter_mut().filter(|row| row.name.is_empty()) {
+        if let Ok(node) = row.id.parse() {
+            row.name = eviction::name_of(&api, &node).await?.unwrap_or_else(|| row.id.clone());
+        }
+    }
+    rows.sort_by_cached_key(|row| (row.zone.clone(), row.name.to_lowercase(), row.id.clone()));
+    let now = (api.wall)();
+    // Whom one way leads to needs no other.
+    let troubles = api.handle.links().troubles(now).into_iter().filter(|one| !connected.contains(&one.address));
+    let troubles = troubles.map(|one| (one.address, one.error, Moment::of(one.since.0, now.0))).collect();
+    Ok(show(&Overview {
+        shell: shell.watching(&[("watch", "cluster")]),
+        counts: counts(&rows),
+        zones: rows.iter().map(|row| &row.zone).filter(|zone| !zone.is_empty()).collect::<BTreeSet<_>>().len(),
+        sync: Sync::of(&rows),
+        versions: versions(&rows),
+        map: map(&api.zone, &rows),
+        rows,
+        uptime: spoken(api.started.elapsed()),
+        documents,
+        troubles,
+    }))
+}
+
+fn counts(rows: &[Row]) -> Vec<(&'static str, usize)> {
+    let states = ["alive", "suspect", "failed", "left", EVICTED];
+    states.map(|state| (state, rows.iter().filter(|row| row.state == state).count())).to_vec()
+}
+
+/// The versions of those that belong to the cluster.
+fn versions(rows: &[Row]) -> Vec<String> {
+    let here = rows.iter().filter(|row| !matches!(row.state, "left" | EVICTED) && !row.version.is_empty());
+    here.map(|row| row.version.clone()).collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+fn map(own: &str, rows: &[Row]) -> Map {
+    let mut zones: BTreeMap<&str, Zone> = BTreeMap::new();
+    for row in rows.iter().filter(|row| !matches!(row.state, "left" | EVICTED)) {
+        let new = || Zone { name: row.zone.clone(), servers: 0, alive: 0, rtt: None };
+        let zone = zones.entry(&row.zone).or_insert_with(new);
+        zone.servers += 1;
+        if row.state == "alive" {
+            zone.alive += 1;
+            zone.rtt = zone.rtt.into_iter().chain(row.rtt).min();
+        }
+    }
+    let none = || Zone { name: own.to_owned(), servers: 0, alive: 0, rtt: None };
+    let centre = zones.remove(own).unwrap_or_else(none);
+    Map::draw(centre, zones.into_values().collect())
+}

@@ -1,0 +1,106 @@
+//! Forms and queries as browsers send them: `application/x-www-form-urlencoded`.
+
+use std::collections::BTreeSet;
+
+use axum::body::Body;
+use axum::http::{HeaderMap, Uri};
+
+use crate::accounts::Secret;
+use crate::api::error::{ApiError, Form};
+use crate::api::{Api, body, path};
+
+/// Most fields of a form. A role has a box for each permission; a user one for each role and group.
+const FIELDS_MAX: usize = 4_096;
+
+/// Names and values, in the order in which they came.
+#[derive(Debug, Default)]
+pub(super) struct Fields(Vec<(String, String)>);
+
+impl Fields {
+    /// Those of a form that was sent.
+    pub(super) async fn read(api: &Api, headers: &HeaderMap, body: Body) -> Result<Self, ApiError> {
+        let bytes = body::read(api, headers, body).await?;
+        let text = std::str::from_utf8(&bytes).map_err(|_| Form::BadPath("the form is not UTF-8"))?;
+        Self::parse(text)
+    }
+
+    /// Those of a page's address. One that is malformed has none.
+    pub(super) fn of(uri: &Uri) -> Self {
+        uri.query().and_then(|query| Self::parse(query).ok()).unwrap_or_default()
+    }
+
+    fn parse(text: &str) -> Result<Self, ApiError> {
+        let pairs = text.split('&').filter(|pair| !pair.is_empty()).take(FIELDS_MAX);
+        let fields = pairs.map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            Ok((path::decode(&name.replace('+', " "))?, path::decode(&value.replace('+', " "))?))
+        });
+        fields.collect::<Result<_, ApiError>>().map(Self)
+    }
+
+    /// The first value of this name; nothing where there is none.
+    pub(super) fn get(&self, name: &str) -> &str {
+        self.0.iter().find(|(found, _)| found == name).map_or("", |(_, value)| value.as_str())
+    }
+
+    /// The same without space around it.
+    pub(super) fn text(&self, name: &str) -> String {
+        self.get(name).trim().to_owned()
+    }
+
+    /// The same where it is to be kept from sight.
+    pub(super) fn secret(&self, name: &str) -> Secret {
+        Secret::new(self.get(name))
+    }
+
+    /// Whether a box is ticked.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|(found, _)| found == name)
+    }
+
+    /// All values of this name.
+    pub(super) fn all(&self, name: &str) -> BTreeSet<String> {
+        self.0.iter().filter(|(found, _)| found == name).map(|(_, value)| value.clone()).collect()
+    }
+
+    /// A whole number; none where it is none.
+    pub(super) fn number(&self, name: &str) -> Option<u32> {
+        self.get(name).trim().parse().ok()
+    }
+}
+
+/// Text as a part of an address, between two slashes or in a query.
+pub(super) fn encode(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_form_reads_as_it_was_filled_in() {
+        let fields = Fields::parse("name=Leaf+Test&scope=read&scope=leaf&empty=&a%26b=%C3%A9%3D+&on").unwrap();
+        assert_eq!(fields.get("name"), "Leaf Test");
+        assert_eq!(fields.all("scope"), ["leaf".to_owned(), "read".to_owned()].into());
+        assert_eq!((fields.get("empty"), fields.get("none")), ("", ""));
+        assert_eq!((fields.get("a&b"), fields.text("a&b").as_str()), ("\u{e9}= ", "\u{e9}="));
+        assert!(fields.has("on") && !fields.has("off"));
+        assert!(Fields::parse("a=%zz").is_err());
+    }
+
+    #[test]
+    fn what_is_encoded_reads_back() {
+        let text = "a/b c?d&e=\u{e9}%+";
+        assert_eq!(path::decode(&encode(text)), Ok(text.to_owned()));
+        assert_eq!(encode(text), "a%2Fb%20c%3Fd%26e%3D%C3%A9%25%2B");
+    }
+}

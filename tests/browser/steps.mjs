@@ -80,5 +80,7 @@ export async function violations(page) {
 
 export async function end() {
   await browser.close();
+  // Nothing more is asked; an open stdin would keep this process.
+  process.stdin.destroy();
   check(complaints.length === 0, `complaints of the browser:\n${complaints.join("\n")}`);
 }

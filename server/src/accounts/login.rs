@@ -174,7 +174,7 @@ impl Accounts {
         let Some(value) = self.read(TOKENS, &id).await? else { return Ok(None) };
         let token = Token::read(&id, &value);
         let used_since = || time(&value, "used_at") > token.revoked_at;
-        if !token.is_good(now) && !(self.has(Defect::UseUnrevokes) && used_since()) {
+        if !(token.is_good(now) || self.has(Defect::UseUnrevokes) && used_since()) {
             return Ok(None);
         }
         if self.has(Defect::UseUnrevokes) {

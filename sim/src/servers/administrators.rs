@@ -71,7 +71,7 @@ struct Memory {
     /// Those that somebody tried to delete.
     ends: BTreeSet<String>,
     /// By user and field: every value that was sent, and whether it is known to be stored.
-    changes: BTreeMap<(String, &'static str), Vec<(String, Option<Told>)>>,
+    changes: BTreeMap<(String, &'static str), Vec<Sent>>,
     /// By token id: its text.
     tokens: BTreeMap<String, (String, Told)>,
     revoked: BTreeMap<String, Told>,
@@ -81,6 +81,9 @@ struct Memory {
     /// Whether some request broke off, so that more may have been done than is known.
     uncertain: bool,
 }
+
+/// A value that was sent, and who has said that it is stored.
+type Sent = (String, Option<Told>);
 
 /// Who said that something is done, and when.
 #[derive(Clone, Copy, Debug)]
@@ -360,7 +363,7 @@ impl<R: Reach> Administrators<R> {
             if !value.is_empty() && !values.iter().any(|(sent, _)| sent == value) {
                 wrong.push(format!("{field} of {id} is {value:?}, which nobody wrote"));
             }
-            let kept = |(_, told): &(String, Option<Told>)| told.is_some_and(|told| !told.is_excused(losses));
+            let kept = |(_, told): &Sent| told.is_some_and(|told| !told.is_excused(losses));
             if value.is_empty() && values.iter().any(kept) {
                 wrong.push(format!("{field} of {id} was set, and is not"));
             }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde_json::json;
-use support::{Server, Setup, cluster, say};
+use support::{START_TIMEOUT, Server, Setup, cluster, say, wait_for};
 
 /// What the browser does, and the packages that it takes.
 const FILES: [&str; 7] =
@@ -49,8 +49,12 @@ fn prepare() -> Result<PathBuf, String> {
 
 /// The link that a server without users prints.
 fn setup_link(server: &Server) -> String {
-    let log = server.log();
-    let at = log.find("/setup?code=").expect("a server without users prints a setup link");
+    // It first waits whether others have users.
+    let (log, at) = wait_for("a server without users prints a setup link", START_TIMEOUT, || {
+        let log = server.log();
+        let at = log.find("/setup?code=")?;
+        Some((log, at))
+    });
     let code: String = log[at..].chars().take_while(|c| !c.is_whitespace() && *c != '"').collect();
     format!("{}{code}", server.setup.url())
 }

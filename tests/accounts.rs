@@ -52,10 +52,7 @@ fn events(client: &Client) -> BTreeSet<String> {
 fn the_first_administrator_is_made_with_the_link_that_is_printed() {
     let server = Server::start(standalone());
     let nobody = server.client().with_token(None);
-    let code = wait_for("the link is printed", SPREAD_TIMEOUT, || {
-        let (_, rest) = server.log().split_once("/setup?code=").map(|(a, b)| (a.to_owned(), b.to_owned()))?;
-        rest.lines().next().map(str::to_owned)
-    });
+    let code = server.setup_code();
     let ask = |code: &str| {
         let body = json!({"code": code, "username": "ann", "email": "ann@example.org", "password": PASSWORD});
         post(&nobody, "/api/auth/setup", &body)

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde_json::json;
-use support::{START_TIMEOUT, Server, Setup, cluster, say, wait_for};
+use support::{Setup, cluster, say};
 
 /// What the browser does, and the packages that it takes.
 const FILES: [&str; 7] =
@@ -47,18 +47,6 @@ fn prepare() -> Result<PathBuf, String> {
     }
 }
 
-/// The link that a server without users prints.
-fn setup_link(server: &Server) -> String {
-    // It first waits whether others have users.
-    let (log, at) = wait_for("a server without users prints a setup link", START_TIMEOUT, || {
-        let log = server.log();
-        let at = log.find("/setup?code=")?;
-        Some((log, at))
-    });
-    let code: String = log[at..].chars().take_while(|c| !c.is_whitespace() && *c != '"').collect();
-    format!("{}{code}", server.setup.url())
-}
-
 #[test]
 fn people_use_the_pages() {
     let browser = BROWSERS.iter().find_map(|name| find(name));
@@ -90,7 +78,10 @@ fn people_use_the_pages() {
         let line = line.unwrap();
         let words: Vec<&str> = line.split(' ').collect();
         let answer = match words[..] {
-            ["ask", "setup", server] => setup_link(&servers[server.parse::<usize>().unwrap()]),
+            ["ask", "setup", server] => {
+                let server = &servers[server.parse::<usize>().unwrap()];
+                format!("{}/setup?code={}", server.setup.url(), server.setup_code())
+            }
             ["ask", "kill", server] => {
                 servers[server.parse::<usize>().unwrap()].kill();
                 String::new()

@@ -16,19 +16,13 @@ fn start() -> (Server, Client) {
     (server, client)
 }
 
-fn code(server: &Server) -> String {
-    let log = server.log();
-    let (_, rest) = log.split_once("/setup?code=").expect("a server without users prints a link");
-    rest.split_whitespace().next().unwrap().to_owned()
-}
-
 fn post(client: &Client, path: &str, headers: &[(&str, &str)], body: &str) -> Reply {
     client.request("POST", path, &[&[FORM], headers].concat(), Some(body.as_bytes()))
 }
 
 /// Makes the first administrator; gives the cookie to show.
 fn set_up(server: &Server, client: &Client) -> String {
-    let code = code(server).replace('=', "%3D");
+    let code = server.setup_code().replace('=', "%3D");
     let body = format!("code={code}&username=ann&email=&password=correct+horse&again=correct+horse");
     let reply = post(client, "/setup", &[SAME], &body).expect(303);
     assert_eq!(reply.header("location"), Some("/?done=welcome"));

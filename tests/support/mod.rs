@@ -313,6 +313,15 @@ impl Server {
         Client::new(self.address(), Some(token.trim()))
     }
 
+    /// The code of the link that a server without users prints soon after its start.
+    pub fn setup_code(&self) -> String {
+        wait_for("a server without users prints a setup link", START_TIMEOUT, || {
+            let log = self.log();
+            let (_, rest) = log.split_once("/setup?code=")?;
+            rest.split_once('\n').map(|(code, _)| code.to_owned())
+        })
+    }
+
     pub fn address(&self) -> SocketAddr {
         (self.setup.host, self.setup.port).into()
     }

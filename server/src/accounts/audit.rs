@@ -33,6 +33,12 @@ pub struct AuditEntry {
 }
 
 impl AuditEntry {
+    /// What knot itself has done.
+    pub(super) fn of_knot(id: String, event: &str, when: i64, details: String, properties: Map<String, Value>) -> Self {
+        let (zone, actor, actor_type) = (String::new(), "knot".to_owned(), "system".to_owned());
+        Self { id, zone, actor, actor_type, event: event.to_owned(), when, details, properties }
+    }
+
     /// What the document says.
     #[must_use]
     pub fn read(id: &str, value: &Value) -> Self {
@@ -118,6 +124,11 @@ impl Accounts {
         }
         Ok((found, after))
     }
+}
+
+/// What an entry is about, for programs.
+pub(super) fn about<const N: usize>(facts: [(&str, &str); N]) -> Map<String, Value> {
+    facts.into_iter().map(|(name, fact)| (name.to_owned(), fact.into())).collect()
 }
 
 /// The key of an entry: later ones come first, and two of one moment are told apart by `mark`.

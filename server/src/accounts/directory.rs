@@ -7,12 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+use super::caller::{Caller, Who};
 use super::fields::{is_deleted, time};
 use super::names::{Names, otherwise};
 use super::permission::{Permission, Permissions};
 use super::refusal::Refusal;
 use super::role::{ADMINISTRATOR, Group, Role, check_name};
-use super::token::Token;
+use super::token::{Token, TokenScope};
 use super::user::{User, check_username};
 use super::{GROUPS, ROLES, TOKENS, USERS};
 use crate::templates::{TEMPLATE_VARIABLES, TEMPLATES, Template, TemplateVariable};
@@ -253,6 +254,14 @@ impl Directory {
     #[must_use]
     pub fn permissions(&self, user: &User) -> Permissions {
         self.allowed_by(&user.roles)
+    }
+
+    /// A user as who asks, by a session or by a token with its limits.
+    #[must_use]
+    pub fn caller(&self, user: &User, session: Option<String>, limits: Option<Vec<TokenScope>>) -> Caller {
+        let username = self.username(user).into_owned();
+        let who = Who::User { id: user.id.clone(), username, session };
+        Caller { who, permissions: self.permissions(user), limits }
     }
 
     /// What roles allow together; one that does not exist allows nothing.

@@ -1,8 +1,10 @@
 //! Templates and their variables, under the same rules as accounts: names are had by one, a delete is a mark, and what is
 //! done is in the audit log.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
+use super::audit::about;
+use super::role::deletion;
 use super::{AccountError, Accounts, Caller, Directory, Permission, Refusal};
 use crate::templates::{Complaint, TEMPLATE_VARIABLES, TEMPLATES, Template, TemplateVariable, check, check_variable};
 
@@ -47,14 +49,14 @@ impl Accounts {
     pub async fn put_template(
         &self,
         by: &Caller,
-        id: &str,
+        id: Option<&str>,
         change: impl FnOnce(Template) -> Result<Template, Refusal>,
     ) -> Result<String, AccountError> {
         let (_turn, by) = &self.take_turn(by).await?;
-        let is_new = id.is_empty();
-        let old = if is_new { Some(Template::default()) } else { self.directory().template(id).cloned() };
-        let mut template = change(old.ok_or(Refusal::Unknown("template"))?)?;
-        template.id = if is_new { self.fresh_id() } else { id.to_owned() };
+        let is_new = id.is_none();
+        let old = self.known(id, "template", |directory, id| directory.template(id).cloned())?;
+        let id = id.map_or_else(|| self.fresh_id(), str::to_owned);
+        let template = Template { id, ..change(old.unwrap_or_default())? };
         refuse(self.complaints(&template))?;
         {
             let directory = self.directory();
@@ -71,7 +73,7 @@ impl Accounts {
             self.merge(TEMPLATES, &template.id, patch).await?;
         }
         let event = if is_new { "template.create" } else { "template.update" };
-        self.note(by, event, format!("stored the template {}", template.name), about("template_id", &template.id))
+        self.note(by, event, format!("stored the template {}", template.name), about([("template_id", &template.id)]))
             .await;
         self.caught_up().await?;
         Ok(template.id)
@@ -84,9 +86,9 @@ impl Accounts {
     pub async fn delete_template(&self, by: &Caller, id: &str) -> Result<(), AccountError> {
         let (_turn, by) = &self.take_turn(by).await?;
         let template = self.directory().template(id).cloned().ok_or(Refusal::Unknown("template"))?;
-        self.merge(TEMPLATES, id, json!({"deleted_at": self.now()})).await?;
+        self.merge(TEMPLATES, id, deletion(self.now())).await?;
         let details = format!("deleted the template {}", template.name);
-        self.note(by, "template.delete", details, about("template_id", id)).await;
+        self.note(by, "template.delete", details, about([("template_id", id)])).await;
         Ok(self.caught_up().await?)
     }
 
@@ -98,15 +100,14 @@ impl Accounts {
     pub async fn put_variable(
         &self,
         by: &Caller,
-        id: &str,
+        id: Option<&str>,
         change: impl FnOnce(TemplateVariable) -> Result<TemplateVariable, Refusal>,
     ) -> Result<String, AccountError> {
         let (_turn, by) = &self.take_turn(by).await?;
-        let is_new = id.is_empty();
-        let known = self.directory().variable(id).cloned();
-        let old = if is_new { TemplateVariable::default() } else { known.ok_or(Refusal::Unknown("variable"))? };
-        let mut variable = change(old.clone())?;
-        variable.id = if is_new { self.fresh_id() } else { id.to_owned() };
+        let is_new = id.is_none();
+        let old = self.known(id, "variable", |directory, id| directory.variable(id).cloned())?.unwrap_or_default();
+        let id = id.map_or_else(|| self.fresh_id(), str::to_owned);
+        let mut variable = TemplateVariable { id, ..change(old.clone())? };
         if old.protected && (variable.value.is_empty() || variable.value == old.value) {
             if !variable.protected {
                 return Err(
@@ -129,7 +130,7 @@ impl Accounts {
         }
         let event = if is_new { "variable.create" } else { "variable.update" };
         let details = format!("stored the template variable {}", variable.name);
-        self.note(by, event, details, about("templatevar_id", &variable.id)).await;
+        self.note(by, event, details, about([("templatevar_id", &variable.id)])).await;
         self.caught_up().await?;
         Ok(variable.id)
     }
@@ -143,15 +144,11 @@ impl Accounts {
         let variable = self.directory().variable(id).cloned().ok_or(Refusal::Unknown("variable"))?;
         self.merge(TEMPLATE_VARIABLES, id, json!({"deleted_at": self.now(), "value": null})).await?;
         let details = format!("deleted the template variable {}", variable.name);
-        self.note(by, "variable.delete", details, about("templatevar_id", id)).await;
+        self.note(by, "variable.delete", details, about([("templatevar_id", id)])).await;
         Ok(self.caught_up().await?)
     }
 }
 
 fn refuse(complaints: Vec<Complaint>) -> Result<(), Refusal> {
     if complaints.is_empty() { Ok(()) } else { Err(Refusal::Complaints(complaints)) }
-}
-
-fn about(name: &str, id: &str) -> serde_json::Map<String, Value> {
-    [(name.to_owned(), Value::from(id))].into_iter().collect()
 }

@@ -7,10 +7,11 @@ use knot_engine::documents::{Edit, Scope};
 use knot_engine::{Etag, EtagMatch, Precondition, Wall};
 use serde_json::{Map, Value, json};
 
+use super::audit::about;
 use super::fields::{text, time};
 use super::{
     AccountError, Accounts, Caller, EMAIL_BYTES_MAX, FAILURES, PASSWORDS, Permission, Refusal, SESSIONS, Secret,
-    Session, SessionKey, TOKENS, Token, USES, User, Verdict, Who, tries,
+    Session, SessionKey, TOKENS, Token, USES, User, Verdict, tries,
 };
 use crate::hosts;
 use crate::simulated::Defect;
@@ -125,18 +126,8 @@ impl Accounts {
         let secret = self.fresh_secret();
         let began = Session::new(&user.id, &secret, self.now(), from.address.to_string(), &from.agent);
         let session = Session { password, ..began };
-        let by = {
-            let directory = self.directory();
-            let username = directory.username(user).into_owned();
-            let who = Who::User { id: user.id.clone(), username, session: None };
-            Caller { who, permissions: directory.permissions(user), limits: None }
-        };
-        let about: Map<String, Value> = [
-            ("session_id".to_owned(), session.id.as_str().into()),
-            ("address".to_owned(), session.address.as_str().into()),
-        ]
-        .into_iter()
-        .collect();
+        let by = self.directory().caller(user, None, None);
+        let about = about([("session_id", &session.id), ("address", &session.address)]);
         let key = session.key();
         let (made, ()) = tokio::join!(
             self.create(SESSIONS, &key, session.document()),
@@ -195,9 +186,7 @@ impl Accounts {
     fn caller(&self, user: &str, session: Option<String>, limits: Option<Vec<super::TokenScope>>) -> Option<Caller> {
         let directory = self.directory();
         let user = directory.user(user).filter(|user| user.active)?;
-        let username = directory.username(user).into_owned();
-        let who = Who::User { id: user.id.clone(), username, session };
-        Some(Caller { who, permissions: directory.permissions(user), limits })
+        Some(directory.caller(user, session, limits))
     }
 
     /// Ends the session that the caller came by.
@@ -252,8 +241,8 @@ impl Accounts {
             return Err(Refusal::Unknown("session").into());
         }
         self.end_session(user, session).await?;
-        let about = [("session_id".to_owned(), session.into()), ("user_id".to_owned(), user.into())];
-        self.note(by, "session.revoke", "ended a session".to_owned(), about.into_iter().collect()).await;
+        let about = about([("session_id", session), ("user_id", user)]);
+        self.note(by, "session.revoke", "ended a session".to_owned(), about).await;
         Ok(())
     }
 

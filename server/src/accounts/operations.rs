@@ -1,16 +1,18 @@
 //! What is done to accounts: look, decide, write, note it in the audit log. The deciding is the directory's.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use knot_engine::Precondition;
 use knot_engine::documents::Edit;
 use serde_json::{Map, Value, json};
 
+use super::audit::about;
 use super::role::deletion;
 use super::token::TOKENS_A_USER_MAX;
 use super::{
-    AccountError, Accounts, Caller, GROUPS, Group, PASSWORDS, Permission, ROLES, Refusal, Role, Secret, TOKENS, Token,
-    USERS, USES, User,
+    AccountError, Accounts, Caller, Directory, GROUPS, Group, PASSWORDS, Permission, ROLES, Refusal, Role, Secret,
+    TOKENS, Token, USERS, USES, User,
 };
 use crate::simulated::Defect;
 
@@ -213,23 +215,20 @@ impl Accounts {
     pub async fn put_role(
         &self,
         by: &Caller,
-        id: &str,
+        id: Option<&str>,
         change: impl FnOnce(Role) -> Role,
     ) -> Result<String, AccountError> {
         let (_turn, by) = &self.take_turn(by).await?;
-        let old = self.known(id, "role", |directory, id| directory.role(id).map(std::borrow::Cow::into_owned))?;
-        let mut role = Role { id: id.to_owned(), ..change(old.clone().unwrap_or_default()) };
-        role.name_at = self.now();
-        if old.is_none() {
-            role.id = self.fresh_id();
-        }
+        let old = self.known(id, "role", |directory, id| directory.role(id).map(Cow::into_owned))?;
+        let id = id.map_or_else(|| self.fresh_id(), str::to_owned);
+        let role = Role { id, name_at: self.now(), ..change(old.clone().unwrap_or_default()) };
         self.directory().check_role(by.permissions, &role)?;
         match &old {
             None => self.create(ROLES, &role.id, role.document()).await?,
             Some(old) => self.merge_if(ROLES, &role.id, old.patch(&role)).await?,
         }
         let event = if old.is_none() { "role.create" } else { "role.update" };
-        self.note(by, event, format!("stored the role {}", role.name), about("role_id", &role.id)).await;
+        self.note(by, event, format!("stored the role {}", role.name), about([("role_id", &role.id)])).await;
         self.caught_up().await?;
         Ok(role.id)
     }
@@ -243,7 +242,7 @@ impl Accounts {
         let role = self.directory().role(id).ok_or(Refusal::Unknown("role"))?.into_owned();
         self.directory().check_role_deletion(by.permissions, &role)?;
         self.merge(ROLES, id, deletion(self.now())).await?;
-        self.note(by, "role.delete", format!("deleted the role {}", role.name), about("role_id", id)).await;
+        self.note(by, "role.delete", format!("deleted the role {}", role.name), about([("role_id", id)])).await;
         Ok(self.caught_up().await?)
     }
 
@@ -254,23 +253,20 @@ impl Accounts {
     pub async fn put_group(
         &self,
         by: &Caller,
-        id: &str,
+        id: Option<&str>,
         change: impl FnOnce(Group) -> Group,
     ) -> Result<String, AccountError> {
         let (_turn, by) = &self.take_turn(by).await?;
         let old = self.known(id, "group", |directory, id| directory.group(id).cloned())?;
-        let mut group = Group { id: id.to_owned(), ..change(old.clone().unwrap_or_default()) };
-        group.name_at = self.now();
-        if old.is_none() {
-            group.id = self.fresh_id();
-        }
+        let id = id.map_or_else(|| self.fresh_id(), str::to_owned);
+        let group = Group { id, name_at: self.now(), ..change(old.clone().unwrap_or_default()) };
         self.directory().check_group(&group)?;
         match &old {
             None => self.create(GROUPS, &group.id, group.document()).await?,
             Some(old) => self.merge_if(GROUPS, &group.id, old.patch(&group)).await?,
         }
         let event = if old.is_none() { "group.create" } else { "group.update" };
-        self.note(by, event, format!("stored the group {}", group.name), about("group_id", &group.id)).await;
+        self.note(by, event, format!("stored the group {}", group.name), about([("group_id", &group.id)])).await;
         self.caught_up().await?;
         Ok(group.id)
     }
@@ -283,7 +279,7 @@ impl Accounts {
         let (_turn, by) = &self.take_turn(by).await?;
         let group = self.directory().group(id).ok_or(Refusal::Unknown("group"))?.clone();
         self.merge(GROUPS, id, deletion(self.now())).await?;
-        self.note(by, "group.delete", format!("deleted the group {}", group.name), about("group_id", id)).await;
+        self.note(by, "group.delete", format!("deleted the group {}", group.name), about([("group_id", id)])).await;
         Ok(self.caught_up().await?)
     }
 
@@ -313,7 +309,8 @@ impl Accounts {
             return Err(Refusal::TooMany { kind: "tokens", max: TOKENS_A_USER_MAX }.into());
         }
         self.create(TOKENS, &token.id, token.document()).await?;
-        self.note(by, "token.create", format!("made the token {:?}", token.name), about("token_id", &token.id)).await;
+        self.note(by, "token.create", format!("made the token {:?}", token.name), about([("token_id", &token.id)]))
+            .await;
         self.caught_up().await?;
         Ok((token, secret))
     }
@@ -343,7 +340,7 @@ impl Accounts {
         }
         patch.extend(super::fields::set_patch(&old.scopes, &new.scopes).map(|scopes| ("scopes".to_owned(), scopes)));
         self.merge_if(TOKENS, id, (!patch.is_empty()).then_some(patch.into())).await?;
-        self.note(by, "token.update", format!("changed the token {:?}", new.name), about("token_id", id)).await;
+        self.note(by, "token.update", format!("changed the token {:?}", new.name), about([("token_id", id)])).await;
         Ok(self.caught_up().await?)
     }
 
@@ -355,7 +352,7 @@ impl Accounts {
         let (_turn, by) = &self.take_turn(by).await?;
         let token = self.token_for(by, id)?;
         self.merge(TOKENS, id, Token::revocation(self.now())).await?;
-        self.note(by, "token.revoke", format!("revoked the token {:?}", token.name), about("token_id", id)).await;
+        self.note(by, "token.revoke", format!("revoked the token {:?}", token.name), about([("token_id", id)])).await;
         Ok(self.caught_up().await?)
     }
 
@@ -378,17 +375,14 @@ impl Accounts {
         if manages { Ok(token.clone()) } else { Err(Refusal::Unknown("token")) }
     }
 
-    /// What is known under an id; none where the id is empty, which asks for a new one.
-    fn known<T>(
+    /// What is known under an id, where one is given.
+    pub(super) fn known<T>(
         &self,
-        id: &str,
+        id: Option<&str>,
         kind: &'static str,
-        find: impl FnOnce(&super::Directory, &str) -> Option<T>,
+        find: impl FnOnce(&Directory, &str) -> Option<T>,
     ) -> Result<Option<T>, Refusal> {
-        if id.is_empty() {
-            return Ok(None);
-        }
-        find(&self.directory(), id).map(Some).ok_or(Refusal::Unknown(kind))
+        id.map(|id| find(&self.directory(), id).ok_or(Refusal::Unknown(kind))).transpose()
     }
 
     async fn merge_if(&self, collection: &str, key: &str, patch: Option<Value>) -> Result<(), AccountError> {
@@ -399,12 +393,6 @@ impl Accounts {
     }
 }
 
-fn about(name: &str, id: &str) -> Map<String, Value> {
-    [(name.to_owned(), Value::from(id))].into_iter().collect()
-}
-
 fn about_user(user: &User) -> Map<String, Value> {
-    let mut properties = about("user_id", &user.id);
-    properties.insert("username".to_owned(), user.username.as_str().into());
-    properties
+    about([("user_id", &user.id), ("username", &user.username)])
 }

@@ -84,16 +84,9 @@ impl Accounts {
         self.edit(USERS, &user.id, Edit::MergePatch(patch), unchanged).await?;
         let said =
             format!("{} is called {name}: another user has the name, from while servers were apart", user.username);
-        let entry = AuditEntry {
-            id: audit::key(user.username_at, &format!("renamed-{}", user.id)),
-            zone: String::new(),
-            actor: "knot".to_owned(),
-            actor_type: "system".to_owned(),
-            event: "user.rename".to_owned(),
-            when: user.username_at,
-            details: said,
-            properties: [("user_id".to_owned(), user.id.as_str().into())].into_iter().collect(),
-        };
+        let (id, about) =
+            (audit::key(user.username_at, &format!("renamed-{}", user.id)), audit::about([("user_id", &user.id)]));
+        let entry = AuditEntry::of_knot(id, "user.rename", user.username_at, said, about);
         self.merge(AUDIT, &entry.id, entry.document()).await
     }
 
@@ -108,6 +101,9 @@ impl Accounts {
     /// Ends tokens that have not been used for two weeks, but only where every server is known to hold just what this one
     /// does: none can then hold a later use.
     async fn end_unused_tokens(&self) -> Result<(), AccountError> {
+        if !self.is_clock_plausible().await? || !self.handle.look(|engine, _| engine.is_held_by_all()).await? {
+            return Ok(());
+        }
         let now = self.now();
         let old = |token: &&Token| token.created_at < now.saturating_sub(UNUSED_MS);
         let old: Vec<Token> = self.directory().tokens().filter(old).cloned().collect();
@@ -118,24 +114,12 @@ impl Accounts {
                 unused.insert(token.id.clone(), token);
             }
         }
-        if unused.is_empty()
-            || !self.is_clock_plausible().await?
-            || !self.handle.look(|engine, _| engine.is_held_by_all()).await?
-        {
-            return Ok(());
-        }
         for (id, token) in unused {
             self.merge(TOKENS, &id, Token::revocation(now)).await?;
-            let entry = AuditEntry {
-                id: audit::key(now, &format!("unused-{id}")),
-                zone: self.zone.to_string(),
-                actor: "knot".to_owned(),
-                actor_type: "system".to_owned(),
-                event: "token.expire".to_owned(),
-                when: now,
-                details: format!("removed the token {:?}, which was not used for two weeks or is over", token.name),
-                properties: [("token_id".to_owned(), id.as_str().into())].into_iter().collect(),
-            };
+            let said = format!("removed the token {:?}, which was not used for two weeks or is over", token.name);
+            let (key, about) = (audit::key(now, &format!("unused-{id}")), audit::about([("token_id", &id)]));
+            let expired = AuditEntry::of_knot(key, "token.expire", now, said, about);
+            let entry = AuditEntry { zone: self.zone.to_string(), ..expired };
             self.merge(AUDIT, &entry.id, entry.document()).await?;
         }
         Ok(())

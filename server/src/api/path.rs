@@ -29,18 +29,17 @@ pub(super) fn resource(path: &str) -> Result<Resource, ApiError> {
 /// The scope and collection at `path`, which is one of the list routes.
 pub(super) fn collection(path: &str) -> Result<(Scope, String), ApiError> {
     let (scope, rest) = scope(path)?;
-    let collection = decode(rest)?;
-    if is_label(&collection, COLLECTION_BYTES_MAX) {
-        Ok((scope, collection))
-    } else {
-        Err(NameError::Collection.into())
-    }
+    Ok((scope, label(rest)?))
 }
 
 /// The collection that `path` is about, which is one of the document or list routes.
 pub(super) fn collection_of(path: &str) -> Result<String, ApiError> {
     let (_, rest) = scope(path)?;
-    let collection = decode(rest.split('/').next().unwrap_or_default())?;
+    label(rest.split('/').next().unwrap_or_default())
+}
+
+fn label(text: &str) -> Result<String, ApiError> {
+    let collection = decode(text)?;
     if is_label(&collection, COLLECTION_BYTES_MAX) { Ok(collection) } else { Err(NameError::Collection.into()) }
 }
 
@@ -70,6 +69,19 @@ pub(crate) fn decode(text: &str) -> Result<String, ApiError> {
         });
     }
     String::from_utf8(bytes).map_err(|_| Form::BadPath("the path is not UTF-8 when decoded").into())
+}
+
+/// Percent-encodes everything but the unreserved characters of RFC 3986.
+pub(crate) fn encode(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
 }
 
 fn digit(byte: u8) -> Option<u8> {
@@ -110,6 +122,14 @@ mod tests {
             document(Scope::Global, "users", "ann/history")
         );
         assert_eq!(resource("/api/documents/users/history").unwrap(), document(Scope::Global, "users", "history"));
+    }
+
+    #[test]
+    fn what_is_encoded_reads_back() {
+        let text = "a/b c?d&e=\u{e9}%+";
+        assert_eq!(decode(&encode(text)), Ok(text.to_owned()));
+        assert_eq!(encode(text), "a%2Fb%20c%3Fd%26e%3D%C3%A9%25%2B");
+        assert_eq!(encode("a/b c%\u{e9}.-_~"), "a%2Fb%20c%25%C3%A9.-_~");
     }
 
     #[test]

@@ -165,7 +165,7 @@ async fn create_role(
     let asked: RoleRequest = body::form(&api, &headers, body).await?;
     let name = asked.name.ok_or(Form::BadBody("a role has at least a \"name\""))?;
     let permissions = numbered(asked.permissions.unwrap_or_default())?;
-    let role_id = api.accounts.put_role(&by, "", |new| Role { name, permissions, ..new }).await?;
+    let role_id = api.accounts.put_role(&by, None, |new| Role { name, permissions, ..new }).await?;
     Ok((StatusCode::CREATED, axum::Json(RoleCreated { status: true, role_id })).into_response())
 }
 
@@ -187,7 +187,7 @@ async fn update_role(
         }
         role
     };
-    api.accounts.put_role(&by, named(&id, "role")?, change).await?;
+    api.accounts.put_role(&by, Some(&id), change).await?;
     Ok(DONE)
 }
 
@@ -198,11 +198,6 @@ async fn remove_role(
 ) -> Result<axum::Json<Done>, ApiError> {
     api.accounts.delete_role(&by, &id).await?;
     Ok(DONE)
-}
-
-/// An id that a path gives; none of them is empty, which asks for a new one.
-fn named<'a>(id: &'a str, kind: &'static str) -> Result<&'a str, ApiError> {
-    if id.is_empty() { Err(Refusal::Unknown(kind).into()) } else { Ok(id) }
 }
 
 fn numbered(permissions: BTreeSet<u16>) -> Result<BTreeSet<String>, ApiError> {
@@ -249,7 +244,7 @@ async fn create_group(
     if asked.name.is_none() {
         return Err(Form::BadBody("a group has at least a \"name\"").into());
     }
-    let group_id = api.accounts.put_group(&by, "", |new| asked.onto(new)).await?;
+    let group_id = api.accounts.put_group(&by, None, |new| asked.onto(new)).await?;
     Ok((StatusCode::CREATED, axum::Json(GroupCreated { status: true, group_id })).into_response())
 }
 
@@ -261,7 +256,7 @@ async fn update_group(
     body: Body,
 ) -> Result<axum::Json<Done>, ApiError> {
     let asked: GroupRequest = body::form(&api, &headers, body).await?;
-    api.accounts.put_group(&by, named(&id, "group")?, |old| asked.onto(old)).await?;
+    api.accounts.put_group(&by, Some(&id), |old| asked.onto(old)).await?;
     Ok(DONE)
 }
 

@@ -175,7 +175,7 @@ async fn create(
     body: Body,
 ) -> Result<Response, ApiError> {
     let sent = body::form(&api, &headers, body).await?;
-    let template_id = api.accounts.put_template(&by, "", |new| laid_over(&new, "template_id", sent)).await?;
+    let template_id = api.accounts.put_template(&by, None, |new| laid_over(&new, "template_id", sent)).await?;
     Ok((StatusCode::CREATED, axum::Json(TemplateCreated { status: true, template_id })).into_response())
 }
 
@@ -198,7 +198,7 @@ async fn update(
     body: Body,
 ) -> Result<axum::Json<Done>, ApiError> {
     let sent = body::form(&api, &headers, body).await?;
-    api.accounts.put_template(&by, &id, |old| laid_over(&old, "template_id", sent)).await?;
+    api.accounts.put_template(&by, Some(&id), |old| laid_over(&old, "template_id", sent)).await?;
     Ok(DONE)
 }
 
@@ -266,7 +266,7 @@ async fn create_variable(
     body: Body,
 ) -> Result<Response, ApiError> {
     let sent = body::form(&api, &headers, body).await?;
-    let templatevar_id = api.accounts.put_variable(&by, "", |new| laid_over(&new, "templatevar_id", sent)).await?;
+    let templatevar_id = api.accounts.put_variable(&by, None, |new| laid_over(&new, "templatevar_id", sent)).await?;
     Ok((StatusCode::CREATED, axum::Json(VariableCreated { status: true, templatevar_id })).into_response())
 }
 
@@ -278,7 +278,7 @@ async fn update_variable(
     body: Body,
 ) -> Result<axum::Json<Done>, ApiError> {
     let sent = body::form(&api, &headers, body).await?;
-    api.accounts.put_variable(&by, &id, |old| laid_over(&old, "templatevar_id", sent)).await?;
+    api.accounts.put_variable(&by, Some(&id), |old| laid_over(&old, "templatevar_id", sent)).await?;
     Ok(DONE)
 }
 

@@ -8,9 +8,10 @@ use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::CliError;
-use super::client::{Ask, Client, ClientArgs, Reply, body_of, encode, with_query};
+use super::client::{Ask, Client, ClientArgs, Reply, body_of, with_query};
 use super::events::{Event, Reader};
 use super::output::{number, print, print_pretty, print_table, printable, shortened, table, text, time};
+use crate::api::path::encode;
 
 /// Documents in one page, the server's limit.
 const PAGE_MAX: usize = 1000;

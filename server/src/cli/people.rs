@@ -7,10 +7,11 @@ use hyper::Method;
 use serde_json::{Map, Value, json};
 
 use super::CliError;
-use super::client::{Ask, Client, ClientArgs, encode, with_query};
+use super::client::{Ask, Client, ClientArgs, with_query};
 use super::output::{number, print, print_pretty, print_table, table, text};
 use super::password::PasswordArgs;
 use crate::accounts::ADMINISTRATOR;
+use crate::api::path::encode;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum UserCommand {

@@ -7,13 +7,14 @@ use axum::http::Uri;
 use axum::response::Response;
 use axum::routing::get;
 
-use super::form::{Fields, encode};
+use super::form::Fields;
 use super::moment::Moment;
 use super::page::{Fault, Shell, show};
 use super::{Page, page};
 use crate::accounts::{AuditEntry, AuditFilter, Permission};
 use crate::api::Shared;
 use crate::api::operation::Needs;
+use crate::api::path::encode;
 
 /// Entries of one page.
 const LINES: usize = 100;

@@ -12,7 +12,7 @@ use axum::routing::get;
 use knot_engine::documents::{COLLECTION_BYTES_MAX, DocumentId, Edit, Scope, is_label};
 use knot_engine::{EditRequest, EtagMatch, Precondition, Summary};
 
-use super::form::{Fields, encode};
+use super::form::Fields;
 use super::moment::Moment;
 use super::page::{Fault, Problem, Shell, show, show_as};
 use super::{Page, page};
@@ -20,6 +20,7 @@ use crate::accounts::{Caller, OWN_COLLECTIONS, Permission};
 use crate::api::Shared;
 use crate::api::error::ApiError;
 use crate::api::operation::Needs;
+use crate::api::path::encode;
 
 /// Documents of one page.
 const PAGE: usize = 100;

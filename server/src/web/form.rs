@@ -69,19 +69,6 @@ impl Fields {
     }
 }
 
-/// Text as a part of an address, between two slashes or in a query.
-pub(super) fn encode(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
-            encoded.push(char::from(byte));
-        } else {
-            encoded.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    encoded
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,12 +82,5 @@ mod tests {
         assert_eq!((fields.get("a&b"), fields.text("a&b").as_str()), ("\u{e9}= ", "\u{e9}="));
         assert!(fields.has("on") && !fields.has("off"));
         assert!(Fields::parse("a=%zz").is_err());
-    }
-
-    #[test]
-    fn what_is_encoded_reads_back() {
-        let text = "a/b c?d&e=\u{e9}%+";
-        assert_eq!(path::decode(&encode(text)), Ok(text.to_owned()));
-        assert_eq!(encode(text), "a%2Fb%20c%3Fd%26e%3D%C3%A9%25%2B");
     }
 }

@@ -8,12 +8,13 @@ use axum::http::{HeaderMap, Uri};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 
-use super::form::{Fields, encode};
+use super::form::Fields;
 use super::page::{Fault, Problem, Shell, show, show_as};
 use super::{Page, page};
 use crate::accounts::{Caller, Group, NAME_BYTES_MAX, Permission, Refusal};
 use crate::api::Shared;
 use crate::api::operation::Needs;
+use crate::api::path::encode;
 
 pub(super) fn pages() -> Vec<Page> {
     const GROUPS: Needs = Needs::OneOf(&[Permission::ManageGroups]);
@@ -102,8 +103,9 @@ fn filled(fields: &Fields, group: Group) -> Group {
 }
 
 async fn put(api: &Shared, shell: Shell, by: &Caller, group: Group) -> Result<Response, Fault> {
-    let done = if group.id.is_empty() { "group-created" } else { "group-changed" };
-    match api.accounts.put_group(by, &group.id, |_| group.clone()).await {
+    let id = (!group.id.is_empty()).then_some(group.id.as_str());
+    let done = if id.is_none() { "group-created" } else { "group-changed" };
+    match api.accounts.put_group(by, id, |_| group.clone()).await {
         Ok(_) => Ok(Redirect::to(&format!("/groups?done={done}")).into_response()),
         Err(error) => {
             let problem = Problem::of(&error.into());

@@ -8,12 +8,12 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
 
 use super::Page;
-use super::form::encode;
 use super::page::{Fault, Shell};
 use crate::api::Shared;
 use crate::api::error::ApiError;
 use crate::api::guard::{Answered, check, identify, is_safe, is_same_origin};
 use crate::api::operation::Needs;
+use crate::api::path::encode;
 
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
     form-action 'self'; base-uri 'none'; frame-ancestors 'none'";

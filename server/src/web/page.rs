@@ -8,11 +8,12 @@ use axum::response::{Html, IntoResponse, Response};
 
 use super::assets::{ADDRESSES, Addresses};
 use super::cluster;
-use super::form::{Fields, encode};
+use super::form::Fields;
 use crate::accounts::{Caller, Permission, Who};
 use crate::api::Shared;
 use crate::api::error::ApiError;
 use crate::api::operation::Needs;
+use crate::api::path::encode;
 
 /// What a form has led to, by the word in the address that says so after the redirect.
 const DONE: [(&str, &str); 17] = [

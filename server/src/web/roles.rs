@@ -11,13 +11,14 @@ use axum::http::{HeaderMap, Uri};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 
-use super::form::{Fields, encode};
+use super::form::Fields;
 use super::home::{Allowed, grouped};
 use super::page::{Fault, Problem, Shell, show, show_as};
 use super::{Page, page};
 use crate::accounts::{ADMINISTRATOR, Caller, NAME_BYTES_MAX, Permission, Permissions, Refusal, Role};
 use crate::api::Shared;
 use crate::api::operation::Needs;
+use crate::api::path::encode;
 
 pub(super) fn pages() -> Vec<Page> {
     const ROLES: Needs = Needs::OneOf(&[Permission::ManageRoles]);
@@ -127,8 +128,9 @@ fn filled(fields: &Fields, role: Role) -> Role {
 }
 
 async fn put(api: &Shared, shell: Shell, by: &Caller, role: Role) -> Result<Response, Fault> {
-    let done = if role.id.is_empty() { "role-created" } else { "role-changed" };
-    match api.accounts.put_role(by, &role.id, |_| role.clone()).await {
+    let id = (!role.id.is_empty()).then_some(role.id.as_str());
+    let done = if id.is_none() { "role-created" } else { "role-changed" };
+    match api.accounts.put_role(by, id, |_| role.clone()).await {
         Ok(_) => Ok(Redirect::to(&format!("/roles?done={done}")).into_response()),
         Err(error) => {
             let problem = Problem::of(&error.into());

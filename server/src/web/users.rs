@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, Uri};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 
-use super::form::{Fields, encode};
+use super::form::Fields;
 use super::moment::Moment;
 use super::page::{Fault, Problem, Shell, show, show_as};
 use super::{Page, page};
@@ -19,6 +19,7 @@ use crate::accounts::{
 };
 use crate::api::Shared;
 use crate::api::operation::Needs;
+use crate::api::path::encode;
 
 /// Most users that are listed at once; a search finds the others.
 const SHOWN_MAX: usize = 200;

@@ -14,7 +14,8 @@ use super::{ensure_readable, scope_of, watching};
 use crate::accounts::Caller;
 use crate::api::Shared;
 use crate::api::error::ApiError;
-use crate::web::form::{Fields, encode};
+use crate::api::path::encode;
+use crate::web::form::Fields;
 use crate::web::moment::Moment;
 use crate::web::page::{Fault, Problem, Shell, show_as};
 

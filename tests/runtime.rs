@@ -1,5 +1,4 @@
-//! Spaces in a real container runtime: Podman, with folders of its own, where this machine can run it. Nothing comes
-//! from a registry: the image is a static busybox.
+//! Spaces in a real container runtime: Podman, where this machine can run it.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test ends where what it needs is not there")]
@@ -7,10 +6,7 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::path::PathBuf;
 
 use knot_server::spaces::agent::{self, Container, Step};
 use knot_server::spaces::record::{Report, Server, Shown, SpaceRecord, State, Wanted, shown};
@@ -20,102 +16,13 @@ use knot_server::templates::{Facts, Platform, Template};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixListener;
 
-use crate::support::{say, wait_for};
+use crate::support::podman::{BUSYBOX, IMAGE, Podman, SERVICE_TIMEOUT};
+use crate::support::wait_for;
 
-const IMAGE: &str = "localhost/knot-test:1";
-const BUSYBOX: &str = "/bin/busybox";
-/// How long Podman's service may take to listen, on a machine that is busy.
-const SERVICE_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long one of its commands may take, in seconds.
-const COMMAND_SECONDS: &str = "120";
-
-/// Podman as a service of one test alone.
-struct Podman {
-    folder: tempfile::TempDir,
-    service: Child,
-}
-
-impl Podman {
-    /// `None` where this machine cannot run any, which is said.
-    fn start() -> Option<Self> {
-        let started = Self::try_start();
-        started.map_err(|why| say(&format!("SKIPPED spaces in a real container runtime: {why}"))).ok()
-    }
-
-    fn try_start() -> Result<Self, String> {
-        if !Path::new(BUSYBOX).exists() {
-            return Err(format!("there is no {BUSYBOX} to make an image of; apt-get install busybox-static"));
-        }
-        if Command::new("podman").arg("--version").output().is_err() {
-            return Err("there is no podman; apt-get install podman runc".to_owned());
-        }
-        let temporary = tempfile::Builder::new().prefix("knot-podman-").tempdir().map_err(|error| error.to_string())?;
-        let folder = temporary.path();
-        // Where containers are nested, limits can only be lowered.
-        let configuration = "[containers]\ndefault_ulimits = [\"nofile=1024:1024\", \"nproc=1024:1024\"]\n\
-            [engine]\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\n";
-        fs::write(folder.join("containers.conf"), configuration).unwrap();
-        fs::create_dir_all(folder.join("image/bin")).unwrap();
-        fs::copy(BUSYBOX, folder.join("image/bin/busybox")).unwrap();
-        output(
-            Command::new("tar").arg("-C").arg(folder.join("image")).arg("-cf").arg(folder.join("image.tar")).arg("."),
-        )?;
-        output(podman(folder, "timeout").arg("import").arg(folder.join("image.tar")).arg(IMAGE))?;
-        output(podman(folder, "timeout").args(["run", "--rm", "--network=none", IMAGE, BUSYBOX, "true"]))?;
-        let socket = folder.join("podman.sock");
-        let service = podman(folder, "podman")
-            .args(["system", "service", "--time=0"])
-            .arg(format!("unix://{}", socket.display()))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .map_err(|error| error.to_string())?;
-        let podman = Self { folder: temporary, service };
-        wait_for("Podman's socket", SERVICE_TIMEOUT, || socket.exists().then_some(()));
-        Ok(podman)
-    }
-
-    /// What knot has of it, as a server of this name.
-    async fn runtime(&self, node: &str) -> Runtime {
-        let owner = Owner { cluster: "test".to_owned(), node_id: node.to_owned() };
-        Runtime::find(&[self.folder.path().join("podman.sock")], owner).await.unwrap()
-    }
-
-    /// Podman behind knot's back.
-    fn run(&self, arguments: &[&str]) -> String {
-        output(podman(self.folder.path(), "timeout").args(arguments)).unwrap()
-    }
-}
-
-impl Drop for Podman {
-    fn drop(&mut self) {
-        let _ = output(podman(self.folder.path(), "timeout").args(["rm", "--all", "--force", "--time=0"]));
-        let _ = self.service.kill();
-        let _ = self.service.wait();
-    }
-}
-
-/// Podman with folders of its own, by itself or within a time.
-fn podman(folder: &Path, program: &str) -> Command {
-    let mut command = Command::new(program);
-    if program == "timeout" {
-        command.args([COMMAND_SECONDS, "podman"]);
-    }
-    command.env("CONTAINERS_CONF", folder.join("containers.conf"));
-    command.arg("--root").arg(folder.join("root")).arg("--runroot").arg(folder.join("run"));
-    command.args(["--storage-driver", "vfs"]).stdin(Stdio::null());
-    // Where cgroups are of two kinds at once, no other runtime works.
-    if Command::new("runc").arg("--version").output().is_ok() {
-        command.args(["--runtime", "runc"]);
-    }
-    command
-}
-
-/// What a command says, or what it complains of.
-fn output(command: &mut Command) -> Result<String, String> {
-    let output = command.output().map_err(|error| error.to_string())?;
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
-    if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr).replace('\n', " ")) }
+/// What knot has of it, as a server of this name.
+async fn runtime_of(podman: &Podman, node: &str) -> Runtime {
+    let owner = Owner { cluster: "test".to_owned(), node_id: node.to_owned() };
+    Runtime::find(&[podman.socket()], owner).await.unwrap()
 }
 
 /// A space that runs until it is stopped.
@@ -146,7 +53,7 @@ async fn held(runtime: &Runtime) -> Vec<(u64, Container)> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_space_started_twice_is_one_container_and_a_later_start_takes_its_place() {
     let Some(podman) = Podman::start() else { return };
-    let runtime = podman.runtime("n1").await;
+    let runtime = runtime_of(&podman, "n1").await;
     assert_eq!(runtime.platform(), Platform::Podman);
     assert!(runtime.name().starts_with("Podman "), "{}", runtime.name());
     let spec = spec(WAIT);
@@ -158,7 +65,7 @@ async fn a_space_started_twice_is_one_container_and_a_later_start_takes_its_plac
     let error = start(&runtime, 1, &spec).await.unwrap_err();
     assert_eq!(error, "start 2 of space s1 is here already, so start 1 is over: start the space again");
     // A server that shares the machine sees nothing of it, and has a name of its own for its container.
-    let other = podman.runtime("n2").await;
+    let other = runtime_of(&podman, "n2").await;
     assert_eq!(held(&other).await, []);
     other.remove("s1", false).await.unwrap();
     assert_eq!(held(&runtime).await, [(2, Container::Running)]);
@@ -167,7 +74,7 @@ async fn a_space_started_twice_is_one_container_and_a_later_start_takes_its_plac
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_done_behind_knots_back_is_seen_and_can_be_set_right() {
     let Some(podman) = Podman::start() else { return };
-    let runtime = podman.runtime("n1").await;
+    let runtime = runtime_of(&podman, "n1").await;
     let spec = spec(WAIT);
     let id = start(&runtime, 1, &spec).await.unwrap();
     podman.run(&["kill", "--signal", "KILL", &id]);
@@ -187,7 +94,7 @@ async fn what_is_done_behind_knots_back_is_seen_and_can_be_set_right() {
 #[tokio::test(flavor = "multi_thread")]
 async fn volumes_outlive_containers_and_go_when_asked() {
     let Some(podman) = Podman::start() else { return };
-    let runtime = podman.runtime("n1").await;
+    let runtime = runtime_of(&podman, "n1").await;
     let template = Template {
         job: format!(
             "image: {IMAGE}\nnetwork: none\nmemory: 64M\nvolumes:\n  - ${{{{ .space.id }}}}-home:/home\nenvironment:\n  - \"WORD=${{{{ .custom.word }}}}\"\ncommand:\n  - {BUSYBOX}\n  - sh\n  - -c\n  - echo $WORD >> /home/words; {WAIT}\n"
@@ -222,7 +129,7 @@ async fn volumes_outlive_containers_and_go_when_asked() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_started_says_why_and_leaves_nothing() {
     let Some(podman) = Podman::start() else { return };
-    let runtime = podman.runtime("n1").await;
+    let runtime = runtime_of(&podman, "n1").await;
     let named = |name: &str| ContainerSpec { name: name.to_owned(), ..spec(WAIT) };
     podman.run(&["create", "--name", "taken", IMAGE, BUSYBOX, "true"]);
     for (spec, said) in [
@@ -271,7 +178,7 @@ async fn settle(runtime: &Runtime, record: &SpaceRecord, report: &mut Option<Rep
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_brings_its_runtime_to_what_the_record_says() {
     let Some(podman) = Podman::start() else { return };
-    let runtime = podman.runtime("n1").await;
+    let runtime = runtime_of(&podman, "n1").await;
     let (mut record, mut report) = (SpaceRecord { id: "s1".to_owned(), ..SpaceRecord::default() }, None::<Report>);
     let runs = ContainerSpec { volumes: vec!["s1-home".to_owned()], ..spec(WAIT) };
     record.start("n1", report.as_ref());

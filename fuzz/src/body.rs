@@ -107,6 +107,7 @@ impl Server {
             api::router(ApiState {
                 handle: running.handle,
                 accounts: running.accounts,
+                spaces: running.spaces,
                 trusted_proxies: [].into(),
                 token: TOKEN.into(),
                 name: "fuzzed".into(),

@@ -38,7 +38,7 @@ use tokio::sync::{MutexGuard, watch};
 
 pub use self::audit::{AuditEntry, AuditFilter};
 pub use self::caller::{Caller, Who};
-pub use self::directory::{Directory, ROLES_MAX, USERS_MAX};
+pub use self::directory::{Directory, Limits, ROLES_MAX, USERS_MAX};
 pub use self::library::TEMPLATES_MAX;
 pub use self::login::LoginFrom;
 pub use self::names::Names;
@@ -91,6 +91,14 @@ pub enum AccountError {
     /// A document could not be read.
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// It is kept in a zone that this server is not in.
+    #[error("this is kept in zone {zone}, and this server is not in it")]
+    Elsewhere {
+        /// The zone.
+        zone: String,
+        /// Where servers of the zone are asked.
+        urls: Vec<String>,
+    },
     /// The server stops.
     #[error("the server is shutting down")]
     Stopped,
@@ -169,7 +177,7 @@ impl Accounts {
     }
 
     /// Waits for the others that look before they write, and says what the caller may do by then.
-    async fn take_turn(&self, by: &Caller) -> Result<(MutexGuard<'_, ()>, Caller), AccountError> {
+    pub(crate) async fn take_turn(&self, by: &Caller) -> Result<(MutexGuard<'_, ()>, Caller), AccountError> {
         let turn = self.turn.lock().await;
         self.caught_up().await?;
         let permissions = match by.user() {
@@ -205,7 +213,12 @@ impl Accounts {
         self.random.lock().unwrap_or_else(PoisonError::into_inner).bytes16()
     }
 
-    fn fresh_id(&self) -> String {
+    /// The way to the driver.
+    pub(crate) fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    pub(crate) fn fresh_id(&self) -> String {
         self.fresh_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
@@ -217,7 +230,20 @@ impl Accounts {
 
     /// Changes members of a document, and makes it where it is not there.
     async fn merge(&self, collection: &str, key: &str, patch: Value) -> Result<(), AccountError> {
-        self.edit(collection, key, Edit::MergePatch(patch), Precondition::default()).await
+        self.merge_in(Scope::Global, collection, key, patch).await
+    }
+
+    /// The same of one that may be kept in a zone alone.
+    pub(crate) async fn merge_in(
+        &self,
+        scope: Scope,
+        collection: &str,
+        key: &str,
+        patch: Value,
+    ) -> Result<(), AccountError> {
+        let document = document(scope, collection, key)?;
+        self.handle.edit(EditRequest::new(document, Edit::MergePatch(patch))).await??;
+        Ok(())
     }
 
     async fn edit(
@@ -227,23 +253,48 @@ impl Accounts {
         edit: Edit,
         precondition: Precondition,
     ) -> Result<(), AccountError> {
-        let document = document(collection, key)?;
+        let document = document(Scope::Global, collection, key)?;
         self.handle.edit(EditRequest { precondition, ..EditRequest::new(document, edit) }).await??;
         Ok(())
     }
 
     /// What a document says; none where there is none.
     async fn read(&self, collection: &str, key: &str) -> Result<Option<Value>, AccountError> {
-        Ok(self.view(collection, key).await?.map(|view| view.value))
+        self.read_in(Scope::Global, collection, key).await
+    }
+
+    /// The same of one that may be kept in a zone alone.
+    pub(crate) async fn read_in(
+        &self,
+        scope: Scope,
+        collection: &str,
+        key: &str,
+    ) -> Result<Option<Value>, AccountError> {
+        Ok(self.view_in(scope, collection, key).await?.map(|view| view.value))
     }
 
     /// The same, and which state that is.
     async fn view(&self, collection: &str, key: &str) -> Result<Option<DocumentView>, AccountError> {
-        match self.handle.read(document(collection, key)?, false).await? {
+        self.view_in(Scope::Global, collection, key).await
+    }
+
+    async fn view_in(&self, scope: Scope, collection: &str, key: &str) -> Result<Option<DocumentView>, AccountError> {
+        match self.handle.read(document(scope, collection, key)?, false).await? {
             Ok(view) => Ok(Some(view)),
             Err(ReadError::NotFound | ReadError::Gone { .. }) => Ok(None),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Notes in the audit log what was done, and to what.
+    pub(crate) async fn note_about<const N: usize>(
+        &self,
+        by: &Caller,
+        event: &'static str,
+        details: String,
+        what: [(&str, &str); N],
+    ) {
+        self.note(by, event, details, audit::about(what)).await;
     }
 
     /// Notes in the audit log what was done. What cannot be noted was done all the same, and is in this server's log.
@@ -268,6 +319,6 @@ impl Accounts {
 }
 
 /// The document of a record. Keys come from requests, so they may be none.
-fn document(collection: &str, key: &str) -> Result<DocumentId, AccountError> {
-    DocumentId::new(Scope::Global, collection, key).map_err(|_| Refusal::Unknown("record").into())
+fn document(scope: Scope, collection: &str, key: &str) -> Result<DocumentId, AccountError> {
+    DocumentId::new(scope, collection, key).map_err(|_| Refusal::Unknown("record").into())
 }

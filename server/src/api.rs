@@ -22,6 +22,7 @@ pub(crate) mod path;
 mod quarantine;
 mod query;
 mod roles;
+mod spaces;
 mod status;
 mod templates;
 mod timestamp;
@@ -48,6 +49,7 @@ use crate::accounts::Accounts;
 use crate::handle::Handle;
 use crate::metrics::Metrics;
 use crate::run::Reload;
+use crate::spaces::Spaces;
 use crate::tls::Certificate;
 use crate::{web, websocket};
 
@@ -94,6 +96,8 @@ pub struct ApiState {
     pub handle: Handle,
     /// Who may do what.
     pub accounts: Arc<Accounts>,
+    /// Spaces.
+    pub spaces: Arc<Spaces>,
     /// Proxies whose word counts on where a request comes from.
     pub trusted_proxies: Arc<[IpNet]>,
     /// The admin token.
@@ -161,6 +165,7 @@ fn operations() -> Vec<Operation> {
     operations.extend(users::operations());
     operations.extend(roles::operations());
     operations.extend(templates::operations());
+    operations.extend(spaces::operations());
     operations.extend(documents::operations());
     operations.extend(cluster::operations());
     operations.extend(audit::operations());

@@ -12,6 +12,7 @@ mod output;
 mod password;
 mod people;
 pub mod server;
+mod space;
 mod status;
 mod template;
 mod token;
@@ -68,6 +69,9 @@ pub enum CliError {
     /// Nobody, or nothing, is called so.
     #[error("{0}")]
     Absent(String),
+    /// What was waited for has not come.
+    #[error("{0}")]
+    NotSo(String),
     /// Something needs a person, as has been printed.
     #[error("not all is well")]
     Unwell,
@@ -125,9 +129,12 @@ impl CliError {
             Self::Untold { source, .. } => source.exit(),
             Self::Absent(_) => Exit::NotFound,
             Self::WatchEnded { .. } => Exit::Unreachable,
-            Self::Io { .. } | Self::Start(_) | Self::Random(_) | Self::NotReplicated { .. } | Self::Unwell => {
-                Exit::Failure
-            }
+            Self::Io { .. }
+            | Self::Start(_)
+            | Self::Random(_)
+            | Self::NotReplicated { .. }
+            | Self::NotSo(_)
+            | Self::Unwell => Exit::Failure,
         }
     }
 
@@ -146,6 +153,7 @@ impl CliError {
             | Self::Usage(_)
             | Self::Keys(_)
             | Self::Absent(_)
+            | Self::NotSo(_)
             | Self::Unwell
             | Self::Io { .. }
             | Self::Logging(_)
@@ -235,6 +243,9 @@ enum Command {
     /// List, apply, export and delete templates
     #[command(subcommand, after_help = template::EXAMPLES)]
     Template(template::TemplateCommand),
+    /// Make, start, stop, share and delete spaces
+    #[command(subcommand, after_help = space::EXAMPLES)]
+    Space(space::SpaceCommand),
     /// List, make and revoke your API tokens
     #[command(subcommand, after_help = token::TOKEN_EXAMPLES)]
     Token(token::TokenCommand),
@@ -312,6 +323,7 @@ fn run(command: Command) -> Result<(), CliError> {
         Command::Group(command) => block_on(people::group(command)),
         Command::Role(command) => block_on(people::role(command)),
         Command::Template(command) => block_on(template::run(command)),
+        Command::Space(command) => block_on(space::run(command)),
         Command::Token(command) => block_on(token::token(command)),
         Command::Audit(args) => block_on(token::audit(&args)),
         Command::Completions { shell } => {

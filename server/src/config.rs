@@ -33,6 +33,7 @@ pub use knot_engine::seal::{ClusterKey, KeyRing};
 
 use self::settings::{Raw, Settings, is_set};
 use crate::accounts::PasswordCost;
+use crate::spaces::Sockets;
 
 /// The name of the file that is looked for.
 pub const FILE_NAME: &str = "knot.toml";
@@ -67,6 +68,8 @@ pub struct Config {
     pub password_cost: PasswordCost,
     /// Reverse proxies whose word counts on where a request comes from.
     pub trusted_proxies: Vec<IpNet>,
+    /// Where a runtime for spaces is looked for.
+    pub spaces: Sockets,
 }
 
 /// What a log line looks like.
@@ -271,6 +274,10 @@ fn build(
             Some(raw) => raw.check_each(network)?,
             None => Vec::new(),
         },
+        spaces: match settings.get("server.spaces.runtime") {
+            Some(raw) => raw.check(sockets)?,
+            None => Sockets::Usual,
+        },
         listen,
     })
 }
@@ -283,6 +290,15 @@ fn password_cost(settings: &Settings<'_>) -> Result<PasswordCost, ConfigError> {
         memory_kib: number("server.accounts.argon2_memory_kib", memory, defaults.memory_kib)?,
         passes: number("server.accounts.argon2_passes", 1..=PasswordCost::PASSES_MAX, defaults.passes)?,
     })
+}
+
+fn sockets(text: &str) -> Result<Sockets, String> {
+    match text.strip_prefix("unix://").unwrap_or(text) {
+        "auto" => Ok(Sockets::Usual),
+        "none" => Ok(Sockets::None),
+        path if path.starts_with('/') => Ok(Sockets::At(PathBuf::from(path))),
+        _ => Err(format!("`{text}` is not \"auto\", \"none\" or the path of a socket such as /run/podman/podman.sock")),
+    }
 }
 
 /// An address, or a network such as `10.0.0.0/8`.

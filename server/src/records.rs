@@ -56,6 +56,11 @@ fn difference(held: Option<&Value>, wanted: Value) -> Value {
     gone.chain(changed.map(|(name, value)| (name.clone(), difference(held.get(name), value.clone())))).collect()
 }
 
+/// Whether the record was deleted. Nothing ever takes that back: a delete wins over an edit that it had not seen.
+pub(crate) fn is_deleted(document: &Value) -> bool {
+    document.get("deleted_at").is_some_and(|at| !at.is_null())
+}
+
 fn to_value<T: Serialize>(record: &T) -> Value {
     serde_json::to_value(record).expect("a record has string keys and finite numbers")
 }

@@ -19,6 +19,7 @@ use crate::metrics::Metrics;
 use crate::net::{Listener, Network};
 use crate::serve::{self, Serving};
 use crate::simulated::Simulated;
+use crate::spaces::Spaces;
 use crate::storage::{Storage, StorageError};
 use crate::tls::ServerTls;
 use crate::websocket::{Arrival, Dialer};
@@ -82,6 +83,8 @@ pub struct Running {
     pub handle: Handle,
     /// Its accounts.
     pub accounts: Arc<Accounts>,
+    /// Its spaces.
+    pub spaces: Arc<Spaces>,
     /// Where its HTTP API listens.
     pub http: SocketAddr,
     /// The API's URL.
@@ -198,10 +201,15 @@ pub async fn run<N: Network>(
     let accounts = accounts(&config, &platform, &handle)?;
     tasks.spawn(accounts.clone().follow());
     tasks.spawn(accounts.clone().keep());
-    let serving = serving(&config, &platform, &handle, &accounts, arrivals, stopped.clone());
+    let node_id = platform.node_key.node_id().to_string();
+    let spaces = Arc::new(Spaces::new(accounts.clone(), node_id, &config.zone, &url, platform.wall.clone()));
+    if platform.simulated.is_none() {
+        tasks.spawn(spaces.clone().host(config.spaces.clone(), cluster_name(&config), config.data_dir.clone()));
+    }
+    let serving = serving(&config, &platform, &spaces, &accounts, arrivals, stopped.clone());
     let http_task = tokio::spawn(serve::serve(http, serving, stopped));
     // Whoever started the server may not care when it is up.
-    let _ = ready.send(Running { handle, accounts, http: http_addr, url, advertised });
+    let _ = ready.send(Running { handle, accounts, spaces, http: http_addr, url, advertised });
     let (leave, left) = watch::channel(false);
     let driving = tokio::spawn(driver.run(left));
     let stop = stop_in_order(shutdown, stopping, http_task, leave, driving).await?;
@@ -320,14 +328,14 @@ fn recover(storage: &dyn Storage) -> Result<Recovered, RunError> {
 fn engine_config<N>(config: &Config, platform: &Platform<N>, url: &str, advertised: &[Address]) -> knot_engine::Config {
     let defaults = membership::Config::default();
     let cluster = config.cluster.as_ref();
-    let mut config = knot_engine::Config {
+    let mut tuned = knot_engine::Config {
         node_key: platform.node_key.clone(),
         name: config.name.clone(),
         zone: config.zone.clone(),
         addresses: advertised.to_vec(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         url: url.to_owned(),
-        cluster_name: cluster.map_or_else(|| "knot".to_owned(), |cluster| cluster.name.clone()),
+        cluster_name: cluster_name(config),
         cluster_keys: cluster.map(|cluster| cluster.keys.clone()),
         membership: membership::Config {
             failed_retention: cluster.map_or(defaults.failed_retention, |cluster| cluster.failed_retention),
@@ -336,9 +344,14 @@ fn engine_config<N>(config: &Config, platform: &Platform<N>, url: &str, advertis
         limits: Limits::default(),
     };
     if let Some(simulated) = &platform.simulated {
-        (simulated.tune)(&mut config);
+        (simulated.tune)(&mut tuned);
     }
-    config
+    tuned
+}
+
+/// The name of the cluster, or what stands for it on a server of its own.
+fn cluster_name(config: &Config) -> String {
+    config.cluster.as_ref().map_or_else(|| "knot".to_owned(), |cluster| cluster.name.clone())
 }
 
 fn accounts<N>(config: &Config, platform: &Platform<N>, handle: &Handle) -> Result<Arc<Accounts>, RunError> {
@@ -360,7 +373,7 @@ fn session_config<N>(config: &Config, platform: &Platform<N>, limits: &Limits) -
 fn serving<N>(
     config: &Config,
     platform: &Platform<N>,
-    handle: &Handle,
+    spaces: &Arc<Spaces>,
     accounts: &Arc<Accounts>,
     arrivals: mpsc::Sender<Arrival>,
     stopping: watch::Receiver<bool>,
@@ -372,8 +385,9 @@ fn serving<N>(
     }
     let metrics = Arc::new(Metrics::default());
     let router = api::router(ApiState {
-        handle: handle.clone(),
+        handle: accounts.handle().clone(),
         accounts: accounts.clone(),
+        spaces: spaces.clone(),
         trusted_proxies: config.trusted_proxies.clone().into(),
         token: platform.token.clone(),
         name: config.name.as_str().into(),

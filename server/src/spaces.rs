@@ -7,7 +7,84 @@
 //! down.
 
 pub mod agent;
+mod host;
+mod known;
+mod operations;
 pub mod placement;
 pub mod record;
 pub mod runtime;
+mod servers;
 pub mod spec;
+mod view;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::watch;
+
+pub use self::host::{Hosting, Sockets};
+pub use self::known::{Facts, Known, SERVERS, SPACE_STUBS, Stub};
+pub use self::operations::{NewSpace, SpaceChange, Start};
+pub use self::placement::Unplaceable;
+pub use self::record::{NAME_BYTES_MAX, SPACE_STATES, SPACES, Shown};
+pub use self::servers::Servers;
+pub use self::view::{Away, View, Views};
+use crate::accounts::Accounts;
+use crate::run::WallClock;
+
+/// Most spaces; beyond it none is made here. Those of other servers are taken all the same.
+pub const SPACES_MAX: usize = 100_000;
+
+/// The spaces that this server's documents make up, and what it has to run them on.
+pub struct Spaces {
+    accounts: Arc<Accounts>,
+    node_id: String,
+    zone: Arc<str>,
+    url: String,
+    wall: WallClock,
+    hosting: watch::Sender<Hosting>,
+    /// By space that is being started here: how far that is.
+    progress: Mutex<BTreeMap<String, String>>,
+}
+
+impl std::fmt::Debug for Spaces {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Spaces").field("node_id", &self.node_id).finish_non_exhaustive()
+    }
+}
+
+impl Spaces {
+    /// The spaces of the server `node_id` in this zone, whose API is at `url`. None is run here until
+    /// [`Spaces::host`] does.
+    #[must_use]
+    pub fn new(accounts: Arc<Accounts>, node_id: String, zone: &str, url: &str, wall: WallClock) -> Self {
+        Self {
+            accounts,
+            node_id,
+            zone: zone.into(),
+            url: url.to_owned(),
+            wall,
+            hosting: watch::Sender::new(Hosting::Not),
+            progress: Mutex::default(),
+        }
+    }
+
+    /// What this server has to run spaces on.
+    #[must_use]
+    pub fn hosting(&self) -> Hosting {
+        self.hosting.borrow().clone()
+    }
+
+    /// How far the start of a space is that this server makes.
+    fn progress_of(&self, space_id: &str) -> Option<String> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner).get(space_id).cloned()
+    }
+
+    fn set_progress(&self, space_id: &str, said: Option<String>) {
+        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        match said {
+            Some(said) => progress.insert(space_id.to_owned(), said),
+            None => progress.remove(space_id),
+        };
+    }
+}

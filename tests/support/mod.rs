@@ -11,6 +11,8 @@ pub mod intruder;
 pub mod load;
 #[cfg(target_os = "linux")]
 pub mod netns;
+#[cfg(target_os = "linux")]
+pub mod podman;
 pub mod proxy;
 
 use std::fmt::Write as _;
@@ -127,7 +129,8 @@ impl Setup {
             tls: None,
             token: None,
             extra: String::new(),
-            variables: Vec::new(),
+            // Nobody else's containers are looked at.
+            variables: vec![("KNOT_SPACES_RUNTIME", "none".to_owned())],
             descriptors: None,
         }
     }

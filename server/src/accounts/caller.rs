@@ -3,6 +3,7 @@
 use super::permission::{Permission, Permissions};
 use super::token::TokenScope;
 use super::{AUDIT, OWN_COLLECTIONS, PASSWORDS, ROLES, SESSIONS, TOKENS, USERS};
+use crate::spaces::{SERVERS, SPACE_STATES, SPACE_STUBS, SPACES};
 use crate::templates::{TEMPLATE_VARIABLES, TEMPLATES};
 
 /// Who asks.
@@ -94,6 +95,8 @@ impl Caller {
             ROLES => Permission::ManageRoles,
             AUDIT => Permission::ViewAuditLogs,
             TEMPLATES => Permission::ManageTemplates,
+            SPACES | SPACE_STATES | SPACE_STUBS => Permission::ManageSpaces,
+            SERVERS => Permission::ClusterInfo,
             // The values of those that are protected are shown to nobody.
             TEMPLATE_VARIABLES => return false,
             own if own.starts_with(OWN_COLLECTIONS) => Permission::ManageCluster,

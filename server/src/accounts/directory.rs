@@ -16,6 +16,7 @@ use super::role::{ADMINISTRATOR, Group, Role, check_name};
 use super::token::{Token, TokenScope};
 use super::user::{User, check_username};
 use super::{GROUPS, ROLES, TOKENS, USERS};
+use crate::spaces::Known;
 use crate::templates::{TEMPLATE_VARIABLES, TEMPLATES, Template, TemplateVariable};
 
 /// Most users, and most tokens. Beyond it none is made here; those of other servers are taken all the same.
@@ -40,6 +41,18 @@ pub struct Directory {
     tokens: BTreeMap<String, Token>,
     /// By user: their tokens that have not been revoked.
     tokens_of: BTreeMap<String, BTreeSet<String>>,
+    spaces: Known,
+}
+
+/// What a user may have; none where there is no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Spaces.
+    pub max_spaces: Option<u64>,
+    /// Compute units of all running spaces together.
+    pub compute_units: Option<u64>,
+    /// Storage units of all spaces together.
+    pub storage_units: Option<u64>,
 }
 
 impl Directory {
@@ -60,7 +73,7 @@ impl Directory {
                 };
             }
             TOKENS => self.set_token(key, value.map(|value| Token::read(key, value))),
-            _ => {}
+            _ => self.spaces.apply(collection, key, value),
         }
     }
 
@@ -121,6 +134,27 @@ impl Directory {
         if let Some(token) = token.filter(|token| token.revoked_at.is_none()) {
             self.tokens_of.entry(token.user.clone()).or_default().insert(id.to_owned());
             self.tokens.insert(id.to_owned(), token);
+        }
+    }
+
+    /// Spaces, and the servers for them.
+    #[must_use]
+    pub fn spaces(&self) -> &Known {
+        &self.spaces
+    }
+
+    /// What a user may have: their own limits, and what their groups give besides.
+    #[must_use]
+    pub fn limits(&self, user: &User) -> Limits {
+        let groups: Vec<&Group> = user.groups.iter().filter_map(|id| self.groups.get(id)).collect();
+        let limit = |own: u32, of: fn(&Group) -> u32| {
+            let more: u64 = groups.iter().map(|group| u64::from(of(group))).sum();
+            (own > 0).then(|| u64::from(own) + more)
+        };
+        Limits {
+            max_spaces: limit(user.max_spaces, |group| group.max_spaces),
+            compute_units: limit(user.compute_units, |group| group.compute_units),
+            storage_units: limit(user.storage_units, |group| group.storage_units),
         }
     }
 

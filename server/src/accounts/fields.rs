@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
+pub(super) use crate::records::is_deleted;
+
 pub(super) fn text(value: &Value, name: &str) -> String {
     value.get(name).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
@@ -26,11 +28,6 @@ pub(super) fn flag(value: &Value, name: &str) -> bool {
 pub(super) fn set(value: &Value, name: &str) -> BTreeSet<String> {
     let members = value.get(name).and_then(Value::as_object).into_iter().flatten();
     members.filter(|(_, is_in)| **is_in == Value::Bool(true)).map(|(member, _)| member.clone()).collect()
-}
-
-/// Whether the record was deleted. Nothing ever takes that back: a delete wins over an edit that it had not seen.
-pub(super) fn is_deleted(value: &Value) -> bool {
-    value.get("deleted_at").is_some_and(|at| !at.is_null())
 }
 
 /// The merge patch that brings a set from `old` to `new`, member by member.

@@ -14,10 +14,14 @@ use tokio::task::JoinSet;
 use super::{Accounts, Followed, GROUPS, ROLES, TOKENS, USERS};
 use crate::handle::Stopped;
 use crate::simulated::Defect;
+use crate::spaces::{SERVERS, SPACE_STATES, SPACE_STUBS, SPACES};
 use crate::templates::{TEMPLATE_VARIABLES, TEMPLATES};
 
 /// What the directory is made of, in the order in which it is read at a start: tokens are many, and wanted last.
-const COLLECTIONS: [&str; 6] = [ROLES, GROUPS, USERS, TEMPLATES, TEMPLATE_VARIABLES, TOKENS];
+const COLLECTIONS: [&str; 10] =
+    [ROLES, GROUPS, USERS, TEMPLATES, TEMPLATE_VARIABLES, SERVERS, SPACES, SPACE_STATES, SPACE_STUBS, TOKENS];
+/// What of it may be kept in this server's zone alone.
+const COLLECTIONS_OF_ZONE: [&str; 2] = [SPACES, SPACE_STATES];
 /// Documents that are looked for at once.
 const PAGE: usize = 512;
 /// Documents that are read at once.
@@ -44,12 +48,14 @@ impl Accounts {
 
     async fn keep_up(&self) -> Result<(), Stopped> {
         let mut cursor = self.handle.look(|engine, _| engine.sequence()).await?;
-        for collection in COLLECTIONS {
+        let global = COLLECTIONS.map(|collection| (Scope::Global, collection));
+        let own = COLLECTIONS_OF_ZONE.map(|collection| (self.own_scope(), collection));
+        for (scope, collection) in global.into_iter().chain(own) {
             let mut after = None;
             loop {
-                let from = after.take();
+                let (from, scope) = (after.take(), scope.clone());
                 let list = move |engine: &mut crate::handle::ServerEngine, _| {
-                    engine.list(&Scope::Global, collection, "", from.as_deref(), PAGE)
+                    engine.list(&scope, collection, "", from.as_deref(), PAGE)
                 };
                 let page = self.handle.look(list).await?;
                 self.take_over(&page).await?;
@@ -88,8 +94,11 @@ impl Accounts {
 
     /// Reads those of these documents that the directory is made of.
     async fn take_over(&self, summaries: &[Summary]) -> Result<(), Stopped> {
-        let is_ours =
-            |summary: &&Summary| *summary.id.scope() == Scope::Global && COLLECTIONS.contains(&summary.id.collection());
+        let own = self.own_scope();
+        let is_ours = |summary: &&Summary| match summary.id.scope() {
+            Scope::Global => COLLECTIONS.contains(&summary.id.collection()),
+            scope => *scope == own && COLLECTIONS_OF_ZONE.contains(&summary.id.collection()),
+        };
         let mut wanted: VecDeque<DocumentId> =
             summaries.iter().filter(is_ours).map(|summary| summary.id.clone()).collect();
         while !wanted.is_empty() {
@@ -120,6 +129,10 @@ impl Accounts {
         Ok(())
     }
 
+    fn own_scope(&self) -> Scope {
+        Scope::Zone(self.zone.as_ref().into())
+    }
+
     /// What a document says, but for a bug on purpose.
     fn as_heard_of(&self, id: &str, mut value: Value) -> Value {
         if self.has(Defect::NamesByArrival)
@@ -132,7 +145,7 @@ impl Accounts {
     }
 
     /// Waits until the directory holds all that is durable here by now.
-    pub(super) async fn caught_up(&self) -> Result<(), Stopped> {
+    pub(crate) async fn caught_up(&self) -> Result<(), Stopped> {
         let wanted = self.handle.look(|engine, _| engine.sequence()).await?;
         self.followed_until(|known| matches!(known, Followed::UpTo(known) if *known >= wanted)).await
     }

@@ -1,6 +1,7 @@
 //! Why something was not done about accounts: the asker's to mend.
 
 use super::permission::Permission;
+use crate::spaces::Unplaceable;
 use crate::templates::Complaint;
 
 /// Why an operation on accounts was not carried out. Nothing of it remains.
@@ -53,6 +54,25 @@ pub enum Refusal {
     /// A template, or what belongs to it, is wrong in these places.
     #[error("{}", listed(.0))]
     Complaints(Vec<Complaint>),
+    /// No server will do for a space.
+    #[error(transparent)]
+    Unplaceable(Unplaceable),
+    /// The space runs on another server than was asked for.
+    #[error("the space runs on {0}")]
+    RunsElsewhere(String),
+    /// The space was placed on a server that does not answer.
+    #[error("{0}, which has the space, does not answer, so whether it still runs there is not known")]
+    Silent(String),
+    /// More than the owner may have.
+    #[error("that would be {wanted} {kind}, and the owner may have {max}")]
+    OverLimit {
+        /// Of what.
+        kind: &'static str,
+        /// How many may be.
+        max: u64,
+        /// How many it would be.
+        wanted: u64,
+    },
     /// There are as many as may be.
     #[error("there are {max} {kind} already")]
     TooMany {
@@ -64,7 +84,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    pub(super) fn invalid(field: &'static str, why: impl Into<String>) -> Self {
+    pub(crate) fn invalid(field: &'static str, why: impl Into<String>) -> Self {
         Self::Invalid { field, why: why.into() }
     }
 }

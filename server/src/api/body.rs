@@ -34,6 +34,19 @@ pub(super) async fn form<T: DeserializeOwned>(api: &Api, headers: &HeaderMap, bo
     serde_json::from_value(value).map_err(|error| Form::WrongMembers(error.to_string()).into())
 }
 
+/// The same where an empty body asks for what is usual.
+pub(super) async fn form_or_default<T: DeserializeOwned + Default>(
+    api: &Api,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<T, ApiError> {
+    let bytes = read(api, headers, body).await?;
+    if bytes.is_empty() {
+        return Ok(T::default());
+    }
+    serde_json::from_value(parse(&bytes)?).map_err(|error| Form::WrongMembers(error.to_string()).into())
+}
+
 /// Reads `bytes` as JSON. Deep nesting ends in an error at 128 levels, long before the stack does.
 pub(super) fn parse(bytes: &[u8]) -> Result<Value, ApiError> {
     serde_json::from_slice(bytes).map_err(|error| {

@@ -149,6 +149,7 @@ impl From<AccountError> for ApiError {
             AccountError::Refused(refusal) => Self::Refused(refusal),
             AccountError::Edit(error) => Self::Edit(error),
             AccountError::Read(error) => Self::Read(error),
+            AccountError::Elsewhere { zone, urls } => Self::Misdirected { zone, urls },
             AccountError::Stopped => Self::Stopping,
         }
     }
@@ -458,6 +459,13 @@ fn refused(error: &Refusal) -> Said {
             "log in; where there is nobody yet, start the server again for another link, or use `knot user create --admin` on its machine".into(),
         ),
         Refusal::TooMany { .. } => (StatusCode::CONFLICT, "delete some first".into()),
+        Refusal::Unplaceable(_) => (StatusCode::CONFLICT, "nothing was changed".into()),
+        Refusal::RunsElsewhere(_) => (StatusCode::CONFLICT, "stop it there first".into()),
+        Refusal::Silent(_) => (
+            StatusCode::CONFLICT,
+            "wait for that server, or name another one to start it there: it then begins without what its volumes hold, and where the silent server lives on it may run twice until the two meet".into(),
+        ),
+        Refusal::OverLimit { .. } => (StatusCode::CONFLICT, "delete or stop another space, or have the limit raised".into()),
     };
     say(status, error.to_string(), hint)
 }

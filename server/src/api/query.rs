@@ -73,6 +73,26 @@ pub(super) struct UsersQuery {
     pub(super) offset: Option<usize>,
 }
 
+/// The spaces.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SpacesQuery {
+    /// Only those of this user, by id.
+    pub(super) user_id: Option<String>,
+    /// Only those made from this template, by id.
+    pub(super) template_id: Option<String>,
+    /// Only those in this zone.
+    pub(super) zone: Option<String>,
+}
+
+/// With whom a space is to be shared no more.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct UnshareQuery {
+    /// The user, by id or name; everybody if nobody is said.
+    pub(super) user_id: Option<String>,
+}
+
 /// A template as a file.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -148,7 +148,7 @@ fn complaint(wrong: &Value) -> String {
     sentence
 }
 
-async fn find(client: &Client, wanted: &str) -> Result<Value, CliError> {
+pub(super) async fn find(client: &Client, wanted: &str) -> Result<Value, CliError> {
     let known = get(client, "/api/templates").await?;
     let is_meant = |row: &&Value| text(row, "template_id") == wanted || text(row, "name") == wanted;
     let found = rows(&known, "templates").iter().find(is_meant).cloned();

@@ -9,6 +9,7 @@ use crate::accounts::{Accounts, PasswordCost, Passwords};
 use crate::api::ApiState;
 use crate::handle::{Command, Handle};
 use crate::net::{Network, OsNetwork};
+use crate::spaces::Spaces;
 
 /// Long enough for anything that is to happen, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -28,8 +29,10 @@ async fn start(limits: Limits) -> Fixture {
     let metrics = Arc::new(Metrics::default());
     let wall: crate::run::WallClock = Arc::new(|| knot_engine::Wall(0));
     let passwords = Passwords::new(PasswordCost::default(), true).unwrap();
+    let accounts = Arc::new(Accounts::new(handle.clone(), passwords, wall.clone(), &[0; 32], "au"));
     let router = api::router(ApiState {
-        accounts: Arc::new(Accounts::new(handle.clone(), passwords, wall.clone(), &[0; 32], "au")),
+        spaces: Arc::new(Spaces::new(accounts.clone(), String::new(), "au", "", wall.clone())),
+        accounts,
         trusted_proxies: [].into(),
         handle,
         token: "token".into(),

@@ -5,8 +5,9 @@
 
 use std::collections::BTreeMap;
 
+use knot_engine::documents::Scope;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::config::nearest;
 use crate::records;
@@ -48,8 +49,8 @@ pub struct SpaceRecord {
     pub zone: String,
     /// Whether what is known of it stays in its zone.
     pub resident: bool,
-    /// Ids of other users who may use it.
-    pub shares: Vec<String>,
+    /// Other users who may use it, by their ids; two who share it at once both have their way.
+    pub shares: BTreeMap<String, bool>,
     /// What was filled in for the template's custom fields.
     pub custom_fields: Vec<CustomValue>,
     /// What it should do.
@@ -87,10 +88,32 @@ pub enum Wanted {
 }
 
 impl SpaceRecord {
-    /// Reads a record's document; what is missing or mistyped takes its default, so nothing starts by mistake.
+    /// Reads a record's document; what is missing or mistyped takes its default, so nothing starts by mistake. What was
+    /// ever deleted stays so, whatever was wanted of it elsewhere meanwhile.
     #[must_use]
     pub fn read(document: &Value) -> Self {
-        records::read(document)
+        let record: Self = records::read(document);
+        if records::is_deleted(document) { Self { wanted: Wanted::Deleted, ..record } } else { record }
+    }
+
+    /// The merge patch of a deletion. What people said of it goes; what the servers need to end it stays.
+    #[must_use]
+    pub fn deletion(now: i64) -> Value {
+        json!({
+            "deleted_at": now, "wanted": Wanted::Deleted, "description": "", "note": "", "custom_fields": [], "shares": null
+        })
+    }
+
+    /// Where its documents are kept: everywhere, or on the servers of its zone.
+    #[must_use]
+    pub fn scope(&self) -> Scope {
+        if self.resident { Scope::Zone(self.zone.as_str().into()) } else { Scope::Global }
+    }
+
+    /// Whether a user may use it: whose it is, and with whom it is shared.
+    #[must_use]
+    pub fn is_for(&self, user: &str) -> bool {
+        self.user_id == user || self.shares.get(user) == Some(&true)
     }
 
     /// The merge patch that makes a document say this and leaves the rest of it alone; `None` where it says so already.
@@ -306,8 +329,6 @@ pub fn shown(record: &SpaceRecord, report: Option<&Report>, server: Server) -> S
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn record(wanted: Wanted, node: &str, generation: u64) -> SpaceRecord {
@@ -391,7 +412,7 @@ mod tests {
         assert_eq!(custom, [("branch", "main"), ("size", "")].map(|(name, value)| (name.to_owned(), value.to_owned())));
         record.name = "-".to_owned();
         record.note = "x".repeat(DESCRIPTION_BYTES_MAX + 1);
-        record.shares = vec![String::new(); SHARES_MAX + 1];
+        record.shares = (0..=SHARES_MAX).map(|user| (user.to_string(), true)).collect();
         record.custom_fields.extend([value("brunch", String::new()), value("branch", "x".repeat(VALUE_BYTES_MAX + 1))]);
         let said: Vec<String> = record.check(&template).iter().map(ToString::to_string).collect();
         assert_eq!(
@@ -405,6 +426,17 @@ mod tests {
                 "custom_fields[2]: has at most 16384 bytes, not 16385; shorten it",
             ]
         );
+    }
+
+    #[test]
+    fn what_was_deleted_is_not_started_by_whoever_had_not_heard() {
+        let mut document = json!({"name": "web", "wanted": "running", "note": "n", "node_id": "n1", "generation": 2});
+        for (name, value) in SpaceRecord::deletion(5).as_object().unwrap() {
+            document[name] = value.clone();
+        }
+        document["wanted"] = json!("running");
+        let record = SpaceRecord::read(&document);
+        assert_eq!((record.wanted, record.node_id.as_str(), record.note.as_str()), (Wanted::Deleted, "n1", ""));
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub use self::known::{Facts, Known, SERVERS, SPACE_STUBS, Stub};
 pub use self::operations::{NewSpace, SpaceChange, Start};
 pub use self::placement::Unplaceable;
 pub use self::record::{NAME_BYTES_MAX, SPACE_STATES, SPACES, Shown};
-pub use self::servers::Servers;
+pub use self::servers::{Place, Servers};
 pub use self::view::{Away, View, Views};
 use crate::accounts::Accounts;
 use crate::run::WallClock;

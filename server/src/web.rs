@@ -19,6 +19,7 @@ mod page;
 mod profile;
 mod roles;
 mod setup;
+mod spaces;
 mod tokens;
 mod users;
 mod zone_map;
@@ -50,6 +51,7 @@ fn pages() -> Vec<Page> {
         setup::pages(),
         login::pages(),
         home::pages(),
+        spaces::pages(),
         tokens::pages(),
         cluster::pages(),
         live::pages(),

@@ -83,6 +83,11 @@ pub(super) fn may_see(by: &Caller, record: &SpaceRecord) -> bool {
     Part::of(by, record).is_some()
 }
 
+/// Whether somebody may change and delete it, too.
+pub(super) fn may_change(by: &Caller, record: &SpaceRecord) -> bool {
+    Part::of(by, record).is_some_and(|part| part > Part::Guest)
+}
+
 impl Spaces {
     /// Makes a space, which does not run yet; gives its id.
     ///

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use knot_engine::membership::Status;
 
-use super::Spaces;
 use super::placement::{Candidate, Unplaceable, load};
-use super::record::Server;
+use super::record::{Server, Shown, shown};
+use super::{Facts, Spaces};
 use crate::accounts::Directory;
 use crate::handle::{ServerEngine, Stopped};
 use crate::templates::Platform;
@@ -70,7 +70,49 @@ impl Servers {
     }
 }
 
+/// A server as a place for spaces, and what else it says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// What people call it.
+    pub name: String,
+    /// The zone it is in.
+    pub zone: String,
+    /// Whether it answers.
+    pub is_alive: bool,
+    /// What it says of itself; nothing if it has not yet.
+    pub facts: Option<Facts>,
+    /// How many spaces it runs, as far as is known here.
+    pub running: usize,
+    /// How many are placed on it.
+    pub placed: usize,
+}
+
 impl Spaces {
+    /// All servers as places for spaces, by id.
+    ///
+    /// # Errors
+    /// When this one stops.
+    pub async fn places(&self) -> Result<BTreeMap<String, Place>, Stopped> {
+        let servers = self.servers().await?;
+        let directory = self.accounts.directory();
+        let known = directory.spaces();
+        let place = |(node_id, member): (&String, &Member)| {
+            let here = known.records().values().filter(|record| record.node_id == *node_id);
+            let shown: Vec<Shown> =
+                here.map(|record| shown(record, known.reports().get(&record.id), member.server)).collect();
+            let place = Place {
+                name: member.name.clone(),
+                zone: member.zone.clone(),
+                is_alive: member.server == Server::Alive,
+                facts: known.server(node_id).cloned(),
+                running: shown.iter().filter(|shown| **shown == Shown::Running).count(),
+                placed: shown.iter().filter(|shown| **shown != Shown::Removed).count(),
+            };
+            (node_id.clone(), place)
+        };
+        Ok(servers.0.iter().map(place).collect())
+    }
+
     /// The servers as they are now.
     ///
     /// # Errors
@@ -113,7 +155,7 @@ impl Spaces {
         if *node_id == self.node_id {
             return self.hosting.borrow().platform();
         }
-        directory.spaces().server(node_id).and_then(super::Facts::platform)
+        directory.spaces().server(node_id).and_then(Facts::platform)
     }
 }
 

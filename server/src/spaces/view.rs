@@ -1,6 +1,6 @@
 //! Spaces as people are shown them: what is wanted, what was reported and what is known of the server, put together.
 
-use super::operations::may_see;
+use super::operations::{may_change, may_see};
 use super::record::{Report, Shown, SpaceRecord, Wanted, shown};
 use super::servers::Servers;
 use super::{Spaces, Stub};
@@ -25,6 +25,8 @@ pub struct View {
     pub shares: Vec<(String, String)>,
     /// How far its start is, where this server makes it.
     pub progress: Option<String>,
+    /// Whether whoever sees it may change it, too.
+    pub may_change: bool,
 }
 
 /// A space that is resident elsewhere.
@@ -90,11 +92,11 @@ impl Spaces {
     /// # Errors
     /// When the server stops.
     pub async fn list(&self, by: &Caller) -> Result<Views, AccountError> {
-        self.accounts.ready().await?;
+        self.accounts.caught_up().await?;
         let servers = self.servers().await?;
         let directory = self.accounts.directory();
         let records = directory.spaces().records().values().filter(|record| may_see(by, record));
-        let mut here: Vec<View> = records.map(|record| self.view(&directory, &servers, record)).collect();
+        let mut here: Vec<View> = records.map(|record| self.view(by, &directory, &servers, record)).collect();
         here.retain(|view| view.shown != Shown::Removed);
         here.sort_by_cached_key(|view| (view.record.name.to_lowercase(), view.owner.clone(), view.record.id.clone()));
         let is_seen = |stub: &&Stub| by.may(Permission::ManageSpaces) || by.user() == Some(&stub.user_id);
@@ -107,11 +109,11 @@ impl Spaces {
     /// # Errors
     /// When there is none, it is kept elsewhere, or the server stops.
     pub async fn read(&self, by: &Caller, id: &str) -> Result<View, AccountError> {
-        self.accounts.ready().await?;
+        self.accounts.caught_up().await?;
         let servers = self.servers().await?;
         let directory = self.accounts.directory();
         if let Some(record) = directory.spaces().records().get(id).filter(|record| may_see(by, record)) {
-            let view = self.view(&directory, &servers, record);
+            let view = self.view(by, &directory, &servers, record);
             return if view.shown == Shown::Removed { Err(Refusal::Unknown("space").into()) } else { Ok(view) };
         }
         let stub = directory.spaces().stub(id);
@@ -120,7 +122,7 @@ impl Spaces {
         Err(AccountError::Elsewhere { zone: stub.zone.clone(), urls: servers.urls_in(&stub.zone) })
     }
 
-    fn view(&self, directory: &Directory, servers: &Servers, record: &SpaceRecord) -> View {
+    fn view(&self, by: &Caller, directory: &Directory, servers: &Servers, record: &SpaceRecord) -> View {
         let report = directory.spaces().reports().get(&record.id);
         let template = directory.template(&record.template_id);
         let name_of = |id: &String| (id.clone(), name_of(directory, id));
@@ -131,6 +133,7 @@ impl Spaces {
             template: template.map(|template| directory.named_template(template).name).unwrap_or_default(),
             server: servers.name(&record.node_id).to_owned(),
             shares: record.shares.iter().filter(|(_, is_in)| **is_in).map(|(id, _)| name_of(id)).collect(),
+            may_change: may_change(by, record),
             progress: self.progress_of(&record.id).filter(|_| record.wanted == Wanted::Running),
             record: record.clone(),
         }

@@ -26,6 +26,7 @@ use crate::accounts::{AUDIT, Caller, GROUPS, OWN_COLLECTIONS, ROLES, SESSIONS, T
 use crate::api::Shared;
 use crate::api::guard::identify;
 use crate::serve::stopped;
+use crate::spaces::{SERVERS, SPACE_STATES, SPACE_STUBS, SPACES};
 
 /// Least time between two events of one reader: changes in between are told as one.
 const QUIET: Duration = Duration::from_millis(50);
@@ -47,6 +48,8 @@ enum Watched {
     Accounts,
     /// One's own tokens, sessions and profile.
     Own,
+    /// Spaces, and what they are made from and run on.
+    Spaces,
     /// The audit log.
     Audit,
     /// All that is no collection of knot's own.
@@ -66,6 +69,7 @@ impl Watched {
         match (fields.get("watch"), fields.get("collection"), fields.get("key")) {
             ("accounts", _, _) => Self::Accounts,
             ("own", _, _) => Self::Own,
+            ("spaces", _, _) => Self::Spaces,
             ("audit", _, _) => Self::Audit,
             ("documents", "", _) => Self::Documents,
             ("documents", collection, "") => Self::Collection(scope(), collection.to_owned()),
@@ -87,6 +91,7 @@ impl Watched {
                 TOKENS | USES => true,
                 _ => false,
             },
+            Self::Spaces => matches!(collection, SPACES | SPACE_STATES | SPACE_STUBS | SERVERS),
             Self::Audit => collection == AUDIT,
             Self::Documents => !collection.starts_with(OWN_COLLECTIONS),
             Self::Collection(scope, name) => {
@@ -307,6 +312,9 @@ mod tests {
             ("watch=accounts", ROLES, "1", true),
             ("watch=own", SESSIONS, &own, true),
             ("watch=own", SESSIONS, "b.1", false),
+            ("watch=spaces", SPACES, "1", true),
+            ("watch=spaces", SERVERS, "1", true),
+            ("watch=spaces", USERS, "1", false),
             ("watch=audit", AUDIT, "1", true),
             ("", "plans", "trip", false),
         ] {

@@ -16,7 +16,7 @@ use crate::api::operation::Needs;
 use crate::api::path::encode;
 
 /// What a form has led to, by the word in the address that says so after the redirect.
-const DONE: [(&str, &str); 17] = [
+const DONE: [(&str, &str); 24] = [
     ("welcome", "Welcome. You are the first administrator of this cluster."),
     ("token-revoked", "The token is revoked. It is good nowhere any more."),
     ("user-created", "The user is made, and can log in on every server."),
@@ -31,6 +31,13 @@ const DONE: [(&str, &str); 17] = [
     ("profile-changed", "Your profile is changed."),
     ("password-changed", "Your password is changed. All your other sessions have ended."),
     ("session-ended", "The session has ended, on every server."),
+    ("space-created", "The space is made."),
+    ("space-started", "The space is being started. This page says what becomes of it."),
+    ("space-stopped", "The space is being stopped."),
+    ("space-changed", "The space is changed."),
+    ("space-deleted", "The space is deleted, with its volumes."),
+    ("space-given", "The space is another user's now."),
+    ("space-shared", "Who the space is shared with is changed."),
     ("server-left", "The server is taken out of the cluster."),
     ("document-saved", "The document is saved. Other servers have it as soon as they can be reached."),
     ("document-deleted", "The document is deleted."),
@@ -128,8 +135,9 @@ impl Shell {
 fn menu(caller: &Caller, is_clustered: bool, path: &str) -> Vec<Entry> {
     const CLUSTER: &[Permission] = &[Permission::ClusterInfo, Permission::ManageCluster];
     const DOCUMENTS: &[Permission] = &[Permission::ReadDocuments];
-    let entries: [(&str, &str, &[Permission]); 9] = [
+    let entries: [(&str, &str, &[Permission]); 10] = [
         ("/", "Dashboard", &[]),
+        ("/spaces", "Spaces", &[Permission::UseSpaces, Permission::ManageSpaces]),
         ("/cluster-info", "Cluster Info", CLUSTER),
         ("/documents", "Documents", DOCUMENTS),
         ("/api-tokens", "API Tokens", &[Permission::UseTokens]),
@@ -271,7 +279,7 @@ mod tests {
             menu(caller, is_clustered, "/users/1").iter().map(|entry| entry.title).collect::<Vec<_>>()
         };
         let machine = Caller::machine();
-        assert_eq!(titles(&machine, true).len(), 9);
+        assert_eq!(titles(&machine, true).len(), 10);
         assert!(!titles(&machine, false).contains(&"Cluster Info"));
         let nobody = Caller { permissions: crate::accounts::Permissions::default(), ..machine.clone() };
         assert_eq!(titles(&nobody, true), ["Dashboard", "API"]);

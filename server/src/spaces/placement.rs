@@ -59,7 +59,7 @@ pub enum Unplaceable {
         servers: String,
     },
     /// Nobody there can run it.
-    #[error("no server of zone {zone} has {runtime} ({servers}): install it on one of them and restart knot there")]
+    #[error("no server of zone {zone} has {runtime} ({servers}): install it on one of them")]
     NoRuntime {
         /// The zone asked for.
         zone: String,

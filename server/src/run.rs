@@ -19,7 +19,7 @@ use crate::metrics::Metrics;
 use crate::net::{Listener, Network};
 use crate::serve::{self, Serving};
 use crate::simulated::Simulated;
-use crate::spaces::Spaces;
+use crate::spaces::{Source, Spaces};
 use crate::storage::{Storage, StorageError};
 use crate::tls::ServerTls;
 use crate::websocket::{Arrival, Dialer};
@@ -203,8 +203,8 @@ pub async fn run<N: Network>(
     tasks.spawn(accounts.clone().keep());
     let node_id = platform.node_key.node_id().to_string();
     let spaces = Arc::new(Spaces::new(accounts.clone(), node_id, &config.zone, &url, platform.wall.clone()));
-    if platform.simulated.is_none() {
-        tasks.spawn(spaces.clone().host(config.spaces.clone(), cluster_name(&config), config.data_dir.clone()));
+    if let Some(source) = source(&config, &platform) {
+        tasks.spawn(spaces.clone().host(source, cluster_name(&config)));
     }
     let serving = serving(&config, &platform, &spaces, &accounts, arrivals, stopped.clone());
     let http_task = tokio::spawn(serve::serve(http, serving, stopped));
@@ -359,6 +359,14 @@ fn accounts<N>(config: &Config, platform: &Platform<N>, handle: &Handle) -> Resu
     let wall = platform.wall.clone();
     let defect = platform.simulated.as_ref().and_then(|simulated| simulated.defect);
     Ok(Arc::new(Accounts::new(handle.clone(), passwords, wall, &platform.seed, &config.zone).with(defect)))
+}
+
+/// What runs spaces here; none where a simulator has nothing for them.
+fn source<N>(config: &Config, platform: &Platform<N>) -> Option<Source> {
+    let Some(simulated) = &platform.simulated else {
+        return Some(Source::Runtime(config.spaces.clone(), config.data_dir.clone()));
+    };
+    simulated.containers.clone().map(|containers| Source::Simulated(containers, simulated.defect))
 }
 
 fn session_config<N>(config: &Config, platform: &Platform<N>, limits: &Limits) -> Option<SessionConfig> {

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use knot_engine::Faults;
 
+use crate::spaces::Containers;
+
 /// A server of a simulator's. It keeps to the tasks of its runtime, whose time is simulated.
 #[derive(Clone)]
 pub struct Simulated {
@@ -20,6 +22,8 @@ pub struct Simulated {
     pub faults: Faults,
     /// A bug planted around it.
     pub defect: Option<Defect>,
+    /// What runs spaces; none where there are none to run.
+    pub containers: Option<Arc<dyn Containers>>,
 }
 
 /// A bug on purpose in what surrounds the engine, to prove that a simulator of whole servers would find it.
@@ -39,12 +43,20 @@ pub enum Defect {
     UseUnrevokes,
     /// The last administrator may be let go.
     LastAdministratorGoes,
+    /// A start that had not seen a space's deletion takes it back.
+    DeletedSpaceReturns,
+    /// A server takes over the spaces of one that is silent.
+    SilentIsTakenOver,
+    /// What was reported of a start is forgotten, so a container that is gone is made again.
+    StartIsRepeated,
 }
 
 impl Defect {
     /// Those in what servers do with accounts.
     pub const IN_ACCOUNTS: [Self; 4] =
         [Self::NamesByArrival, Self::DeletedUserReturns, Self::UseUnrevokes, Self::LastAdministratorGoes];
+    /// Those in what servers do with spaces.
+    pub const IN_SPACES: [Self; 3] = [Self::DeletedSpaceReturns, Self::SilentIsTakenOver, Self::StartIsRepeated];
 }
 
 impl Simulated {

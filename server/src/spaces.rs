@@ -7,6 +7,7 @@
 //! down.
 
 pub mod agent;
+mod containers;
 mod host;
 mod known;
 mod operations;
@@ -22,7 +23,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 
-pub use self::host::{Hosting, Sockets};
+pub use self::containers::{Containers, Doing};
+pub use self::host::{Hosting, Sockets, Source};
 pub use self::known::{Facts, Known, SERVERS, SPACE_STUBS, Stub};
 pub use self::operations::{NewSpace, SpaceChange, Start};
 pub use self::placement::Unplaceable;

@@ -106,6 +106,8 @@ pub enum Invariant {
     HonestBelieved,
     /// What administrators did to users and tokens holds on every server.
     Accounts,
+    /// A space runs where and as often as people asked for, and its end is one.
+    Spaces,
     /// Servers that can reach each other hold a stream, and soon.
     ShutOut,
     Connected,
@@ -299,6 +301,11 @@ impl Invariant {
                 "Users that were made are there, by names that are theirs alone; who was deleted stays so, a token that was \
                  revoked is taken nowhere, and no server lets the last administrator go that it knows of."
             }
+            Self::Spaces => {
+                "A space runs only on servers that somebody has asked to start it, and a start is run once, also where its \
+                 container was removed; what was deleted runs no more and leaves nothing. In the end all servers show a space \
+                 alike, and it runs where they say and nowhere else."
+            }
             Self::Canary => "Nothing is wrong: this run was to fail, to prove that failures are noticed.",
             Self::NoPanic => "An engine never panics, whatever it is told. An assertion of this one failed.",
             Self::Progress => {
@@ -352,6 +359,7 @@ impl fmt::Display for Invariant {
             Self::Application => "the application's promise broken",
             Self::Progress => "engine makes no progress",
             Self::Accounts => "accounts do not hold",
+            Self::Spaces => "spaces do not hold",
             Self::Canary => "canary",
             Self::NoPanic => "engine panicked",
         })

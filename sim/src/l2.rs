@@ -4,6 +4,7 @@
 //! outside: by clients, and by a tap on what servers send each other. The servers run as the binary runs them; only
 //! their sockets, their disks, their clocks and their randomness are the simulator's.
 
+mod containers;
 mod disk;
 mod draw;
 mod host;
@@ -29,7 +30,7 @@ use crate::checker::{Invariant, settle_bound};
 use crate::level::Level;
 use crate::report::Report;
 use crate::scenario::{FaultKind, Scenario};
-use crate::servers::{self, Findings, HTTP_PORT, Reach};
+use crate::servers::{self, Findings, HTTP_PORT, Reach, Yard};
 use crate::shared::Shared;
 
 /// How finely time passes.
@@ -57,6 +58,7 @@ pub fn run(scenario: Scenario, planted: Planted) -> Report {
     let scenario = Arc::new(scenario.expanded());
     let findings = Shared::new(Findings::default());
     let wires = Wires::new(Network::new(&scenario));
+    let yard = Shared::new(Yard::default());
     let mut sim = turmoil::Builder::new()
         .simulation_duration(
             Duration::from_millis(scenario.quiet_at_ms) + settle_bound(scenario.nodes.len()) + AUDIT_WITHIN,
@@ -69,12 +71,12 @@ pub fn run(scenario: Scenario, planted: Planted) -> Report {
         .rng_seed(scenario.seed)
         .build();
     let hosts: Vec<Host> =
-        (0..scenario.nodes.len()).map(|node| Host::new(node, &scenario, &wires, &findings, planted)).collect();
+        (0..scenario.nodes.len()).map(|node| Host::new(node, &scenario, &wires, &findings, &yard, planted)).collect();
     for host in &hosts {
         let host = host.clone();
         sim.host(host.name().to_owned(), move || host.clone().supervise());
     }
-    let clients = servers::clients(Turmoil(scenario.clone()), scenario.clone(), findings.clone());
+    let clients = servers::clients(Turmoil(scenario.clone()), scenario.clone(), findings.clone(), Some(yard));
     sim.client("clients", async {
         clients.await;
         Ok(())

@@ -107,7 +107,7 @@ async fn play_out(
     let sky = Sky::new(Weather::new(scenario));
     let mut router = Router::start(namespaces.lines()?, &sky);
     let findings = Shared::new(Findings::default());
-    let clients = tokio::spawn(servers::clients(Namespaced(sky.clone()), scenario.clone(), findings.clone()));
+    let clients = tokio::spawn(servers::clients(Namespaced(sky.clone()), scenario.clone(), findings.clone(), None));
     let mut stage = Stage::new(scenario, machines?, sky.clone(), findings.clone());
     tokio::select! {
         played = stage.play(clients) => played?,

@@ -73,6 +73,7 @@ impl Level {
             ("clock_offset_s", not_simulated && any(|node| node.clock_offset_s != 0)),
             ("clock_drift_ppm", not_engines && any(|node| node.clock_drift_ppm != 0)),
             ("administrators", self != Self::Servers && scenario.administrators),
+            ("tenants", self != Self::Servers && scenario.tenants),
             ("patch", not_engines && scenario.asks(Action::Patch)),
             ("later_version", not_engines && any(|node| node.later_version)),
             ("hostile", not_engines && any(|node| node.hostile)),
@@ -109,6 +110,7 @@ impl Level {
             scenario.nodes.iter_mut().for_each(|node| node.clock_offset_s = 0);
         }
         scenario.administrators = self == Self::Servers && Draw::new(scenario.seed, "administrators come").chance(500);
+        scenario.tenants = self == Self::Servers && Draw::new(scenario.seed, "tenants come").chance(300);
         let missing = self.cannot_play(&scenario);
         scenario.faults.retain(|fault| !missing.contains(&fault.kind.name()));
         if self != Self::Engines {

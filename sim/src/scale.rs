@@ -225,6 +225,7 @@ fn scenario(nodes: usize, zones: usize, seed: u64) -> Scenario {
         canary: false,
 
         administrators: false,
+        tenants: false,
         quiet_at_ms: NEVER_MS,
         core: Vec::new(),
         network: NetworkSpec { links: links.collect(), ..NetworkSpec::default() },

@@ -91,6 +91,9 @@ pub struct Scenario {
     /// Whether people make, change and delete users meanwhile. It takes whole servers.
     #[serde(default, skip_serializing_if = "is_default")]
     pub administrators: bool,
+    /// Whether people make, start, move and delete spaces meanwhile. It takes whole servers.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub tenants: bool,
     /// What goes wrong.
     #[serde(default)]
     pub faults: Vec<Fault>,

@@ -5,6 +5,8 @@ mod clients;
 mod cues;
 mod report;
 mod request;
+mod tenants;
+mod yard;
 
 use std::io;
 use std::panic::resume_unwind;
@@ -17,6 +19,7 @@ pub(crate) use self::clients::{Findings, Loss, clients};
 pub(crate) use self::cues::{Cue, Cues};
 pub(crate) use self::report::{accuse_of_leak, report};
 pub(crate) use self::request::{HTTP_PORT, TOKEN};
+pub(crate) use self::yard::Yard;
 use crate::scenario::{FaultKind, Scenario};
 
 /// The port that servers talk to each other on.

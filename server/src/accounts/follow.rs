@@ -141,6 +141,12 @@ impl Accounts {
             let known = self.directory().user(id).map(|user| user.username_at);
             user.insert("username_at".to_owned(), known.unwrap_or_else(|| self.now()).into());
         }
+        if self.has(Defect::DeletedSpaceReturns)
+            && let Some(record) = value.as_object_mut()
+            && record.contains_key("space_id")
+        {
+            record.remove("deleted_at");
+        }
         value
     }
 

@@ -109,6 +109,8 @@ struct SpaceInfo {
     /// The server that has it; empty before its first start.
     node_id: String,
     node_hostname: String,
+    /// How often it was started.
+    generation: u64,
     is_deployed: bool,
     is_pending: bool,
     is_deleting: bool,
@@ -212,6 +214,7 @@ impl From<View> for SpaceInfo {
             custom_fields: fields.collect(),
             node_id: record.node_id,
             node_hostname: view.server,
+            generation: record.generation,
             created_at: record.created_at,
         }
     }

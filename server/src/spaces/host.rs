@@ -12,15 +12,16 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::Spaces;
 use super::agent::{self, Step, decide, without_runtime};
-use super::known::{Facts, SERVERS};
-use super::record::{Report, SPACE_STATES, SPACES, SpaceRecord};
+use super::known::{Facts, Known, SERVERS};
+use super::record::{Report, SPACE_STATES, SPACES, Server, SpaceRecord};
 use super::runtime::{Missing, Owner, Progress, Runtime, RuntimeError, Start, sockets};
 use super::spec::{ContainerSpec, container};
+use super::{Containers, Spaces};
 use crate::accounts::{AccountError, Directory};
 use crate::handle::{ServerEngine, Stopped};
 use crate::records;
+use crate::simulated::Defect;
 use crate::templates::{self, Complaint, Platform, Template, TemplateVariable, effective};
 
 /// How often it is looked at what runs, while anything does or should.
@@ -43,7 +44,7 @@ pub enum Hosting {
     /// Nothing that could: what is missing, and what to do.
     Without(String),
     /// This.
-    On(Runtime),
+    On(Arc<dyn Containers>),
 }
 
 impl Hosting {
@@ -51,10 +52,19 @@ impl Hosting {
     #[must_use]
     pub fn platform(&self) -> Option<Platform> {
         match self {
-            Self::On(runtime) => Some(runtime.platform()),
+            Self::On(containers) => Some(containers.platform()),
             Self::Not | Self::Without(_) => None,
         }
     }
+}
+
+/// Where what runs spaces comes from.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// A runtime behind one of these sockets; how much this folder holds is told to the others.
+    Runtime(Sockets, PathBuf),
+    /// A simulator's.
+    Simulated(Arc<dyn Containers>, Option<Defect>),
 }
 
 /// Where to look for a runtime.
@@ -82,9 +92,8 @@ impl Sockets {
 /// The task that runs spaces here.
 struct Host {
     spaces: Arc<Spaces>,
-    sockets: Sockets,
+    source: Source,
     owner: Owner,
-    data_dir: PathBuf,
     started_at: i64,
     /// What is being done, and for which spaces.
     work: JoinSet<(String, bool)>,
@@ -97,14 +106,13 @@ struct Host {
 
 impl Spaces {
     /// Runs the spaces that are placed on this server, for as long as it runs. `cluster` is told to the runtime, for
-    /// servers that share one; `data_dir` is what is measured.
-    pub async fn host(self: Arc<Self>, sockets: Sockets, cluster: String, data_dir: PathBuf) {
+    /// servers that share one.
+    pub async fn host(self: Arc<Self>, source: Source, cluster: String) {
         let host = Host {
             owner: Owner { cluster, node_id: self.node_id.clone() },
             started_at: self.accounts.now(),
             spaces: self,
-            sockets,
-            data_dir,
+            source,
             work: JoinSet::new(),
             busy: BTreeSet::new(),
             workers: Arc::new(Semaphore::new(WORKERS)),
@@ -207,9 +215,11 @@ impl Host {
                 }
             },
         };
+        let altered = self.altered().await?;
         let (steps, records) = {
             let directory = self.spaces.accounts.directory();
-            let (records, reports) = (directory.spaces().records(), directory.spaces().reports());
+            let known = altered.as_ref().unwrap_or_else(|| directory.spaces());
+            let (records, reports) = (known.records(), known.reports());
             let node = &self.owner.node_id;
             let steps = match (&here, &hosting) {
                 (Some(here), _) => decide(node, records, reports, here),
@@ -251,18 +261,41 @@ impl Host {
         Ok(())
     }
 
+    /// What is known, where a bug on purpose knows otherwise.
+    async fn altered(&self) -> Result<Option<Known>, Stopped> {
+        let Source::Simulated(_, Some(defect)) = &self.source else { return Ok(None) };
+        let servers = self.spaces.servers().await?;
+        let mut known = self.spaces.accounts.directory().spaces().clone();
+        if *defect == Defect::SilentIsTakenOver {
+            known.take_over(&self.owner.node_id, |node| matches!(servers.state(node), Server::Silent(_)));
+        } else if *defect == Defect::StartIsRepeated {
+            known.forget_reports();
+        } else {
+            return Ok(None);
+        }
+        Ok(Some(known))
+    }
+
     async fn look_for_runtime(&self) {
-        if self.sockets == Sockets::None || self.spaces.hosting().platform().is_some() {
+        if self.spaces.hosting().platform().is_some() {
             return;
         }
-        let found = match self.sockets.places() {
+        let sockets = match &self.source {
+            Source::Runtime(Sockets::None, _) => return,
+            Source::Runtime(sockets, _) => sockets,
+            Source::Simulated(containers, _) => {
+                self.spaces.hosting.send_replace(Hosting::On(containers.clone()));
+                return;
+            }
+        };
+        let found = match sockets.places() {
             Ok(places) => Runtime::find(&places, self.owner.clone()).await,
             Err(missing) => Err(missing),
         };
         let hosting = match found {
             Ok(runtime) => {
                 tracing::info!(runtime = runtime.name(), socket = %runtime.socket().display(), "spaces can run here");
-                Hosting::On(runtime)
+                Hosting::On(Arc::new(runtime))
             }
             Err(missing) => Hosting::Without(missing.to_string()),
         };
@@ -286,9 +319,11 @@ impl Host {
         self.told_at = Some(Instant::now());
         let count = |engine: &mut ServerEngine, _| engine.scopes().iter().map(|scope| scope.documents).sum();
         let documents: u64 = self.spaces.accounts.handle().look(count).await?;
-        let data_dir = self.data_dir.clone();
-        let measured = tokio::task::spawn_blocking(move || bytes_in(&data_dir)).await;
-        let bytes = measured.unwrap_or_default();
+        let bytes = match self.source.clone() {
+            Source::Runtime(_, data_dir) => tokio::task::spawn_blocking(move || bytes_in(&data_dir)).await,
+            Source::Simulated(..) => Ok(0),
+        };
+        let bytes = bytes.unwrap_or_default();
         if !is_news && told.documents.abs_diff(documents) * 10 < documents && told.bytes.abs_diff(bytes) * 10 < bytes {
             return Ok(());
         }
@@ -330,7 +365,7 @@ async fn carry_out(
 ) -> Result<(), StepError> {
     match (step, hosting, record) {
         (Step::Report { report, .. }, _, Some(record)) => Ok(spaces.report(record, report).await?),
-        (Step::Start { .. }, Hosting::On(runtime), Some(record)) => start(spaces, runtime, record).await,
+        (Step::Start { .. }, Hosting::On(runtime), Some(record)) => start(spaces, &**runtime, record).await,
         (Step::Stop { space_id }, Hosting::On(runtime), _) => Ok(runtime.stop(&space_id).await?),
         (Step::Remove { space_id, with_volumes }, Hosting::On(runtime), _) => {
             Ok(runtime.remove(&space_id, with_volumes).await?)
@@ -341,7 +376,7 @@ async fn carry_out(
 }
 
 /// Starts a space, and says what came of it. That it runs is seen at the next look.
-async fn start(spaces: &Spaces, runtime: &Runtime, record: &SpaceRecord) -> Result<(), StepError> {
+async fn start(spaces: &Spaces, runtime: &dyn Containers, record: &SpaceRecord) -> Result<(), StepError> {
     let spec = spaces.spec(&spaces.accounts.directory(), record);
     let spec = match spec {
         Ok(spec) => spec,

@@ -64,7 +64,7 @@ impl Facts {
 }
 
 /// What this server knows.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Known {
     records: BTreeMap<String, SpaceRecord>,
     reports: BTreeMap<String, Report>,
@@ -111,6 +111,17 @@ impl Known {
     #[must_use]
     pub fn stub(&self, space_id: &str) -> Option<&Stub> {
         self.stubs.get(space_id).filter(|_| !self.records.contains_key(space_id))
+    }
+
+    /// A bug on purpose: what is placed on servers that `is_silent` is taken for placed on this one.
+    pub(super) fn take_over(&mut self, node_id: &str, is_silent: impl Fn(&str) -> bool) {
+        let theirs = self.records.values_mut().filter(|record| is_silent(&record.node_id));
+        theirs.for_each(|record| node_id.clone_into(&mut record.node_id));
+    }
+
+    /// A bug on purpose: nobody has reported anything.
+    pub(super) fn forget_reports(&mut self) {
+        self.reports.clear();
     }
 
     /// What a server has said of itself.

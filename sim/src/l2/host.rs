@@ -8,12 +8,14 @@ use std::time::Duration;
 use knot_engine::{Instant, NodeKey, Wall, membership};
 use knot_server::config::{Config, Trust};
 use knot_server::simulated::Simulated;
+use knot_server::spaces::Containers;
 use knot_server::storage::{JournaledStorage, RedbStorage, StorageError};
 use knot_server::websocket::Dialer;
 use knot_server::{Platform, RunError, run as serve};
 use redb::StorageBackend;
 use tokio::sync::{oneshot, watch};
 
+use super::containers::SimContainers;
 use super::disk::{CrashDisk, File};
 use super::network::SimNetwork;
 use super::wires::Wires;
@@ -23,7 +25,7 @@ use crate::draw::Draw;
 use crate::network::Process;
 use crate::node::hasty;
 use crate::scenario::{RESTART_AFTER, Scenario};
-use crate::servers::{Findings, Loss, TOKEN, config};
+use crate::servers::{Findings, Loss, TOKEN, Yard, config};
 use crate::shared::Shared;
 
 /// What wall clocks show when a run begins, in milliseconds since the Unix epoch.
@@ -40,6 +42,7 @@ pub(super) struct Host {
     findings: Shared<Findings>,
     planted: Planted,
     machine: Shared<Machine>,
+    containers: SimContainers,
 }
 
 /// What of a machine outlives its processes, besides its disk.
@@ -65,9 +68,12 @@ impl Host {
         scenario: &Arc<Scenario>,
         wires: &Wires,
         findings: &Shared<Findings>,
+        yard: &Shared<Yard>,
         planted: Planted,
     ) -> Self {
         let draw = |what: &str| Draw::new(scenario.seed, &format!("{what} {node}"));
+        let (yard, draws) = (yard.clone(), Shared::new(draw("containers")));
+        let containers = SimContainers { node, yard, findings: findings.clone(), draw: draws };
         Self {
             node,
             disk: CrashDisk::new(draw("crash disk")),
@@ -85,6 +91,7 @@ impl Host {
                 stop: None,
                 stays_down: false,
             }),
+            containers,
         }
     }
 
@@ -110,7 +117,13 @@ impl Host {
     /// Another machine takes the name: with another key, and with nothing on its disk.
     pub(super) fn replace(&self) {
         self.machine.get().replaced += 1;
+        self.containers.yard.get().replace(self.node);
         self.disk.lose();
+    }
+
+    /// Nothing runs any more.
+    pub(super) fn lose_power(&self) {
+        self.containers.yard.get().power_lost(self.node);
     }
 
     /// Commits take so much longer.
@@ -248,10 +261,11 @@ impl Host {
             }),
             faults: self.planted.faults,
             defect: self.planted.defect,
+            containers: self.scenario.tenants.then(|| Arc::new(self.containers.clone()) as Arc<dyn Containers>),
         }
     }
 }
 
-fn now() -> Instant {
+pub(super) fn now() -> Instant {
     Instant::ZERO + turmoil::sim_elapsed().unwrap_or_default()
 }

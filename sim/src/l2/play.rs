@@ -174,6 +174,9 @@ impl<'a> Stage<'a> {
         self.crashes += 1;
         // turmoil drops the process's futures, whose destructors would still write, and say goodbye.
         self.hosts[node].disk.end(power);
+        if power {
+            self.hosts[node].lose_power();
+        }
         self.wires.get().process_died(node, !power);
         sim.crash(self.name(node));
     }

@@ -129,6 +129,7 @@ impl Scenario {
             sealed,
             hasty,
             administrators: false,
+            tenants: false,
             canary: shape.canary && Draw::new(seed, "canary").chance(CANARIES_PER_MILLE),
             core,
             clients: Vec::new(),

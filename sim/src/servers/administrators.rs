@@ -6,11 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use knot_engine::Instant;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use super::clients::Loss;
+use super::clients::{Loss, Told};
 use super::request::{Answer, Request};
 use super::{Findings, Reach, joined, living};
 use crate::checker::Invariant;
@@ -84,20 +83,6 @@ struct Memory {
 
 /// A value that was sent, and who has said that it is stored.
 type Sent = (String, Option<Told>);
-
-/// Who said that something is done, and when.
-#[derive(Clone, Copy, Debug)]
-struct Told {
-    node: usize,
-    at: Instant,
-}
-
-impl Told {
-    /// Whether its disk has lost it since, by a fault.
-    fn is_excused(self, losses: &[Loss]) -> bool {
-        losses.iter().any(|loss| loss.node == self.node && loss.since <= self.at && self.at <= loss.until)
-    }
-}
 
 /// What administrators do while the run lasts; gives what they remember of it.
 pub(super) struct Administrators<R> {

@@ -11,6 +11,8 @@ use tokio::task::JoinSet;
 
 use super::administrators::Administrators;
 use super::request::{Answer, Request, path};
+use super::tenants::Tenants;
+use super::yard::Yard;
 use super::{Reach, joined, living};
 use crate::checker::{Invariant, Seen, Violation, settle_bound};
 use crate::scenario::{Scenario, Target};
@@ -50,9 +52,23 @@ pub(crate) struct Loss {
     pub(crate) until: Instant,
 }
 
+/// Who said that something is done, and when.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Told {
+    pub(super) node: usize,
+    pub(super) at: Instant,
+}
+
+impl Told {
+    /// Whether its disk has lost it since, by a fault.
+    pub(super) fn is_excused(self, losses: &[Loss]) -> bool {
+        losses.iter().any(|loss| loss.node == self.node && loss.since <= self.at && self.at <= loss.until)
+    }
+}
+
 impl Findings {
     /// What was taken from disks until now.
-    pub(super) fn losses(&self) -> &[Loss] {
+    pub(crate) fn losses(&self) -> &[Loss] {
         &self.losses
     }
 
@@ -67,12 +83,22 @@ impl Findings {
     }
 }
 
-/// Does all that clients do in a run.
-pub(crate) async fn clients<R: Reach>(reach: R, scenario: Arc<Scenario>, findings: Shared<Findings>) {
+/// Does all that clients do in a run. Spaces there are where there is a yard for them to run in.
+pub(crate) async fn clients<R: Reach>(
+    reach: R,
+    scenario: Arc<Scenario>,
+    findings: Shared<Findings>,
+    yard: Option<Shared<Yard>>,
+) {
+    let yard = yard.filter(|_| scenario.tenants);
+    let tenants = yard.map(|yard| Tenants::new(&reach, &scenario, &findings, &yard));
     let administrators = scenario.administrators.then(|| Arc::new(Administrators::new(&reach, &scenario, &findings)));
     let mut asking = JoinSet::new();
     if let Some(administrators) = administrators.clone() {
         asking.spawn(async move { administrators.work().await });
+    }
+    if let Some(tenants) = tenants.clone() {
+        asking.spawn(async move { tenants.work().await });
     }
     for (index, operation) in scenario.operations.iter().enumerate() {
         let at = Instant::from_micros(operation.at_us);
@@ -101,6 +127,9 @@ pub(crate) async fn clients<R: Reach>(reach: R, scenario: Arc<Scenario>, finding
         findings.get().seen = seen;
         if let Some(administrators) = administrators {
             administrators.look().await;
+        }
+        if let Some(tenants) = tenants {
+            tenants.look().await;
         }
     }
 }

@@ -132,7 +132,7 @@ impl Accounts {
     }
 
     /// Waits until the directory holds all that is durable here by now.
-    pub(super) async fn caught_up(&self) -> Result<(), Stopped> {
+    pub(crate) async fn caught_up(&self) -> Result<(), Stopped> {
         let wanted = self.handle.look(|engine, _| engine.sequence()).await?;
         self.followed_until(|known| matches!(known, Followed::UpTo(known) if *known >= wanted)).await
     }

@@ -21,9 +21,12 @@ mod profile;
 mod record;
 mod roles;
 mod setup;
+mod templates;
 mod tokens;
 mod users;
+mod variables;
 mod zone_map;
+mod zones;
 
 use std::sync::Arc;
 
@@ -58,6 +61,9 @@ fn pages() -> Vec<Page> {
         users::pages(),
         groups::pages(),
         roles::pages(),
+        templates::pages(),
+        variables::pages(),
+        zones::pages(),
         profile::pages(),
         audit::pages(),
         documents::pages(),

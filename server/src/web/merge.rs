@@ -165,7 +165,11 @@ mod tests {
             (json!({"a": []}), json!({"a": [{"n": 1}]}), json!({"a": []}), json!({"a": [{"n": 1}]}), &[]),
             (json!({"a": 1}), json!({"a": 1, "new": 2}), json!({"a": 1}), json!({}), &[]),
         ] {
-            assert_eq!(merged(was.clone(), mine.clone(), theirs), (changed, disputed.iter().map(|&name| name.to_owned()).collect()), "{was} {mine}");
+            assert_eq!(
+                merged(was.clone(), mine.clone(), theirs),
+                (changed, disputed.iter().map(|&name| name.to_owned()).collect()),
+                "{was} {mine}"
+            );
         }
     }
 

@@ -61,6 +61,7 @@ pub(super) trait Record: Clone + Default + Serialize + DeserializeOwned + Send +
 pub(super) struct Draft<R> {
     /// None for one that is to be made.
     pub(super) id: Option<String>,
+    /// What forms show of it, and nothing else.
     pub(super) record: R,
     /// What the form was filled from.
     pub(super) was: String,
@@ -73,7 +74,10 @@ pub(super) struct Draft<R> {
 impl<R: Record> Draft<R> {
     /// The form of one as it is.
     pub(super) fn of(id: Option<String>, record: R) -> Self {
-        let was = Marks::of(&record.shown()).text();
+        let shown = record.shown();
+        let was = Marks::of(&shown).text();
+        // What is shown is of the types that it was of.
+        let record = with(&R::default(), shown).unwrap_or_default();
         Self { id, record, was, problem: None, theirs: Said::new(), complaints: Vec::new() }
     }
 
@@ -81,9 +85,10 @@ impl<R: Record> Draft<R> {
     pub(super) fn sent(id: Option<String>, held: &R, was: &Marks, mine: &Said) -> Result<Self, Refusal> {
         let shown = held.shown();
         let Merged { changed, disputed } = Merged::new(was, mine, &shown, &members(held));
-        let record = with(held, changed).map_err(unfit)?;
+        let draft = Self::of(id, held.clone());
+        let record = with(&draft.record, changed).map_err(unfit)?;
         let theirs = shown.into_iter().filter(|(name, _)| disputed.contains(name)).collect();
-        Ok(Self { record, theirs, ..Self::of(id, held.clone()) })
+        Ok(Self { record, theirs, ..draft })
     }
 }
 
@@ -100,7 +105,9 @@ impl<R> Draft<R> {
 fn plain(value: &Value) -> String {
     match value {
         Value::Array(items) => items.iter().map(plain).collect::<Vec<_>>().join("\n"),
-        Value::Object(members) => members.values().map(plain).filter(|text| !text.is_empty()).collect::<Vec<_>>().join(", "),
+        Value::Object(members) => {
+            members.values().map(plain).filter(|text| !text.is_empty()).collect::<Vec<_>>().join(", ")
+        }
         Value::String(text) => text.clone(),
         Value::Null | Value::Bool(_) | Value::Number(_) => value.to_string(),
     }
@@ -201,13 +208,11 @@ pub(super) async fn save<R: Record>(
 
 /// The same form with what there is to say of an error.
 fn refused<R>(draft: Draft<R>, error: AccountError) -> Draft<R> {
-    match error {
-        AccountError::Refused(Refusal::Complaints(complaints)) => {
-            let problem = Problem::new("This cannot be used as it is.", "Nothing was saved. What is wrong is said where it is.");
-            Draft { problem: Some(problem), complaints, ..draft }
-        }
-        error => Draft { problem: Some(Problem::of(&error.into())), ..draft },
+    if let AccountError::Refused(Refusal::Complaints(complaints)) = error {
+        let hint = "Nothing was saved. What is wrong is said where it is.";
+        return Draft { problem: Some(Problem::new("This cannot be used as it is.", hint)), complaints, ..draft };
     }
+    Draft { problem: Some(Problem::of(&error.into())), ..draft }
 }
 
 pub(super) async fn remove<R: Record>(

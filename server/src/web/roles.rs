@@ -115,7 +115,7 @@ impl Record for Role {
             shell,
             problem: draft.problem.clone(),
             allows: draft.record.allows(),
-            is_built_in: draft.record.id == ADMINISTRATOR,
+            is_built_in: draft.id.as_deref() == Some(ADMINISTRATOR),
             draft,
             groups: grouped(Permission::ALL.iter().copied()),
             name_max: NAME_BYTES_MAX,

@@ -116,6 +116,9 @@ fn a_server_by_itself_has_no_cluster_to_show() {
     client.request("GET", "/cluster-info", &headers, None).expect(404);
 }
 
+/// What the form of a template holds besides what a test is about.
+const TEMPLATE: &str = "name=php&platform=container&max_uptime_unit=disabled&health_check_type=none";
+
 /// What a browser asks with a session.
 fn get(client: &Client, cookie: &str, path: &str) -> Reply {
     client.request("GET", path, &[("cookie", cookie), ("accept", "text/html")], None)
@@ -146,7 +149,7 @@ fn templates_are_managed_by_those_who_may_and_only_read_by_those_who_use_them() 
     let ann = set_up(&server, &client);
     let (user, nobody) = (log_in_with(&server, &client, "eve", &[7]), log_in_with(&server, &client, "bob", &[]));
     let job = "image:+alpine%0D%0Aports:%0D%0A++-+80%0D%0A";
-    let form = |job: &str, more: &str| format!("name=php&platform=container&active=on&job={job}&protocol=tcp{more}");
+    let form = |job: &str, more: &str| format!("{TEMPLATE}&active=on&job={job}{more}");
     let send = |path: &str, cookie: &str, body: &str| post(&client, path, &[SAME, ("cookie", cookie)], body);
 
     let checked = send("/templates", &ann, &form(job, "&action=check")).expect(200).text();
@@ -233,7 +236,7 @@ fn a_form_undoes_nothing_that_somebody_else_has_changed_meanwhile() {
     let (path, api) = (format!("/templates/{template}"), format!("/api/templates/{template}"));
     let was = marks(&page(&path));
     machine.put(&api, &json!({"description": "theirs", "zones": ["au", "!gb"]})).expect(200);
-    let mine = "name=php&platform=container&active=on&zones=au,us&job=image:+alpine%0D%0A&description=&max_uptime_unit=disabled&health_check_type=none&with_ssh=on";
+    let mine = format!("{TEMPLATE}&active=on&zones=au,us&job=image:+alpine%0D%0A&description=&with_ssh=on");
     send(&path, &format!("was={was}&{mine}")).expect(303);
     let now = machine.get(&api).json();
     assert_eq!(
@@ -267,7 +270,7 @@ fn a_protected_value_is_on_no_page() {
     send(&path, &ann, &format!("was={was}&name=secret2&value=&protected=on")).expect(303);
 
     let job = "image:+$%7B%7B+.var.registry+%7D%7D/php%0Aenvironment:%0A++-+S%3D$%7B%7B+.var.secret2+%7D%7D%0A++-+U%3D$%7B%7B+.user.username+%7D%7D%0A";
-    let form = format!("name=php&platform=container&job={job}&action=preview");
+    let form = format!("{TEMPLATE}&job={job}&action=preview");
     let preview = send("/templates", &ann, &form).expect(200).text();
     assert!(
         preview.contains("r.example/php") && preview.contains("S=hidden") && preview.contains("U=ann"),

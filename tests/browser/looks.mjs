@@ -97,7 +97,7 @@ export async function keyboard(page) {
 export async function weight(page) {
   const { cookies } = await page.context().storageState();
   const visitor = await person({ storageState: { cookies, origins: [] } });
-  for (const path of ["/", "/cluster-info", "/documents/global/plans/trip", "/api-docs", "/api-docs/Documents"]) {
+  for (const path of ["/", "/cluster-info", "/documents/global/plans/trip", "/templates/new", "/api-docs", "/api-docs/Documents"]) {
     await visitor.context().clearCookies({ name: "knot-theme" });
     const fresh = await visitor.context().newPage();
     const session = await visitor.context().newCDPSession(fresh);

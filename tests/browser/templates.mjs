@@ -1,6 +1,6 @@
 // Templates and variables: made on one server, seen on others, checked where they are written.
 import { ADMIN } from "./people.mjs";
-import { api, check, logIn, person, until, urls } from "./steps.mjs";
+import { TIMEOUT_MS, api, check, logIn, person, until, urls } from "./steps.mjs";
 
 const JOB = "image: ${{ .var.registry }}/php:8\nports:\n  - 80\n";
 
@@ -13,12 +13,12 @@ export async function templates(page, shoot) {
 
   await page.goto(`${urls[0]}/variables/new`);
   await page.getByLabel("Name").fill("registry");
-  await page.getByLabel("Value").fill("registry.example");
+  await page.getByLabel("Value", { exact: true }).fill("registry.example");
   await page.getByLabel("Protected").check();
   await page.getByRole("button", { name: "Make variable" }).click();
   await page.getByRole("link", { name: "registry", exact: true }).click();
   await page.getByText("Left empty, it stays").waitFor();
-  check((await page.getByLabel("Value").inputValue()) === "", "a protected value is not shown");
+  check((await page.getByLabel("Value", { exact: true }).inputValue()) === "", "a protected value is not shown");
 
   await page.goto(`${urls[0]}/templates`);
   await page.getByRole("link", { name: "New template" }).click();
@@ -60,10 +60,10 @@ export async function disputes(page, shoot) {
   await page.goto(`${urls[0]}/templates`);
   await page.getByRole("link", { name: "php", exact: true }).click();
   const path = `/api${new URL(page.url()).pathname}`;
-  await page.getByLabel("Description").fill("mine");
+  await page.getByLabel("Description", { exact: true }).fill("mine");
   await api(0, "PUT", path, { description: "theirs", compute_units: 3 });
   await page.getByText("The template has changed since you opened it").waitFor();
-  check((await page.getByLabel("Description").inputValue()) === "mine", "what was typed stays");
+  check((await page.getByLabel("Description", { exact: true }).inputValue()) === "mine", "what was typed stays");
   await page.getByRole("button", { name: "Save" }).first().click();
   await page.getByRole("alert").getByText("Somebody else has changed description").waitFor();
   await page.locator("#n-description").getByText("theirs").waitFor();
@@ -93,5 +93,5 @@ export async function eviction(page, shoot) {
   await page.getByLabel("to let it in").fill("n2");
   await page.getByRole("button", { name: "Let in again" }).click();
   await page.getByText("The server is let in again").waitFor();
-  await page.waitForFunction(() => document.querySelector('tr[data-server="n2"] .state')?.textContent === "alive", undefined, { timeout: 60_000 });
+  await page.waitForFunction(() => document.querySelector('tr[data-server="n2"] .state')?.textContent === "alive", undefined, { timeout: 3 * TIMEOUT_MS });
 }

@@ -38,9 +38,7 @@ pub(super) fn pages() -> Vec<Page> {
         page("/banner", LOGIN, || get(banner)),
         page("/cluster-info", SEES, || get(overview)),
         page("/cluster-info/{id}", SEES, || get(server::show_one)),
-        page("/cluster-info/{id}/leave", MANAGES, || post(server::force_leave)),
-        page("/cluster-info/{id}/evict", MANAGES, || post(server::evict)),
-        page("/cluster-info/{id}/readmit", MANAGES, || post(server::readmit)),
+        page("/cluster-info/{id}/{act}", MANAGES, || post(server::act)),
     ]
 }
 

@@ -3,7 +3,6 @@
 mod editor;
 mod preview;
 
-use askama::Template as Page_;
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Path, State};
@@ -17,6 +16,7 @@ use super::form::Fields;
 use super::merge::with;
 use super::page::{Fault, Shell, show};
 use super::record::{self, Draft, Record, unfit};
+use super::users::SHOWN_MAX;
 use super::{Page, page};
 use crate::accounts::{Caller, Permission, Refusal};
 use crate::api::Shared;
@@ -43,11 +43,12 @@ struct Row {
     groups: String,
 }
 
-#[derive(Page_)]
+#[derive(askama::Template)]
 #[template(path = "templates.html")]
 struct List {
     shell: Shell,
     rows: Vec<Row>,
+    found: usize,
     query: String,
     text: String,
     may_manage: bool,
@@ -62,7 +63,7 @@ async fn list(
     api.accounts.ready().await?;
     let text = Fields::of(&uri).text("text");
     let wanted = text.to_lowercase();
-    let rows = {
+    let (rows, found) = {
         let directory = api.accounts.directory();
         let is_found = |template: &&Template| {
             let texts = [&template.name, &template.description];
@@ -74,15 +75,22 @@ async fn list(
             zones: template.zones.join(", "),
             groups: template.groups.join(", "),
         };
-        let mut rows: Vec<Row> = directory.templates().filter(is_found).map(row).collect();
-        rows.sort_by_cached_key(|row| (row.template.name.to_lowercase(), row.template.id.clone()));
-        rows
+        let mut templates: Vec<&Template> = directory.templates().filter(is_found).collect();
+        templates.sort_by_cached_key(|template| (template.name.to_lowercase(), template.id.clone()));
+        (templates.iter().take(SHOWN_MAX).copied().map(row).collect(), templates.len())
     };
     let may_manage = by.may(Permission::ManageTemplates);
-    Ok(show(&List { shell: shell.watching(&[("watch", "templates")]), rows, query: encode(&text), text, may_manage }))
+    Ok(show(&List {
+        shell: shell.watching(&[("watch", "templates")]),
+        rows,
+        found,
+        query: encode(&text),
+        text,
+        may_manage,
+    }))
 }
 
-#[derive(Page_)]
+#[derive(askama::Template)]
 #[template(path = "template_view.html")]
 struct View {
     shell: Shell,
@@ -147,13 +155,14 @@ async fn act(api: &Shared, shell: Shell, by: &Caller, id: Option<String>, fields
     };
     let template = with(&held, Template::filled(fields)).map_err(unfit)?;
     let draft = Draft { was: fields.get("was").to_owned(), ..Draft::of(id, template.clone()) };
+    let complaints = if matches!(action, "check" | "preview") { complaints(api, &template) } else { Vec::new() };
     let (complaints, outcome) = match action {
-        "check" => (complaints(api, &template), Outcome::Checked),
-        "preview" => match Preview::new(api, by, &template).await? {
-            Ok(preview) => (Vec::new(), Outcome::Preview(preview)),
-            Err(complaints) => (complaints, Outcome::Checked),
+        "preview" if complaints.is_empty() => match Preview::new(api, by, &template).await? {
+            Ok(preview) => (complaints, Outcome::Preview(preview)),
+            Err(complaints) => (complaints, Outcome::NoPreview),
         },
-        _ => (Vec::new(), Outcome::None),
+        "check" | "preview" => (complaints, Outcome::Checked),
+        _ => (complaints, Outcome::None),
     };
     let mut editor = Editor::new(api, shell, Draft { complaints, ..draft }).await?;
     editor.outcome = outcome;

@@ -23,7 +23,7 @@ use crate::api::operation::Needs;
 use crate::api::path::encode;
 
 /// Most users that are listed at once; a search finds the others.
-const SHOWN_MAX: usize = 200;
+pub(super) const SHOWN_MAX: usize = 200;
 
 pub(super) fn pages() -> Vec<Page> {
     const USERS: Needs = Needs::OneOf(&[Permission::ManageUsers]);

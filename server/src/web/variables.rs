@@ -12,6 +12,7 @@ use super::form::Fields;
 use super::merge::{Said, members};
 use super::page::{Fault, Problem, Shell, sentence, show};
 use super::record::{self, Draft, Record};
+use super::users::SHOWN_MAX;
 use super::zones::{Meant, entries};
 use super::{Page, page};
 use crate::accounts::{AccountError, Accounts, Caller, Directory, Permission, Refusal};
@@ -45,6 +46,7 @@ struct Row {
 struct List {
     shell: Shell,
     rows: Vec<Row>,
+    found: usize,
     query: String,
     text: String,
 }
@@ -64,7 +66,7 @@ struct Form {
 async fn list(State(api): State<Shared>, Extension(shell): Extension<Shell>, uri: Uri) -> Result<Response, Fault> {
     api.accounts.ready().await?;
     let text = Fields::of(&uri).text("text");
-    let rows = {
+    let (rows, found) = {
         let directory = api.accounts.directory();
         let row = |variable: &TemplateVariable| Row {
             id: variable.id.clone(),
@@ -73,11 +75,11 @@ async fn list(State(api): State<Shared>, Extension(shell): Extension<Shell>, uri
             is_protected: variable.protected,
         };
         let is_found = |variable: &&TemplateVariable| variable.name.to_lowercase().contains(&text.to_lowercase());
-        let mut rows: Vec<Row> = directory.variables().filter(is_found).map(row).collect();
-        rows.sort_by_cached_key(|row| (row.name.to_lowercase(), row.id.clone()));
-        rows
+        let mut variables: Vec<&TemplateVariable> = directory.variables().filter(is_found).collect();
+        variables.sort_by_cached_key(|variable| (variable.name.to_lowercase(), variable.id.clone()));
+        (variables.iter().take(SHOWN_MAX).copied().map(row).collect(), variables.len())
     };
-    Ok(show(&List { shell: shell.watching(&[("watch", "templates")]), rows, query: encode(&text), text }))
+    Ok(show(&List { shell: shell.watching(&[("watch", "templates")]), rows, found, query: encode(&text), text }))
 }
 
 impl Form {

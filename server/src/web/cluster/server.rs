@@ -140,6 +140,16 @@ enum Act {
 }
 
 impl Act {
+    /// The one that an address names.
+    fn named(name: &str) -> Option<Self> {
+        match name {
+            "leave" => Some(Self::Leave),
+            "evict" => Some(Self::Evict),
+            "readmit" => Some(Self::Readmit),
+            _ => None,
+        }
+    }
+
     /// Does it, and gives the word that says so.
     async fn carry_out(self, api: &Shared, node: NodeId, fields: &Fields) -> Result<&'static str, ApiError> {
         match self {
@@ -161,55 +171,21 @@ impl Act {
     }
 }
 
-/// A form that names the server it is about.
-type Sent = (Path<String>, HeaderMap, Body);
-
-pub(super) async fn force_leave(
+/// Does what a form asks for, if the server's name was typed into it.
+pub(super) async fn act(
     State(api): State<Shared>,
     Extension(shell): Extension<Shell>,
     Extension(by): Extension<Caller>,
-    Path(id): Path<String>,
+    Path((id, act)): Path<(String, String)>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Fault> {
-    confirmed(&api, shell, &by, (Path(id), headers, body), Act::Leave).await
-}
-
-pub(super) async fn evict(
-    State(api): State<Shared>,
-    Extension(shell): Extension<Shell>,
-    Extension(by): Extension<Caller>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, Fault> {
-    confirmed(&api, shell, &by, (Path(id), headers, body), Act::Evict).await
-}
-
-pub(super) async fn readmit(
-    State(api): State<Shared>,
-    Extension(shell): Extension<Shell>,
-    Extension(by): Extension<Caller>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, Fault> {
-    confirmed(&api, shell, &by, (Path(id), headers, body), Act::Readmit).await
-}
-
-/// Does what was asked for if the server's name was typed.
-async fn confirmed(
-    api: &Shared,
-    shell: Shell,
-    by: &Caller,
-    (Path(id), headers, body): Sent,
-    act: Act,
-) -> Result<Response, Fault> {
-    let fields = Fields::read(api, &headers, body).await?;
-    let page = One::new(api, shell, by, &id).await?;
+    let act = Act::named(&act).ok_or(ApiError::NoRoute)?;
+    let fields = Fields::read(&api, &headers, body).await?;
+    let page = One::new(&api, shell, &by, &id).await?;
     let node: NodeId = id.parse().map_err(|_| MemberError::Unknown)?;
     let problem = if fields.text("name") == page.known.row.name {
-        match act.carry_out(api, node, &fields).await {
+        match act.carry_out(&api, node, &fields).await {
             Ok(done) => return Ok(Redirect::to(&format!("/cluster-info?done={done}")).into_response()),
             Err(error) => Problem::of(&error),
         }

@@ -1,6 +1,5 @@
 //! The form of a template: its fields, and what there is to say of each.
 
-use askama::Template as Page;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde_json::json;
@@ -59,11 +58,13 @@ pub(super) enum Outcome {
     None,
     /// Nothing is wrong, or what is wrong is said at its field.
     Checked,
+    /// With the examples no container can be made.
+    NoPreview,
     /// The container as it would be made.
     Preview(Preview),
 }
 
-#[derive(Page)]
+#[derive(askama::Template)]
 #[template(path = "template.html")]
 pub(super) struct Editor {
     shell: Shell,
@@ -248,7 +249,7 @@ impl Record for Template {
         members(&days).into_iter().filter(|(name, _)| on_form.contains_key(name)).collect()
     }
 
-    async fn page(api: &Shared, shell: Shell, draft: Draft<Self>) -> Result<impl Page + Send, ApiError> {
+    async fn page(api: &Shared, shell: Shell, draft: Draft<Self>) -> Result<impl askama::Template + Send, ApiError> {
         Editor::new(api, shell, draft).await
     }
 

@@ -13,8 +13,16 @@ use serde_json::json;
 use support::{Setup, cluster, say};
 
 /// What the browser does, and the packages that it takes.
-const FILES: [&str; 7] =
-    ["package.json", "package-lock.json", "main.mjs", "steps.mjs", "people.mjs", "cluster.mjs", "looks.mjs"];
+const FILES: [&str; 8] = [
+    "package.json",
+    "package-lock.json",
+    "main.mjs",
+    "steps.mjs",
+    "people.mjs",
+    "templates.mjs",
+    "cluster.mjs",
+    "looks.mjs",
+];
 /// Names of the browser, the best first.
 const BROWSERS: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
 /// A folder that pictures of all pages are written to.

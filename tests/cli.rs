@@ -363,6 +363,20 @@ fn members_are_taken_out_by_name_or_by_id() {
 }
 
 #[test]
+fn a_group_is_changed_by_name_in_what_is_given() {
+    let list = answer("200 OK", "", r#"{"count": 1, "groups": [{"group_id": "g1", "name": "Web"}]}"#);
+    let server = Scripted::answering(&[&list, &answer("200 OK", "", r#"{"status": true}"#)]);
+    let update = ["group", "update", "web", "--name", "Web team", "--max-spaces", "5"];
+    let output = run(&[&update[..], &["--server", &server.url, "--token", "t0ken"]].concat());
+    assert_eq!(out(&output), "changed the group web\n", "{}", err(&output));
+    let requests = server.requests();
+    assert!(requests[1].starts_with("PUT /api/groups/g1 "), "{requests:?}");
+    assert!(requests[1].ends_with("{\"max_spaces\":5,\"name\":\"Web team\"}"), "{requests:?}");
+    let nothing = run(&["group", "update", "web"]);
+    assert_eq!(code(&nothing), 2, "{}", out(&nothing));
+}
+
+#[test]
 fn status_prints_scopes_and_queues() {
     let body = r#"{"id": "1", "name": "knot1", "zone": "au", "cluster": "c", "version": "0.1.0", "uptime_s": 5,
         "scopes": [{"scope": "global", "documents": 7, "deleted": 1, "root": "ab"}], "members": {"alive": 3},

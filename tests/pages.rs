@@ -115,3 +115,168 @@ fn a_server_by_itself_has_no_cluster_to_show() {
     assert!(!client.request("GET", "/", &headers, None).expect(200).text().contains("Cluster Info"));
     client.request("GET", "/cluster-info", &headers, None).expect(404);
 }
+
+/// What the form of a template holds besides what a test is about.
+const TEMPLATE: &str = "name=php&platform=container&max_uptime_unit=disabled&health_check_type=none";
+
+/// What a browser asks with a session.
+fn get(client: &Client, cookie: &str, path: &str) -> Reply {
+    client.request("GET", path, &[("cookie", cookie), ("accept", "text/html")], None)
+}
+
+/// The marks that a page's form was filled from, as the form sends them.
+fn marks(page: &str) -> String {
+    let (_, rest) = page.split_once("name=\"was\" value=\"").unwrap_or_else(|| panic!("no marks: {page}"));
+    let text = rest.split('"').next().unwrap().replace("&#34;", "\"").replace("&quot;", "\"");
+    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
+}
+
+/// Makes a user with a role of these permissions, and logs it in.
+fn log_in_with(server: &Server, client: &Client, name: &str, permissions: &[u16]) -> String {
+    let machine = server.client();
+    let made = |path: &str, body: serde_json::Value| {
+        machine.request("POST", path, &[], Some(body.to_string().as_bytes())).expect(201).json()
+    };
+    let role = made("/api/roles", json!({"name": name, "permissions": permissions}))["role_id"].clone();
+    made("/api/users", json!({"username": name, "password": "correct horse", "roles": [role]}));
+    let reply = post(client, "/login", &[SAME], &format!("email={name}&password=correct+horse")).expect(303);
+    reply.header("set-cookie").unwrap().split(';').next().unwrap().to_owned()
+}
+
+#[test]
+fn templates_are_managed_by_those_who_may_and_only_read_by_those_who_use_them() {
+    let (server, client) = start();
+    let ann = set_up(&server, &client);
+    let (user, nobody) = (log_in_with(&server, &client, "eve", &[7]), log_in_with(&server, &client, "bob", &[]));
+    let job = "image:+alpine%0D%0Aports:%0D%0A++-+80%0D%0A";
+    let form = |job: &str, more: &str| format!("{TEMPLATE}&active=on&job={job}{more}");
+    let send = |path: &str, cookie: &str, body: &str| post(&client, path, &[SAME, ("cookie", cookie)], body);
+
+    let checked = send("/templates", &ann, &form(job, "&action=check")).expect(200).text();
+    assert!(checked.contains("Line 3, ports[0]: is no port."), "{checked}");
+    assert!(send("/templates", &ann, &form(job, "")).expect(400).text().contains("Line 3, ports[0]"));
+    let rows = send("/templates", &ann, &form(job, "&ports.name=&ports.port=&ports.protocol=tcp&action=more-ports"));
+    assert_eq!(rows.expect(200).text().matches("name=\"ports.port\"").count(), 2);
+    assert!(
+        get(&client, &ann, "/templates").expect(200).text().contains("There are no templates"),
+        "nothing is stored"
+    );
+    for (cookie, status) in [(&user, 403), (&nobody, 403)] {
+        send("/templates", cookie, &form("image:+alpine", "")).expect(status);
+    }
+    post(&client, "/templates", &[("cookie", &ann)], &form("image:+alpine", "")).expect(403);
+
+    send(
+        "/templates",
+        &ann,
+        &form("image:+alpine", "&description=one%0D%0Atwo&ports.name=Web&ports.port=80&ports.protocol=http"),
+    )
+    .expect(303);
+    let list = get(&client, &user, "/templates").expect(200).text();
+    let (_, rest) = list.split_once("<a href=\"/templates/").unwrap();
+    let path = format!("/templates/{}", rest.split('"').next().unwrap());
+    assert!(!list.contains("New template") && get(&client, &ann, "/templates").text().contains("New template"));
+    let view = get(&client, &user, &path).expect(200).text();
+    assert!(view.contains("image: alpine") && !view.contains("<textarea") && !view.contains("danger"), "{view}");
+    send(&path, &user, "name=mine").expect(403);
+    send(&format!("{path}/delete"), &user, "").expect(403);
+    get(&client, &user, "/templates/new").expect(403);
+    for path in ["/templates", path.as_str(), "/templates/new", "/variables", "/zones"] {
+        let refused = get(&client, &nobody, path).expect(403).text();
+        assert!(!refused.contains("alpine") && !refused.contains("href=\"/templates\""), "{refused}");
+    }
+    get(&client, &user, "/variables").expect(403);
+}
+
+#[test]
+fn a_form_undoes_nothing_that_somebody_else_has_changed_meanwhile() {
+    let (server, client) = start();
+    let ann = set_up(&server, &client);
+    let machine = server.client();
+    let made = |path: &str, body: serde_json::Value, id: &str| {
+        let reply = machine.request("POST", path, &[], Some(body.to_string().as_bytes())).expect(201).json();
+        reply[id].as_str().unwrap().to_owned()
+    };
+    let group = made("/api/groups", json!({"name": "web"}), "group_id");
+    let role = made("/api/roles", json!({"name": "Ops", "permissions": [0, 1]}), "role_id");
+    let template = json!({"name": "php", "job": "image: alpine\n", "zones": ["au"]});
+    let template = made("/api/templates", template, "template_id");
+    let send = |path: &str, body: &str| post(&client, path, &[SAME, ("cookie", &ann)], body);
+    let page = |path: &str| get(&client, &ann, path).expect(200).text();
+
+    let (path, api) = (format!("/groups/{group}"), format!("/api/groups/{group}"));
+    let was = marks(&page(&path));
+    machine.put(&api, &json!({"max_spaces": 5})).expect(200);
+    send(&path, &format!("was={was}&name=web&max_spaces=0&compute_units=7&storage_units=0")).expect(303);
+    let now = machine.get(&api).json();
+    assert_eq!((&now["max_spaces"], &now["compute_units"]), (&json!(5), &json!(7)));
+    // What both changed is asked about; whoever asks again has been told.
+    let asked =
+        send(&path, &format!("was={was}&name=web&max_spaces=9&compute_units=7&storage_units=0")).expect(412).text();
+    assert!(asked.contains("Somebody else has changed max_spaces") && asked.contains("<pre>5</pre>"), "{asked}");
+    assert_eq!(machine.get(&api).json()["max_spaces"], 5);
+    let told = marks(&asked);
+    send(&path, &format!("was={told}&name=web&max_spaces=9&compute_units=7&storage_units=0")).expect(303);
+    assert_eq!(machine.get(&api).json()["max_spaces"], 9);
+    send(&path, "name=web").expect(400);
+
+    let (path, api) = (format!("/roles/{role}"), format!("/api/roles/{role}"));
+    let was = marks(&page(&path));
+    machine.put(&api, &json!({"permissions": [0, 1, 4]})).expect(200);
+    send(&path, &format!("was={was}&name=Ops&permission=1&permission=5")).expect(303);
+    let mut held: Vec<u64> = machine.get(&api).json()["permissions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(serde_json::Value::as_u64)
+        .collect();
+    held.sort_unstable();
+    assert_eq!(held, [1, 4, 5]);
+
+    let (path, api) = (format!("/templates/{template}"), format!("/api/templates/{template}"));
+    let was = marks(&page(&path));
+    machine.put(&api, &json!({"description": "theirs", "zones": ["au", "!gb"]})).expect(200);
+    let mine = format!("{TEMPLATE}&active=on&zones=au,us&job=image:+alpine%0D%0A&description=&with_ssh=on");
+    send(&path, &format!("was={was}&{mine}")).expect(303);
+    let now = machine.get(&api).json();
+    assert_eq!(
+        (&now["description"], &now["with_ssh"], &now["zones"]),
+        (&json!("theirs"), &json!(true), &json!(["au", "!gb", "us"]))
+    );
+    let asked =
+        send(&path, &format!("was={was}&{}", mine.replace("description=", "description=mine"))).expect(412).text();
+    assert!(asked.contains("<pre>theirs</pre>") && asked.contains("mine</textarea>"), "{asked}");
+}
+
+#[test]
+fn a_protected_value_is_on_no_page() {
+    let (server, client) = start();
+    let ann = set_up(&server, &client);
+    let manager = log_in_with(&server, &client, "eve", &[1]);
+    let send = |path: &str, cookie: &str, body: &str| post(&client, path, &[SAME, ("cookie", cookie)], body);
+    send("/variables", &ann, "name=secret&value=s3cret&protected=on").expect(303);
+    send("/variables", &ann, "name=registry&value=r.example&zones=").expect(303);
+    send("/variables", &ann, "name=a+b&value=x").expect(400);
+    let list = get(&client, &ann, "/variables").expect(200).text();
+    assert!(list.contains("secret") && !list.contains("s3cret") && !list.contains("r.example"), "{list}");
+    let (before, _) = list.split_once("\">secret</a>").unwrap();
+    let path = before.rsplit_once("<a href=\"").unwrap().1.to_owned();
+    let page = get(&client, &ann, &path).expect(200).text();
+    assert!(page.contains("never shown") && !page.contains("s3cret"), "{page}");
+    // An empty value leaves it, and what is protected stays so.
+    let was = marks(&page);
+    let asked = send(&path, &ann, &format!("was={was}&name=secret&value=")).expect(400).text();
+    assert!(asked.contains("stays so") && !asked.contains("s3cret"), "{asked}");
+    send(&path, &ann, &format!("was={was}&name=secret2&value=&protected=on")).expect(303);
+
+    let job = "image:+$%7B%7B+.var.registry+%7D%7D/php%0Aenvironment:%0A++-+S%3D$%7B%7B+.var.secret2+%7D%7D%0A++-+U%3D$%7B%7B+.user.username+%7D%7D%0A";
+    let form = format!("{TEMPLATE}&job={job}&action=preview");
+    let preview = send("/templates", &ann, &form).expect(200).text();
+    assert!(
+        preview.contains("r.example/php") && preview.contains("S=hidden") && preview.contains("U=ann"),
+        "{preview}"
+    );
+    assert!(!preview.contains("s3cret"));
+    let preview = send("/templates", &manager, &form).expect(200).text();
+    assert!(preview.contains("hidden/php") && !preview.contains("r.example"), "{preview}");
+}

@@ -14,15 +14,20 @@ mod guard;
 mod home;
 mod live;
 mod login;
+mod merge;
 mod moment;
 mod page;
 mod profile;
+mod record;
 mod roles;
 mod setup;
 mod spaces;
+mod templates;
 mod tokens;
 mod users;
+mod variables;
 mod zone_map;
+mod zones;
 
 use std::sync::Arc;
 
@@ -58,6 +63,9 @@ fn pages() -> Vec<Page> {
         users::pages(),
         groups::pages(),
         roles::pages(),
+        templates::pages(),
+        variables::pages(),
+        zones::pages(),
         profile::pages(),
         audit::pages(),
         documents::pages(),

@@ -39,6 +39,22 @@
   for (const button of document.querySelectorAll("[data-theme-toggle]")) button.hidden = false;
   document.getElementById("problem")?.focus();
 
+  // Complaints name lines, so these are numbered.
+  for (const area of document.querySelectorAll(".numbered textarea")) {
+    const gutter = document.createElement("pre");
+    gutter.className = "gutter";
+    gutter.setAttribute("aria-hidden", "true");
+    area.before(gutter);
+    const follow = () => { gutter.scrollTop = area.scrollTop; };
+    const number = () => {
+      gutter.textContent = area.value.split("\n").map((_, at) => at + 1).join("\n");
+      follow();
+    };
+    area.addEventListener("input", number);
+    area.addEventListener("scroll", follow);
+    number();
+  }
+
   // A page that nobody looks at does not listen: browsers open few connections to one server.
   const address = document.body.dataset.live;
   const lost = document.getElementById("lost");

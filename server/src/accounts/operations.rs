@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use knot_engine::Precondition;
 use knot_engine::documents::Edit;
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::audit::about;
@@ -34,7 +35,8 @@ pub struct NewUser {
 }
 
 /// What is to become of a user; what is none stays.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
 pub struct UserChange {
     /// The name.
     pub username: Option<String>,
@@ -216,12 +218,12 @@ impl Accounts {
         &self,
         by: &Caller,
         id: Option<&str>,
-        change: impl FnOnce(Role) -> Role,
+        change: impl FnOnce(Role) -> Result<Role, Refusal>,
     ) -> Result<String, AccountError> {
         let (_turn, by) = &self.take_turn(by).await?;
         let old = self.known(id, "role", |directory, id| directory.role(id).map(Cow::into_owned))?;
         let id = id.map_or_else(|| self.fresh_id(), str::to_owned);
-        let role = Role { id, name_at: self.now(), ..change(old.clone().unwrap_or_default()) };
+        let role = Role { id, name_at: self.now(), ..change(old.clone().unwrap_or_default())? };
         self.directory().check_role(by.permissions, &role)?;
         match &old {
             None => self.create(ROLES, &role.id, role.document()).await?,
@@ -254,12 +256,12 @@ impl Accounts {
         &self,
         by: &Caller,
         id: Option<&str>,
-        change: impl FnOnce(Group) -> Group,
+        change: impl FnOnce(Group) -> Result<Group, Refusal>,
     ) -> Result<String, AccountError> {
         let (_turn, by) = &self.take_turn(by).await?;
         let old = self.known(id, "group", |directory, id| directory.group(id).cloned())?;
         let id = id.map_or_else(|| self.fresh_id(), str::to_owned);
-        let group = Group { id, name_at: self.now(), ..change(old.clone().unwrap_or_default()) };
+        let group = Group { id, name_at: self.now(), ..change(old.clone().unwrap_or_default())? };
         self.directory().check_group(&group)?;
         match &old {
             None => self.create(GROUPS, &group.id, group.document()).await?,

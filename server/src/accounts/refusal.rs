@@ -51,6 +51,9 @@ pub enum Refusal {
     /// What is sent is no such record.
     #[error("the body is JSON, but not of the form that is asked for: {0}")]
     Unfit(String),
+    /// Somebody else changed the same since the asker looked, to something else.
+    #[error("somebody else has changed {} meanwhile", .0.join(", "))]
+    Disputed(Vec<String>),
     /// A template, or what belongs to it, is wrong in these places.
     #[error("{}", listed(.0))]
     Complaints(Vec<Complaint>),

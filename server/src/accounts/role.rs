@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::fields::{self, number, set, text, time};
@@ -15,7 +16,7 @@ pub const ADMINISTRATOR: &str = "00000000000000000000000000000000";
 pub const NAME_BYTES_MAX: usize = 64;
 
 /// A role, as the document `knot.roles/{id}` says.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Role {
     /// 32 hexadecimal digits.
     pub id: String,
@@ -73,7 +74,7 @@ impl Role {
 }
 
 /// A group, as the document `knot.groups/{id}` says.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Group {
     /// 32 hexadecimal digits.
     pub id: String,

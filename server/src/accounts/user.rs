@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::fields::{self, flag, number, set, text, time};
@@ -18,7 +19,7 @@ pub const TEXT_BYTES_MAX: usize = 8 << 10;
 pub const MEMBERSHIPS_MAX: usize = 256;
 
 /// A user. Times are milliseconds since 1970.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct User {
     /// 32 hexadecimal digits; never used anew.
     pub id: String,

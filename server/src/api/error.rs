@@ -81,6 +81,8 @@ pub(crate) enum Form {
     /// JSON whose members are not those that are asked for; says which.
     WrongMembers(String),
     PatchType,
+    /// A page's form that does not say what it was filled from.
+    NoMarks,
     BadPath(&'static str),
     BadQuery(String),
     BadHeader {
@@ -390,6 +392,11 @@ fn form(error: &Form) -> Said {
             format!("PATCH does not take this Content-Type, but {PATCH_TYPES}"),
             "a merge patch is the simplest: send the members to change, null for those to remove",
         ),
+        Form::NoMarks => (
+            StatusCode::BAD_REQUEST,
+            "the form does not say what it was filled from".to_owned(),
+            "nothing was saved; load its page again",
+        ),
         Form::BadPath(why) => (
             StatusCode::BAD_REQUEST,
             (*why).to_owned(),
@@ -437,6 +444,10 @@ fn refused(error: &Refusal) -> Said {
         Refusal::Unknown(kind) => (StatusCode::NOT_FOUND, format!("the list has the {kind}s there are, with their ids").into()),
         Refusal::Taken { .. } => (StatusCode::CONFLICT, Cow::from("choose another, or change who has it first")),
         Refusal::Invalid { .. } | Refusal::Unfit(_) | Refusal::Complaints(_) => (StatusCode::BAD_REQUEST, "nothing was changed".into()),
+        Refusal::Disputed(_) => (
+            StatusCode::PRECONDITION_FAILED,
+            "nothing was saved; look at what it says now, and save again to put yours in its place".into(),
+        ),
         Refusal::LastAdministrator => (
             StatusCode::CONFLICT,
             "make somebody else an administrator first".into(),

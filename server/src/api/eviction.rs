@@ -35,6 +35,16 @@ pub(super) async fn evict(
     body: Body,
 ) -> Result<Response, ApiError> {
     let (who, reason) = asked(&api, &uri, &headers, body).await?;
+    let (node, name) = shut_out(&api, who, reason).await?;
+    Ok(axum::Json(json!({"id": node.to_string(), "name": name, "status": "evicted"})).into_response())
+}
+
+/// Shuts a server out; gives its id, and its name where it has one.
+pub(crate) async fn shut_out(
+    api: &Shared,
+    who: Who,
+    reason: Option<String>,
+) -> Result<(NodeId, Option<String>), ApiError> {
     let (node, name) = api
         .handle
         .look(move |engine, _| {
@@ -49,8 +59,8 @@ pub(super) async fn evict(
     let facts = [("name", name.clone()), ("reason", reason)];
     let value: Map<String, Value> =
         facts.into_iter().filter_map(|(key, fact)| Some((key.to_owned(), fact?.into()))).collect();
-    change(&api, node, Edit::Put(value.into())).await?;
-    Ok(axum::Json(json!({"id": node.to_string(), "name": name, "status": "evicted"})).into_response())
+    change(api, node, Edit::Put(value.into())).await?;
+    Ok((node, name))
 }
 
 pub(super) async fn readmit(
@@ -79,14 +89,28 @@ pub(super) async fn readmit(
             return Err(MemberError::Ambiguous(several.iter().map(|(node, _)| node.to_string()).collect()).into());
         }
     };
-    change(&api, node, Edit::Delete).await?;
+    let_in(&api, node).await?;
     Ok(axum::Json(json!({"id": node.to_string(), "name": name, "status": "readmitted"})).into_response())
+}
+
+/// Lets a server in again that is shut out.
+pub(crate) async fn let_in(api: &Shared, node: NodeId) -> Result<(), ApiError> {
+    change(api, node, Edit::Delete).await
 }
 
 /// What a server that is shut out was called by who did that; none where it had no name either.
 pub(crate) async fn name_of(api: &Shared, node: &NodeId) -> Result<Option<String>, ApiError> {
+    fact_of(api, node, "name").await
+}
+
+/// Why a server was shut out, where that was said.
+pub(crate) async fn reason_of(api: &Shared, node: &NodeId) -> Result<Option<String>, ApiError> {
+    fact_of(api, node, "reason").await
+}
+
+async fn fact_of(api: &Shared, node: &NodeId, fact: &str) -> Result<Option<String>, ApiError> {
     let view = api.handle.read(eviction_of(node), false).await?.ok();
-    Ok(view.and_then(|view| view.value.get("name").and_then(Value::as_str).map(str::to_owned)))
+    Ok(view.and_then(|view| view.value.get(fact).and_then(Value::as_str).map(str::to_owned)))
 }
 
 async fn asked(api: &Shared, uri: &Uri, headers: &HeaderMap, body: Body) -> Result<(Who, Option<String>), ApiError> {

@@ -165,7 +165,7 @@ async fn create_role(
     let asked: RoleRequest = body::form(&api, &headers, body).await?;
     let name = asked.name.ok_or(Form::BadBody("a role has at least a \"name\""))?;
     let permissions = numbered(asked.permissions.unwrap_or_default())?;
-    let role_id = api.accounts.put_role(&by, None, |new| Role { name, permissions, ..new }).await?;
+    let role_id = api.accounts.put_role(&by, None, |new| Ok(Role { name, permissions, ..new })).await?;
     Ok((StatusCode::CREATED, axum::Json(RoleCreated { status: true, role_id })).into_response())
 }
 
@@ -185,7 +185,7 @@ async fn update_role(
             role.permissions.retain(|id| id.parse().ok().and_then(Permission::of).is_none());
             role.permissions.extend(permissions);
         }
-        role
+        Ok(role)
     };
     api.accounts.put_role(&by, Some(&id), change).await?;
     Ok(DONE)
@@ -244,7 +244,7 @@ async fn create_group(
     if asked.name.is_none() {
         return Err(Form::BadBody("a group has at least a \"name\"").into());
     }
-    let group_id = api.accounts.put_group(&by, None, |new| asked.onto(new)).await?;
+    let group_id = api.accounts.put_group(&by, None, |new| Ok(asked.onto(new))).await?;
     Ok((StatusCode::CREATED, axum::Json(GroupCreated { status: true, group_id })).into_response())
 }
 
@@ -256,7 +256,7 @@ async fn update_group(
     body: Body,
 ) -> Result<axum::Json<Done>, ApiError> {
     let asked: GroupRequest = body::form(&api, &headers, body).await?;
-    api.accounts.put_group(&by, Some(&id), |old| asked.onto(old)).await?;
+    api.accounts.put_group(&by, Some(&id), |old| Ok(asked.onto(old))).await?;
     Ok(DONE)
 }
 

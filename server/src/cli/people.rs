@@ -165,6 +165,15 @@ pub(super) enum GroupCommand {
         #[command(flatten)]
         client: ClientArgs,
     },
+    /// Change a group: what is not given stays
+    Update {
+        /// The name or id
+        group: String,
+        #[command(flatten)]
+        facts: GroupArgs,
+        #[command(flatten)]
+        client: ClientArgs,
+    },
     /// Delete a group
     Delete {
         /// The name or id
@@ -172,6 +181,24 @@ pub(super) enum GroupCommand {
         #[command(flatten)]
         client: ClientArgs,
     },
+}
+
+/// What a group is to be.
+#[derive(Args, Debug)]
+#[group(required = true, multiple = true)]
+pub(super) struct GroupArgs {
+    /// Another name
+    #[arg(long)]
+    name: Option<String>,
+    /// How many spaces each member may have besides its own
+    #[arg(long, value_name = "COUNT")]
+    max_spaces: Option<u32>,
+    /// How many compute units each member may use besides its own
+    #[arg(long, value_name = "COUNT")]
+    compute_units: Option<u32>,
+    /// How many storage units each member may use besides its own
+    #[arg(long, value_name = "COUNT")]
+    storage_units: Option<u32>,
 }
 
 pub(super) const USER_EXAMPLES: &str = "EXAMPLES:
@@ -190,6 +217,7 @@ pub(super) const ROLE_EXAMPLES: &str = "EXAMPLES:
   knot role show Developer";
 pub(super) const GROUP_EXAMPLES: &str = "EXAMPLES:
   knot group create web
+  knot group update web --max-spaces 5 --compute-units 20
   knot group list --json";
 
 pub(super) async fn user(command: UserCommand) -> Result<(), CliError> {
@@ -291,7 +319,25 @@ pub(super) async fn group(command: GroupCommand) -> Result<(), CliError> {
             let answer = change(&asked, Method::POST, "/api/groups", body).await?;
             said(&client, &answer, format_args!("made the group {name} ({})", text(&answer, "group_id")))
         }
+        GroupCommand::Update { group, facts, client } => {
+            let asked = Client::from_args(&client)?;
+            let id = ids(&asked, "group", std::slice::from_ref(&group)).await?.remove(0);
+            let answer = change(&asked, Method::PUT, &format!("/api/groups/{id}"), facts.body()).await?;
+            said(&client, &answer, format_args!("changed the group {group}"))
+        }
         GroupCommand::Delete { group, client } => delete(&client, "group", &group).await,
+    }
+}
+
+impl GroupArgs {
+    fn body(self) -> Map<String, Value> {
+        let members = [
+            ("name", self.name.map(Value::from)),
+            ("max_spaces", self.max_spaces.map(Value::from)),
+            ("compute_units", self.compute_units.map(Value::from)),
+            ("storage_units", self.storage_units.map(Value::from)),
+        ];
+        members.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
     }
 }
 

@@ -19,7 +19,7 @@ use super::moment::{Moment, milliseconds, spoken};
 use super::page::{Fault, LOGIN, Shell, show};
 use super::zone_map::{Map, Zone};
 use super::{Page, page};
-use crate::accounts::Permission;
+use crate::accounts::{Caller, Permission};
 use crate::api::Shared;
 use crate::api::cluster::{EVICTED, status_name, via};
 use crate::api::error::ApiError;
@@ -38,7 +38,7 @@ pub(super) fn pages() -> Vec<Page> {
         page("/banner", LOGIN, || get(banner)),
         page("/cluster-info", SEES, || get(overview)),
         page("/cluster-info/{id}", SEES, || get(server::show_one)),
-        page("/cluster-info/{id}/leave", MANAGES, || post(server::force_leave)),
+        page("/cluster-info/{id}/{act}", MANAGES, || post(server::act)),
     ]
 }
 
@@ -172,9 +172,16 @@ struct Overview {
     uptime: String,
     documents: u64,
     troubles: Vec<(String, String, Moment)>,
+    /// Who is shut out, and why: id, name, reason.
+    evicted: Vec<(String, String, String)>,
+    may_manage: bool,
 }
 
-async fn overview(State(api): State<Shared>, Extension(shell): Extension<Shell>) -> Result<Response, Fault> {
+async fn overview(
+    State(api): State<Shared>,
+    Extension(shell): Extension<Shell>,
+    Extension(by): Extension<Caller>,
+) -> Result<Response, Fault> {
     if !api.is_clustered {
         return Err(ApiError::NoRoute.into());
     }
@@ -197,6 +204,13 @@ async fn overview(State(api): State<Shared>, Extension(shell): Extension<Shell>)
             row.name = eviction::name_of(&api, &node).await?.unwrap_or_else(|| row.id.clone());
         }
     }
+    let mut evicted = Vec::new();
+    for row in rows.iter().filter(|row| row.state == EVICTED) {
+        if let Ok(node) = row.id.parse() {
+            let reason = eviction::reason_of(&api, &node).await?.unwrap_or_default();
+            evicted.push((row.id.clone(), row.name.clone(), reason));
+        }
+    }
     rows.sort_by_cached_key(|row| (row.zone.clone(), row.name.to_lowercase(), row.id.clone()));
     let now = (api.wall)();
     // Whom one way leads to needs no other.
@@ -213,6 +227,8 @@ async fn overview(State(api): State<Shared>, Extension(shell): Extension<Shell>)
         uptime: spoken(api.started.elapsed()),
         documents,
         troubles,
+        evicted,
+        may_manage: by.may(Permission::ManageCluster),
     }))
 }
 

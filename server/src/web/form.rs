@@ -63,6 +63,11 @@ impl Fields {
         self.0.iter().filter(|(found, _)| found == name).map(|(_, value)| value.clone()).collect()
     }
 
+    /// All values of this name, in the order in which they came.
+    pub(super) fn list(&self, name: &str) -> Vec<&str> {
+        self.0.iter().filter(|(found, _)| found == name).map(|(_, value)| value.as_str()).collect()
+    }
+
     /// A whole number; none where it is none.
     pub(super) fn number(&self, name: &str) -> Option<u32> {
         self.get(name).trim().parse().ok()

@@ -27,6 +27,7 @@ use crate::api::Shared;
 use crate::api::guard::identify;
 use crate::serve::stopped;
 use crate::spaces::{SERVERS, SPACE_STATES, SPACE_STUBS, SPACES};
+use crate::templates::{TEMPLATE_VARIABLES, TEMPLATES};
 
 /// Least time between two events of one reader: changes in between are told as one.
 const QUIET: Duration = Duration::from_millis(50);
@@ -46,6 +47,8 @@ enum Watched {
     Nothing,
     /// Users, groups and roles.
     Accounts,
+    /// Templates, their variables, and groups, for whose members templates are.
+    Templates,
     /// One's own tokens, sessions and profile.
     Own,
     /// Spaces, and what they are made from and run on.
@@ -68,6 +71,7 @@ impl Watched {
         };
         match (fields.get("watch"), fields.get("collection"), fields.get("key")) {
             ("accounts", _, _) => Self::Accounts,
+            ("templates", _, _) => Self::Templates,
             ("own", _, _) => Self::Own,
             ("spaces", _, _) => Self::Spaces,
             ("audit", _, _) => Self::Audit,
@@ -85,6 +89,7 @@ impl Watched {
         match self {
             Self::Nothing => false,
             Self::Accounts => matches!(collection, USERS | GROUPS | ROLES),
+            Self::Templates => matches!(collection, TEMPLATES | TEMPLATE_VARIABLES | GROUPS),
             Self::Own => match collection {
                 SESSIONS => key.split_once('.').is_some_and(|(user, _)| is_own(user)),
                 USERS => is_own(key),
@@ -186,6 +191,10 @@ impl Feed {
             return None;
         }
         let news = if std::mem::take(&mut self.is_new) { self.catch_up().await? } else { self.wait().await? };
+        if news.page {
+            // What is fetched again is shown from what follows these changes.
+            self.api.accounts.caught_up().await.ok()?;
+        }
         self.has_ended = news.gone;
         self.quiet_until = Instant::now() + QUIET;
         Some((Ok(news.text().into()), self))
@@ -310,6 +319,8 @@ mod tests {
             ("watch=documents&collection=plans&key=trip", "plans", "other", false),
             ("watch=documents&collection=plans&zone=eu", "plans", "trip", false),
             ("watch=accounts", ROLES, "1", true),
+            ("watch=templates", TEMPLATES, "1", true),
+            ("watch=templates", USERS, "1", false),
             ("watch=own", SESSIONS, &own, true),
             ("watch=own", SESSIONS, "b.1", false),
             ("watch=spaces", SPACES, "1", true),

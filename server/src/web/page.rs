@@ -16,7 +16,7 @@ use crate::api::operation::Needs;
 use crate::api::path::encode;
 
 /// What a form has led to, by the word in the address that says so after the redirect.
-const DONE: [(&str, &str); 24] = [
+const DONE: [(&str, &str); 32] = [
     ("welcome", "Welcome. You are the first administrator of this cluster."),
     ("token-revoked", "The token is revoked. It is good nowhere any more."),
     ("user-created", "The user is made, and can log in on every server."),
@@ -28,6 +28,14 @@ const DONE: [(&str, &str); 24] = [
     ("role-created", "The role is made."),
     ("role-changed", "The role is changed."),
     ("role-deleted", "The role is deleted."),
+    ("template-created", "The template is made."),
+    ("template-changed", "The template is changed."),
+    ("template-deleted", "The template is deleted. Spaces that were made from it stay."),
+    ("variable-created", "The variable is made."),
+    ("variable-changed", "The variable is changed."),
+    ("variable-deleted", "The variable is deleted."),
+    ("server-evicted", "The server is shut out of the cluster. Every server hears of it as soon as it can be reached."),
+    ("server-readmitted", "The server is let in again."),
     ("profile-changed", "Your profile is changed."),
     ("password-changed", "Your password is changed. All your other sessions have ended."),
     ("session-ended", "The session has ended, on every server."),
@@ -135,9 +143,12 @@ impl Shell {
 fn menu(caller: &Caller, is_clustered: bool, path: &str) -> Vec<Entry> {
     const CLUSTER: &[Permission] = &[Permission::ClusterInfo, Permission::ManageCluster];
     const DOCUMENTS: &[Permission] = &[Permission::ReadDocuments];
-    let entries: [(&str, &str, &[Permission]); 10] = [
+    const TEMPLATES: &[Permission] = &[Permission::UseSpaces, Permission::ManageTemplates];
+    let entries: [(&str, &str, &[Permission]); 12] = [
         ("/", "Dashboard", &[]),
         ("/spaces", "Spaces", &[Permission::UseSpaces, Permission::ManageSpaces]),
+        ("/templates", "Templates", TEMPLATES),
+        ("/variables", "Variables", &[Permission::ManageVariables]),
         ("/cluster-info", "Cluster Info", CLUSTER),
         ("/documents", "Documents", DOCUMENTS),
         ("/api-tokens", "API Tokens", &[Permission::UseTokens]),
@@ -279,7 +290,7 @@ mod tests {
             menu(caller, is_clustered, "/users/1").iter().map(|entry| entry.title).collect::<Vec<_>>()
         };
         let machine = Caller::machine();
-        assert_eq!(titles(&machine, true).len(), 10);
+        assert_eq!(titles(&machine, true).len(), 12);
         assert!(!titles(&machine, false).contains(&"Cluster Info"));
         let nobody = Caller { permissions: crate::accounts::Permissions::default(), ..machine.clone() };
         assert_eq!(titles(&nobody, true), ["Dashboard", "API"]);

@@ -1,32 +1,36 @@
 //! Roles: listed, made, changed, deleted.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
 
 use askama::Template;
 use axum::Extension;
-use axum::body::Body;
-use axum::extract::{Path, State};
-use axum::http::{HeaderMap, Uri};
-use axum::response::{IntoResponse, Redirect, Response};
+use axum::extract::State;
+use axum::http::Uri;
+use axum::response::Response;
 use axum::routing::{get, post};
+use serde_json::json;
 
 use super::form::Fields;
 use super::home::{Allowed, grouped};
-use super::page::{Fault, Problem, Shell, show, show_as};
+use super::merge::{Said, members};
+use super::page::{Fault, Problem, Shell, show};
+use super::record::{self, Draft, Record};
 use super::{Page, page};
-use crate::accounts::{ADMINISTRATOR, Caller, NAME_BYTES_MAX, Permission, Permissions, Refusal, Role};
+use crate::accounts::{
+    ADMINISTRATOR, AccountError, Accounts, Caller, Directory, NAME_BYTES_MAX, Permission, Permissions, Refusal, Role,
+};
 use crate::api::Shared;
+use crate::api::error::ApiError;
 use crate::api::operation::Needs;
 use crate::api::path::encode;
 
 pub(super) fn pages() -> Vec<Page> {
     const ROLES: Needs = Needs::OneOf(&[Permission::ManageRoles]);
     vec![
-        page("/roles", ROLES, || get(list).post(create)),
-        page("/roles/new", ROLES, || get(form_new)),
-        page("/roles/{id}", ROLES, || get(form_of).post(change)),
-        page("/roles/{id}/delete", ROLES, || post(remove)),
+        page("/roles", ROLES, || get(list).post(record::create::<Role>)),
+        page("/roles/new", ROLES, || get(record::form_new::<Role>)),
+        page("/roles/{id}", ROLES, || get(record::form_of::<Role>).post(record::change::<Role>)),
+        page("/roles/{id}/delete", ROLES, || post(record::remove::<Role>)),
     ]
 }
 
@@ -51,7 +55,7 @@ struct List {
 struct Form {
     shell: Shell,
     problem: Option<Problem>,
-    role: Role,
+    draft: Draft<Role>,
     allows: Permissions,
     groups: Vec<Allowed>,
     name_max: usize,
@@ -81,100 +85,57 @@ async fn list(State(api): State<Shared>, Extension(shell): Extension<Shell>, uri
 }
 
 impl Form {
-    fn new(shell: Shell, role: Role) -> Self {
-        Self {
-            shell,
-            problem: None,
-            allows: role.allows(),
-            is_built_in: role.id == ADMINISTRATOR,
-            role,
-            groups: grouped(Permission::ALL.iter().copied()),
-            name_max: NAME_BYTES_MAX,
-        }
-    }
-}
-
-impl Form {
     /// Whether the box of a permission is ticked.
     fn has(&self, permission: &Permission) -> bool {
         self.allows.has(*permission)
     }
 }
 
-async fn form_new(Extension(shell): Extension<Shell>) -> Response {
-    show(&Form::new(shell, Role::default()))
-}
+impl Record for Role {
+    const PATH: &'static str = "/roles";
+    const KIND: &'static str = "role";
 
-async fn known(api: &Shared, id: &str) -> Result<Role, Fault> {
-    api.accounts.ready().await?;
-    Ok(api.accounts.directory().role(id).ok_or(Refusal::Unknown("role"))?.into_owned())
-}
+    fn find(directory: &Directory, id: &str) -> Option<Self> {
+        directory.role(id).map(Cow::into_owned)
+    }
 
-async fn form_of(
-    State(api): State<Shared>,
-    Extension(shell): Extension<Shell>,
-    Path(id): Path<String>,
-) -> Result<Response, Fault> {
-    Ok(show(&Form::new(shell, known(&api, &id).await?)))
-}
+    fn filled(fields: &Fields) -> Said {
+        let chosen: Vec<String> = fields.all("permission").into_iter().filter(|id| is_known(id)).collect();
+        members(&json!({"name": fields.text("name"), "permissions": chosen}))
+    }
 
-/// What a form says of a role. Permissions that this version does not know are not its to take.
-fn filled(fields: &Fields, role: Role) -> Role {
-    let is_known = |id: &str| id.parse().ok().and_then(Permission::of).is_some();
-    let chosen = fields.all("permission").into_iter().filter(|id| is_known(id));
-    let unknown = role.permissions.iter().filter(|id| !is_known(id)).cloned();
-    let permissions: BTreeSet<String> = chosen.chain(unknown).collect();
-    Role { name: fields.text("name"), permissions, ..role }
-}
+    /// Permissions that this version does not know are not on its form.
+    fn shown(&self) -> Said {
+        let permissions: Vec<&String> = self.permissions.iter().filter(|id| is_known(id)).collect();
+        members(&json!({"name": self.name, "permissions": permissions}))
+    }
 
-async fn put(api: &Shared, shell: Shell, by: &Caller, role: Role) -> Result<Response, Fault> {
-    let id = (!role.id.is_empty()).then_some(role.id.as_str());
-    let done = if id.is_none() { "role-created" } else { "role-changed" };
-    match api.accounts.put_role(by, id, |_| role.clone()).await {
-        Ok(_) => Ok(Redirect::to(&format!("/roles?done={done}")).into_response()),
-        Err(error) => {
-            let problem = Problem::of(&error.into());
-            Ok(show_as(problem.status, &Form { problem: Some(problem), ..Form::new(shell, role) }))
-        }
+    async fn page(_: &Shared, shell: Shell, draft: Draft<Self>) -> Result<impl Template + Send, ApiError> {
+        Ok(Form {
+            shell,
+            problem: draft.problem.clone(),
+            allows: draft.record.allows(),
+            is_built_in: draft.id.as_deref() == Some(ADMINISTRATOR),
+            draft,
+            groups: grouped(Permission::ALL.iter().copied()),
+            name_max: NAME_BYTES_MAX,
+        })
+    }
+
+    async fn put(
+        accounts: &Accounts,
+        by: &Caller,
+        id: Option<&str>,
+        change: impl FnOnce(Self) -> Result<Self, Refusal> + Send,
+    ) -> Result<String, AccountError> {
+        accounts.put_role(by, id, change).await
+    }
+
+    async fn delete(accounts: &Accounts, by: &Caller, id: &str) -> Result<(), AccountError> {
+        accounts.delete_role(by, id).await
     }
 }
 
-async fn create(
-    State(api): State<Shared>,
-    Extension(shell): Extension<Shell>,
-    Extension(by): Extension<Caller>,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, Fault> {
-    let fields = Fields::read(&api, &headers, body).await?;
-    put(&api, shell, &by, filled(&fields, Role::default())).await
-}
-
-async fn change(
-    State(api): State<Shared>,
-    Extension(shell): Extension<Shell>,
-    Extension(by): Extension<Caller>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, Fault> {
-    let fields = Fields::read(&api, &headers, body).await?;
-    let old = known(&api, &id).await?;
-    put(&api, shell, &by, filled(&fields, old)).await
-}
-
-async fn remove(
-    State(api): State<Shared>,
-    Extension(shell): Extension<Shell>,
-    Extension(by): Extension<Caller>,
-    Path(id): Path<String>,
-) -> Result<Response, Fault> {
-    match api.accounts.delete_role(&by, &id).await {
-        Ok(()) => Ok(Redirect::to("/roles?done=role-deleted").into_response()),
-        Err(error) => {
-            let problem = Problem::of(&error.into());
-            let form = Form::new(shell, known(&api, &id).await?);
-            Ok(show_as(problem.status, &Form { problem: Some(problem), ..form }))
-        }
-    }
+fn is_known(id: &str) -> bool {
+    id.parse().ok().and_then(Permission::of).is_some()
 }

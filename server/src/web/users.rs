@@ -1,28 +1,29 @@
 //! Users: searched, made, changed, deleted.
 
-use std::collections::BTreeSet;
-
 use askama::Template;
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, Uri};
+use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
+use serde::Deserialize;
+use serde_json::{Value, json};
 
 use super::form::Fields;
+use super::merge::{Marks, Merged, Said, members, with};
 use super::moment::Moment;
 use super::page::{Fault, Problem, Shell, show, show_as};
+use super::record::{Draft, unfit};
 use super::{Page, page};
-use crate::accounts::{
-    AccountError, Caller, Directory, NewUser, PASSWORD_CHARS_MIN, Permission, Refusal, User, UserChange,
-};
+use crate::accounts::{Caller, Directory, NewUser, PASSWORD_CHARS_MIN, Permission, Refusal, User, UserChange};
 use crate::api::Shared;
+use crate::api::error::{self, ApiError};
 use crate::api::operation::Needs;
 use crate::api::path::encode;
 
 /// Most users that are listed at once; a search finds the others.
-const SHOWN_MAX: usize = 200;
+pub(super) const SHOWN_MAX: usize = 200;
 
 pub(super) fn pages() -> Vec<Page> {
     const USERS: Needs = Needs::OneOf(&[Permission::ManageUsers]);
@@ -67,9 +68,7 @@ pub(super) struct Choice {
 struct Form {
     shell: Shell,
     problem: Option<Problem>,
-    /// None for a user who is to be made.
-    id: Option<String>,
-    user: User,
+    draft: Draft<User>,
     roles: Vec<Choice>,
     groups: Vec<Choice>,
     least: usize,
@@ -121,7 +120,8 @@ async fn list(
 }
 
 impl Form {
-    fn new(directory: &Directory, shell: Shell, id: Option<String>, user: User, is_me: bool) -> Self {
+    fn new(directory: &Directory, shell: Shell, draft: Draft<User>, is_me: bool) -> Self {
+        let user = &draft.record;
         let role = |role: std::borrow::Cow<'_, crate::accounts::Role>| Choice {
             name: directory.role_name(&role).into_owned(),
             is_chosen: user.roles.contains(&role.id),
@@ -136,39 +136,53 @@ impl Form {
         let mut groups: Vec<Choice> = directory.groups().map(group).collect();
         roles.sort_by_cached_key(|choice| choice.name.to_lowercase());
         groups.sort_by_cached_key(|choice| choice.name.to_lowercase());
-        Self { shell, problem: None, id, user, roles, groups, least: PASSWORD_CHARS_MIN, is_me }
+        Self { shell, problem: draft.problem.clone(), draft, roles, groups, least: PASSWORD_CHARS_MIN, is_me }
     }
 
-    /// What there is to say of an error, with what was typed.
-    fn refused(self, error: AccountError) -> Response {
-        let problem = Problem::of(&error.into());
-        show_as(problem.status, &Self { problem: Some(problem), ..self })
+    fn show(&self) -> Response {
+        show_as(self.problem.as_ref().map_or(StatusCode::OK, |problem| problem.status), self)
     }
 }
 
-/// What a form says of a user, on top of what is known.
-fn filled(fields: &Fields, user: &User) -> User {
+/// What a form says of a user.
+fn filled(fields: &Fields) -> Said {
     let number = |name: &str| fields.number(name).unwrap_or(0);
-    User {
-        username: fields.text("username"),
-        email: fields.text("email"),
-        active: fields.has("active"),
-        roles: fields.all("role"),
-        groups: fields.all("group"),
-        max_spaces: number("max_spaces"),
-        compute_units: number("compute_units"),
-        storage_units: number("storage_units"),
-        zone: fields.text("zone"),
-        timezone: fields.text("timezone"),
+    members(&json!({
+        "username": fields.text("username"),
+        "email": fields.text("email"),
+        "active": fields.has("active"),
+        "roles": fields.all("role"),
+        "groups": fields.all("group"),
+        "max_spaces": number("max_spaces"),
+        "compute_units": number("compute_units"),
+        "storage_units": number("storage_units"),
+        "zone": fields.text("zone"),
+        "timezone": fields.text("timezone"),
+    }))
+}
+
+/// What a form shows of a user. Roles and groups that this server does not know are not on it.
+fn shown(directory: &Directory, user: &User) -> Said {
+    let on_form = filled(&Fields::default());
+    let known = User {
+        roles: user.roles.iter().filter(|id| directory.role(id).is_some()).cloned().collect(),
+        groups: user.groups.iter().filter(|id| directory.group(id).is_some()).cloned().collect(),
         ..user.clone()
-    }
+    };
+    members(&known).into_iter().filter(|(name, _)| on_form.contains_key(name)).collect()
+}
+
+/// A form that is filled from what is known of a user.
+fn draft(directory: &Directory, id: Option<String>, user: User) -> Draft<User> {
+    let was = Marks::of(&shown(directory, &user)).text();
+    Draft { id, record: user, was, problem: None, theirs: Said::new(), complaints: Vec::new() }
 }
 
 async fn form_new(State(api): State<Shared>, Extension(shell): Extension<Shell>) -> Result<Response, Fault> {
     api.accounts.ready().await?;
+    let directory = api.accounts.directory();
     let user = User { active: true, ..User::default() };
-    let form = Form::new(&api.accounts.directory(), shell, None, user, false);
-    Ok(show(&form))
+    Ok(Form::new(&directory, shell, draft(&directory, None, user), false).show())
 }
 
 async fn form_of(
@@ -181,9 +195,7 @@ async fn form_of(
     let directory = api.accounts.directory();
     let user = directory.user(&id).ok_or(Refusal::Unknown("user"))?.clone();
     let is_me = by.user() == Some(&id);
-    let form = Form::new(&directory, shell, Some(id), user, is_me);
-    drop(directory);
-    Ok(show(&form))
+    Ok(Form::new(&directory, shell, draft(&directory, Some(id), user), is_me).show())
 }
 
 async fn create(
@@ -194,35 +206,29 @@ async fn create(
     body: Body,
 ) -> Result<Response, Fault> {
     let fields = Fields::read(&api, &headers, body).await?;
-    let user = filled(&fields, &User::default());
+    let said = filled(&fields);
+    let user = with(&User::default(), said.clone()).map_err(unfit)?;
+    let rest = UserChange { username: None, email: None, active: None, roles: None, ..change_of(said)? };
     let new = NewUser {
         username: user.username.clone(),
         email: user.email.clone(),
         password: fields.secret("password"),
         roles: user.roles.clone(),
         active: user.active,
-        rest: rest(&user),
+        rest,
     };
     match api.accounts.create_user(&by, new).await {
         Ok(_) => Ok(Redirect::to("/users?done=user-created").into_response()),
         Err(error) => {
-            let form = Form::new(&api.accounts.directory(), shell, None, user, false);
-            Ok(form.refused(error))
+            let directory = api.accounts.directory();
+            let draft = Draft { problem: Some(Problem::of(&error.into())), ..draft(&directory, None, user) };
+            Ok(Form::new(&directory, shell, draft, false).show())
         }
     }
 }
 
-/// What else there is to a user.
-fn rest(user: &User) -> UserChange {
-    UserChange {
-        groups: Some(user.groups.clone()),
-        max_spaces: Some(user.max_spaces),
-        compute_units: Some(user.compute_units),
-        storage_units: Some(user.storage_units),
-        zone: Some(user.zone.clone()),
-        timezone: Some(user.timezone.clone()),
-        ..UserChange::default()
-    }
+fn change_of(said: Said) -> Result<UserChange, Refusal> {
+    UserChange::deserialize(Value::from(said)).map_err(unfit)
 }
 
 async fn change(
@@ -234,37 +240,31 @@ async fn change(
     body: Body,
 ) -> Result<Response, Fault> {
     let fields = Fields::read(&api, &headers, body).await?;
-    api.accounts.ready().await?;
-    let old = api.accounts.directory().user(&id).ok_or(Refusal::Unknown("user"))?.clone();
-    let user = filled(&fields, &old);
-    // Roles and groups that this server does not know are not on the form, and not its to take.
-    let keep = |old: &BTreeSet<String>, new: &BTreeSet<String>, is_known: &dyn Fn(&str) -> bool| {
-        new.iter().chain(old.iter().filter(|id| !is_known(id))).cloned().collect::<BTreeSet<String>>()
-    };
-    let (roles, groups) = {
+    let was = Marks::read(&fields).ok_or(error::Form::NoMarks)?;
+    api.accounts.caught_up().await?;
+    let (old, shown) = {
         let directory = api.accounts.directory();
-        (
-            keep(&old.roles, &user.roles, &|id| directory.role(id).is_some()),
-            keep(&old.groups, &user.groups, &|id| directory.group(id).is_some()),
-        )
+        let old = directory.user(&id).ok_or(Refusal::Unknown("user"))?.clone();
+        let shown = shown(&directory, &old);
+        (old, shown)
     };
-    let change = UserChange {
-        username: Some(user.username.clone()),
-        email: Some(user.email.clone()),
-        password: Some(fields.secret("password")).filter(|password| !password.is_empty()),
-        active: Some(user.active),
-        roles: Some(roles),
-        groups: Some(groups),
-        ..rest(&user)
+    let Merged { changed, disputed } = Merged::new(&was, &filled(&fields), &shown, &members(&old));
+    let error = if disputed.is_empty() {
+        let password = Some(fields.secret("password")).filter(|password| !password.is_empty());
+        let change = UserChange { password, ..change_of(changed.clone())? };
+        let Err(error) = api.accounts.change_user(&by, &id, change).await else {
+            return Ok(Redirect::to("/users?done=user-changed").into_response());
+        };
+        ApiError::from(error)
+    } else {
+        Refusal::Disputed(disputed.clone()).into()
     };
-    let own = by.user() == Some(&id);
-    match api.accounts.change_user(&by, &id, change).await {
-        Ok(()) => Ok(Redirect::to("/users?done=user-changed").into_response()),
-        Err(error) => {
-            let form = Form::new(&api.accounts.directory(), shell, Some(id), user, own);
-            Ok(form.refused(error))
-        }
-    }
+    let theirs = shown.into_iter().filter(|(name, _)| disputed.contains(name)).collect();
+    let (record, is_me) = (with(&old, changed).map_err(unfit)?, by.user() == Some(&id));
+    let directory = api.accounts.directory();
+    let problem = Some(Problem::of(&error));
+    let draft = Draft { record, problem, theirs, ..draft(&directory, Some(id), old) };
+    Ok(Form::new(&directory, shell, draft, is_me).show())
 }
 
 async fn remove(
@@ -273,14 +273,12 @@ async fn remove(
     Extension(by): Extension<Caller>,
     Path(id): Path<String>,
 ) -> Result<Response, Fault> {
-    let own = by.user() == Some(&id);
-    match api.accounts.delete_user(&by, &id).await {
-        Ok(()) => Ok(Redirect::to("/users?done=user-deleted").into_response()),
-        Err(error) => {
-            let known = api.accounts.directory().user(&id).cloned();
-            let Some(user) = known else { return Err(error.into()) };
-            let form = Form::new(&api.accounts.directory(), shell, Some(id), user, own);
-            Ok(form.refused(error))
-        }
-    }
+    let is_me = by.user() == Some(&id);
+    let Err(error) = api.accounts.delete_user(&by, &id).await else {
+        return Ok(Redirect::to("/users?done=user-deleted").into_response());
+    };
+    let directory = api.accounts.directory();
+    let Some(user) = directory.user(&id).cloned() else { return Err(error.into()) };
+    let draft = Draft { problem: Some(Problem::of(&error.into())), ..draft(&directory, Some(id), user) };
+    Ok(Form::new(&directory, shell, draft, is_me).show())
 }

@@ -327,7 +327,7 @@ impl<N: Network> Driver<N> {
     }
 
     fn hold(&mut self, session: SessionId, handle: StreamHandle) {
-        self.parts.links.opened(session, handle.pipe);
+        self.parts.links.opened(session, handle.pipe, handle.address.clone());
         self.streams.insert(session, handle);
     }
 

@@ -71,7 +71,8 @@ pub struct Links(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
-    streams: HashMap<SessionId, Link>,
+    /// With the address that each goes to, or the host that it came from.
+    streams: HashMap<SessionId, (Link, String)>,
     troubles: BTreeMap<String, Trouble>,
 }
 
@@ -79,7 +80,13 @@ impl Links {
     /// What there is to know of a stream.
     #[must_use]
     pub fn get(&self, session: SessionId) -> Option<Link> {
-        self.state().streams.get(&session).copied()
+        self.state().streams.get(&session).map(|(link, _)| *link)
+    }
+
+    /// The address that a stream goes to, or the host that it came from.
+    #[must_use]
+    pub fn address(&self, session: SessionId) -> Option<String> {
+        self.state().streams.get(&session).map(|(_, address)| address.clone())
     }
 
     /// What stands in the way of streams at present, by address.
@@ -90,12 +97,12 @@ impl Links {
         self.state().troubles.values().filter(is_present).cloned().collect()
     }
 
-    pub(crate) fn opened(&self, session: SessionId, pipe: Pipe) {
-        self.state().streams.insert(session, Link { pipe, key: None });
+    pub(crate) fn opened(&self, session: SessionId, pipe: Pipe, address: String) {
+        self.state().streams.insert(session, (Link { pipe, key: None }, address));
     }
 
     pub(crate) fn agreed(&self, session: SessionId, agreed: KeyId) {
-        if let Some(link) = self.state().streams.get_mut(&session) {
+        if let Some((link, _)) = self.state().streams.get_mut(&session) {
             link.key = Some(agreed);
         }
     }

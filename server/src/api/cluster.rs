@@ -65,9 +65,14 @@ struct Info {
 }
 
 async fn info(State(api): State<Shared>) -> Result<axum::Json<Vec<Info>>, ApiError> {
-    let info = |member: Member| {
+    let places = api.spaces.places().await?;
+    let info = move |member: Member| {
         let record = &member.record;
+        let place = places.get(&record.node.to_string()).cloned().unwrap_or_default();
         let metadata = [
+            ("running_spaces", place.running.to_string()),
+            ("allocated_spaces", place.placed.to_string()),
+            ("runtimes", place.facts.map(|facts| facts.runtime).unwrap_or_default()),
             ("hostname", record.name.clone()),
             ("zone", record.zone.clone()),
             ("api_endpoint", record.url.clone()),

@@ -27,6 +27,7 @@ use crate::api::eviction;
 use crate::api::operation::Needs;
 use crate::handle::ServerEngine;
 use crate::links::{Links, Pipe};
+use crate::spaces::Place;
 
 /// What differs for so short is being sent just now.
 const BEHIND_AFTER: Duration = Duration::from_secs(2);
@@ -60,12 +61,18 @@ struct Row {
     state: &'static str,
     since: Option<Duration>,
     address: String,
+    /// Where this server meets it, by the stream they have.
+    observed: String,
     via: String,
     rtt: Option<Duration>,
     version: String,
     is_me: bool,
     step: Option<InStep>,
     differs_for: Option<Duration>,
+    /// What it has said of itself, and which spaces it has.
+    place: Place,
+    /// When this is shown, in milliseconds since 1970.
+    now: i64,
 }
 
 impl Row {
@@ -81,6 +88,7 @@ impl Row {
             state,
             since: Some(now.since(member.since)),
             address: record.addresses.first().map(ToString::to_string).unwrap_or_default(),
+            observed: engine.stream_to(record.node).and_then(|session| links.address(session)).unwrap_or_default(),
             via: path_to(engine, member, links),
             rtt: member.rtt,
             version: record.version.clone(),
@@ -90,7 +98,36 @@ impl Row {
                 Some(InStep::No { since }) => Some(now.since(since)).filter(|long| *long >= BEHIND_AFTER),
                 Some(InStep::Yes) | None => None,
             },
+            place: Place::default(),
+            now: 0,
         }
+    }
+
+    /// The same with what it has said of itself.
+    fn with(self, places: &BTreeMap<String, Place>, now: i64) -> Self {
+        let place = places.get(&self.id).cloned().unwrap_or_default();
+        Self { place, now, ..self }
+    }
+
+    /// How long it has been up; nothing where it is not, or has not said.
+    fn uptime_text(&self) -> String {
+        let facts = self.place.facts.as_ref().filter(|_| self.state == "alive");
+        facts.map(|facts| spoken(Duration::from_millis(self.now.abs_diff(facts.started_at)))).unwrap_or_default()
+    }
+
+    /// How much its data takes, as it said last.
+    fn size_text(&self) -> String {
+        self.place.facts.as_ref().map(|facts| sized(facts.bytes)).unwrap_or_default()
+    }
+
+    /// How many documents it had, as it said last.
+    fn documents_text(&self) -> String {
+        self.place.facts.as_ref().map(|facts| facts.documents.to_string()).unwrap_or_default()
+    }
+
+    /// What it runs spaces on.
+    fn runtime_text(&self) -> String {
+        self.place.facts.as_ref().map(|facts| facts.runtime.clone()).unwrap_or_default()
     }
 
     /// One that is shut out and of which nothing else is known.
@@ -102,12 +139,15 @@ impl Row {
             state: EVICTED,
             since: None,
             address: String::new(),
+            observed: String::new(),
             via: String::new(),
             rtt: None,
             version: String::new(),
             is_me: false,
             step: None,
             differs_for: None,
+            place: Place::default(),
+            now: 0,
         }
     }
 
@@ -126,6 +166,16 @@ impl Row {
             (_, Some(_), None) => "yes".to_owned(),
         }
     }
+}
+
+/// An amount of data in its greatest unit that fits.
+fn sized(bytes: u64) -> String {
+    const UNITS: [(u64, &str); 3] = [(1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "kB")];
+    let fits = UNITS.into_iter().find(|(unit, _)| bytes >= *unit);
+    fits.map_or_else(
+        || format!("{bytes} B"),
+        |(unit, name)| format!("{}.{} {name}", bytes / unit, bytes % unit * 10 / unit),
+    )
 }
 
 /// By what this server and a member speak with each other.
@@ -211,6 +261,9 @@ async fn overview(
             evicted.push((row.id.clone(), row.name.clone(), reason));
         }
     }
+    let places = api.spaces.places().await?;
+    let wall = (api.wall)().0;
+    let mut rows: Vec<Row> = rows.into_iter().map(|row| row.with(&places, wall)).collect();
     rows.sort_by_cached_key(|row| (row.zone.clone(), row.name.to_lowercase(), row.id.clone()));
     let now = (api.wall)();
     // Whom one way leads to needs no other.

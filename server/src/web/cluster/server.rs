@@ -88,6 +88,7 @@ impl One {
             Ok((known, documents))
         });
         let (mut known, documents) = looked.await??;
+        known.row = known.row.with(&api.spaces.places().await?, (api.wall)().0);
         let mut reason = None;
         if known.row.state == EVICTED {
             reason = eviction::reason_of(api, &node).await?;

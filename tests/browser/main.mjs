@@ -8,7 +8,7 @@ import { disputes, eviction, readers, templates } from "./templates.mjs";
 const page = await person();
 const steps = [
   setUp, logInAndOut, makeToken, makeUsers, permissions, sessions, templates, readers, disputes, live, killed, apart,
-  conflict, eviction, looks, colours, keyboard, weight,
+  conflict, looks, colours, keyboard, weight, eviction,
 ];
 for (const step of steps) {
   const began = Date.now();

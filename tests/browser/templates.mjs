@@ -1,6 +1,6 @@
 // Templates and variables: made on one server, seen on others, checked where they are written.
 import { ADMIN } from "./people.mjs";
-import { TIMEOUT_MS, api, check, logIn, person, until, urls, violations } from "./steps.mjs";
+import { api, check, logIn, person, until, urls, violations } from "./steps.mjs";
 
 const EVE = { name: "eve", password: "orange orange orange" };
 const JOB = "image: ${{ .var.registry }}/php:8\nports:\n  - 80\n";
@@ -112,5 +112,5 @@ export async function eviction(page, shoot) {
   await page.getByLabel("to let it in").fill("n2");
   await page.getByRole("button", { name: "Let in again" }).click();
   await page.getByText("The server is let in again").waitFor();
-  await page.waitForFunction(() => document.querySelector('tr[data-server="n2"] .state')?.textContent === "alive", undefined, { timeout: 3 * TIMEOUT_MS });
+  await page.locator('tr[data-server="n2"] .evicted').waitFor({ state: "detached" });
 }

@@ -280,3 +280,31 @@ fn a_protected_value_is_on_no_page() {
     let preview = send("/templates", &manager, &form).expect(200).text();
     assert!(preview.contains("hidden/php") && !preview.contains("r.example"), "{preview}");
 }
+
+#[test]
+fn who_is_shut_out_is_let_in_again_by_those_who_manage_the_cluster() {
+    let server = Server::start(Setup::cluster(&["au"]).remove(0));
+    let client = server.client().with_token(None);
+    let ann = set_up(&server, &client);
+    let viewer = log_in_with(&server, &client, "eve", &[12]);
+    let send = |path: &str, cookie: &str, body: &str| post(&client, path, &[SAME, ("cookie", cookie)], body);
+    // Nobody has ever seen this one; its name is its id.
+    let id = "5a".repeat(16);
+    let evict = json!({"id": id, "reason": "stolen"}).to_string();
+    server.client().request("POST", "/api/cluster/evict", &[], Some(evict.as_bytes())).expect(200);
+    let path = format!("/cluster-info/{id}");
+    let overview = get(&client, &ann, "/cluster-info").expect(200).text();
+    assert!(overview.contains("stolen") && overview.contains(&format!("{path}#h-readmit")), "{overview}");
+    assert!(get(&client, &viewer, "/cluster-info").expect(200).text().contains("stolen"));
+    assert!(get(&client, &ann, &path).expect(200).text().contains("/readmit\""));
+    assert!(!get(&client, &viewer, &path).expect(200).text().contains("<form method=\"post\" action=\"/cluster-info"));
+    send(&format!("{path}/readmit"), &viewer, &format!("name={id}")).expect(403);
+    post(&client, &format!("{path}/readmit"), &[("cookie", &ann)], &format!("name={id}")).expect(403);
+    assert!(send(&format!("{path}/readmit"), &ann, "name=other").expect(400).text().contains("not the server"));
+    send(&format!("{path}/explode"), &ann, &format!("name={id}")).expect(404);
+    send(&format!("{path}/readmit"), &ann, &format!("name={id}")).expect(303);
+    get(&client, &ann, &path).expect(404);
+    let me = server.client().get("/api/cluster/status").json();
+    let own = format!("/cluster-info/{}/evict", me["id"].as_str().unwrap());
+    send(&own, &ann, &format!("name={}", me["name"].as_str().unwrap())).expect(409);
+}

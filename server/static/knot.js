@@ -37,6 +37,8 @@
     }
   });
   for (const button of document.querySelectorAll("[data-theme-toggle]")) button.hidden = false;
+  // Where the menu is a line, the entry of this page may be beyond its end.
+  document.querySelector(".side [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
   document.getElementById("problem")?.focus();
 
   // Complaints name lines, so these are numbered.

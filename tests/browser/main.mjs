@@ -3,12 +3,12 @@ import { apart, conflict, killed, live } from "./cluster.mjs";
 import { camera, colours, keyboard, looks, weight } from "./looks.mjs";
 import { logInAndOut, makeToken, makeUsers, permissions, sessions, setUp } from "./people.mjs";
 import { end, person } from "./steps.mjs";
-import { disputes, eviction, templates } from "./templates.mjs";
+import { disputes, eviction, readers, templates } from "./templates.mjs";
 
 const page = await person();
 const steps = [
-  setUp, logInAndOut, makeToken, makeUsers, permissions, sessions, templates, disputes, live, killed, apart,
-  conflict, eviction, looks, colours, keyboard, weight,
+  setUp, logInAndOut, makeToken, makeUsers, permissions, sessions, templates, readers, disputes, live, killed, apart,
+  conflict, looks, colours, keyboard, weight, eviction,
 ];
 for (const step of steps) {
   const began = Date.now();

@@ -89,7 +89,7 @@ export async function permissions() {
   await until("bob is known", async () => (await logIn(page, 1, BOB.name, BOB.password), page.url() === `${urls[1]}/`));
   const entries = await page.getByRole("navigation", { name: "Main" }).getByRole("link").allTextContents();
   check(entries.join() === "Dashboard,API", `the menu of who may nothing: ${entries}`);
-  for (const [path, title] of [["/users", "Manage Users"], ["/cluster-info", "View Cluster Info"], ["/audit", "View Audit Logs"], ["/documents/global/knot.users", "Read Documents"]]) {
+  for (const [path, title] of [["/users", "Manage Users"], ["/cluster-info", "View Cluster Info"], ["/audit", "View Audit Logs"], ["/templates", "Use Spaces"], ["/variables", "Manage Variables"], ["/documents/global/knot.users", "Read Documents"]]) {
     const reply = await page.goto(urls[1] + path);
     check(reply.status() === 403, `${path} answers ${reply.status()}`);
     const text = await page.locator("main").textContent();

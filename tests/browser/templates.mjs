@@ -1,7 +1,8 @@
 // Templates and variables: made on one server, seen on others, checked where they are written.
 import { ADMIN } from "./people.mjs";
-import { TIMEOUT_MS, api, check, logIn, person, until, urls } from "./steps.mjs";
+import { api, check, logIn, person, until, urls, violations } from "./steps.mjs";
 
+const EVE = { name: "eve", password: "orange orange orange" };
 const JOB = "image: ${{ .var.registry }}/php:8\nports:\n  - 80\n";
 
 /** A template that is made on one server comes into an open list of another. */
@@ -55,6 +56,24 @@ export async function templates(page, shoot) {
   await other.context().close();
 }
 
+/** Who may only use templates reads those that are for them, where they are allowed. */
+export async function readers() {
+  const { role_id } = await (await api(2, "POST", "/api/roles", { name: "Developer", permissions: [7] })).json();
+  await api(2, "POST", "/api/users", { username: EVE.name, password: EVE.password, roles: [role_id] });
+  const page = await person();
+  await logIn(page, 2, EVE.name, EVE.password, "/templates");
+  check((await page.getByRole("link", { name: "New template" }).count()) === 0, "who reads makes none");
+  await page.getByRole("link", { name: "php", exact: true }).click();
+  await page.getByText("registry }}/php:8").waitFor();
+  check((await page.locator("textarea").count()) === 0, "who reads has no editor");
+  const found = await violations(page);
+  check(found.length === 0, `on a template that is read:\n${found.join("\n")}`);
+  const there = `${urls[1]}/templates`;
+  await until("the session is known", async () => (await page.goto(there), page.url() === there));
+  await page.getByText("There are no templates that you may use").waitFor();
+  await page.context().close();
+}
+
 /** Two people edit one template: each field has whoever changed it, and where both did, the second is asked. */
 export async function disputes(page, shoot) {
   await page.goto(`${urls[0]}/templates`);
@@ -93,5 +112,5 @@ export async function eviction(page, shoot) {
   await page.getByLabel("to let it in").fill("n2");
   await page.getByRole("button", { name: "Let in again" }).click();
   await page.getByText("The server is let in again").waitFor();
-  await page.waitForFunction(() => document.querySelector('tr[data-server="n2"] .state')?.textContent === "alive", undefined, { timeout: 3 * TIMEOUT_MS });
+  await page.locator('tr[data-server="n2"] .evicted').waitFor({ state: "detached" });
 }

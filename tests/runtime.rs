@@ -5,10 +5,10 @@
 
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use knot_server::spaces::agent::{self, Container, Step};
+use knot_server::spaces::agent::{self, Container, Knowledge, Step};
 use knot_server::spaces::record::{Report, Server, Shown, SpaceRecord, State, Wanted, shown};
 use knot_server::spaces::runtime::{Owner, Runtime, Start};
 use knot_server::spaces::spec::{ContainerSpec, container};
@@ -153,8 +153,11 @@ async fn settle(runtime: &Runtime, record: &SpaceRecord, report: &mut Option<Rep
     for _ in 0..LOOKS_MAX {
         let here = runtime.list().await.unwrap();
         let records = BTreeMap::from([("s1".to_owned(), record.clone())]);
-        let reports = report.clone().map(|report| ("s1".to_owned(), report)).into_iter().collect();
-        let steps = agent::decide("n1", &records, &reports, &here);
+        let reports: agent::Reports =
+            report.iter().map(|report| ("s1".to_owned(), [("n1".to_owned(), report.clone())].into())).collect();
+        let missed = BTreeSet::new();
+        let known = Knowledge { node_id: "n1", records: &records, reports: &reports, missed: &missed };
+        let steps = agent::decide(known, &here);
         if steps.is_empty() {
             return shown(record, report.as_ref(), Server::Alive);
         }
@@ -175,29 +178,34 @@ async fn settle(runtime: &Runtime, record: &SpaceRecord, report: &mut Option<Rep
     panic!("there is no end to it: {report:?}");
 }
 
+/// The start that was reported last.
+fn last(report: &Option<Report>) -> u64 {
+    report.as_ref().map_or(0, |report| report.generation)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_brings_its_runtime_to_what_the_record_says() {
     let Some(podman) = Podman::start() else { return };
     let runtime = runtime_of(&podman, "n1").await;
     let (mut record, mut report) = (SpaceRecord { id: "s1".to_owned(), ..SpaceRecord::default() }, None::<Report>);
     let runs = ContainerSpec { volumes: vec!["s1-home".to_owned()], ..spec(WAIT) };
-    record.start("n1", report.as_ref());
+    record.start("n1", last(&report));
     assert_eq!(settle(&runtime, &record, &mut report, &runs).await, Shown::Running);
     record.wanted = Wanted::Stopped;
     assert_eq!(settle(&runtime, &record, &mut report, &runs).await, Shown::Stopped);
-    record.start("n1", report.as_ref());
+    record.start("n1", last(&report));
     let broken = ContainerSpec { command: vec!["/bin/nothing".to_owned()], ..runs.clone() };
     let failed = settle(&runtime, &record, &mut report, &broken).await;
     assert!(matches!(&failed, Shown::Failed { error } if error.contains("/bin/nothing")), "{failed:?}");
-    record.start("n1", report.as_ref());
+    record.start("n1", last(&report));
     settle(&runtime, &record, &mut report, &spec("exit 3")).await;
     podman.run(&["wait", &report.as_ref().unwrap().container_id]);
     let error = "its container ended with status 3: see its log, then start it again".to_owned();
     assert_eq!(settle(&runtime, &record, &mut report, &spec("exit 3")).await, Shown::Failed { error });
-    record.start("n1", report.as_ref());
+    record.start("n1", last(&report));
     assert_eq!(settle(&runtime, &record, &mut report, &runs).await, Shown::Running);
     // Started elsewhere meanwhile: what runs here ends, and this server reports no more.
-    record.start("n2", report.as_ref());
+    record.start("n2", last(&report));
     assert_eq!(settle(&runtime, &record, &mut report, &runs).await, Shown::Pending);
     assert_eq!((held(&runtime).await, report.clone().unwrap().state), (vec![], State::Running));
     record.wanted = Wanted::Deleted;

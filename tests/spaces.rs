@@ -186,6 +186,8 @@ fn a_space_that_is_resident_is_a_stub_elsewhere() {
     let body = json!({"name": "b", "template_id": away});
     post(&ann, "/api/spaces", &body).expect_error(409, "template away is not allowed in zone gb");
     // Neither documents nor the log tell what it is called.
+    let log = || Some(us.get("/api/audit-logs?event=space.create").expect(200).json()).filter(|log| log["count"] == 1);
+    wait_for("the entry in the log", SPREAD_TIMEOUT, log);
     for path in ["/api/documents/knot.spaces", "/api/documents/knot.space-stubs", "/api/audit-logs?max-items=1000"] {
         let told = us.get(path).expect(200).text();
         assert!(!told.contains("secret"), "{path}: {told}");
@@ -243,7 +245,8 @@ fn spaces_run_where_their_records_say_and_move_when_somebody_says_so() {
     assert_eq!(moved["node_id"], other["node_id"]);
     // When it comes back it hears that the space is elsewhere, and ends its own container.
     servers[index].restart();
-    let alone = || Some(containers(&web)).filter(|ids| !ids.contains('\n') && !ids.contains(&second));
+    let alone =
+        || Some(containers(&web)).filter(|ids| !ids.is_empty() && !ids.contains('\n') && !ids.contains(&second));
     wait_for("the end of the container that was left", CONTAINER_TIMEOUT, alone);
     assert_eq!(space(&ann, &web)["state"], "running");
     // Stopped, it keeps its volume; deleted, nothing is left.

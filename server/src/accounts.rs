@@ -172,7 +172,7 @@ impl Accounts {
         Self { defect, ..self }
     }
 
-    fn has(&self, defect: Defect) -> bool {
+    pub(crate) fn has(&self, defect: Defect) -> bool {
         self.defect == Some(defect)
     }
 

@@ -366,7 +366,7 @@ fn source<N>(config: &Config, platform: &Platform<N>) -> Option<Source> {
     let Some(simulated) = &platform.simulated else {
         return Some(Source::Runtime(config.spaces.clone(), config.data_dir.clone()));
     };
-    simulated.containers.clone().map(|containers| Source::Simulated(containers, simulated.defect))
+    simulated.containers.clone().map(Source::Simulated)
 }
 
 fn session_config<N>(config: &Config, platform: &Platform<N>, limits: &Limits) -> Option<SessionConfig> {

@@ -209,8 +209,13 @@ impl Directory {
     /// A template with the name in force, which is another than was asked for where another template has that.
     #[must_use]
     pub fn named_template(&self, template: &Template) -> Template {
-        let name = called(&self.template_names, &template.name, &template.id).into_owned();
-        Template { name, ..template.clone() }
+        Template { name: self.template_name(template).into_owned(), ..template.clone() }
+    }
+
+    /// What a template is called.
+    #[must_use]
+    pub fn template_name<'a>(&self, template: &'a Template) -> Cow<'a, str> {
+        called(&self.template_names, &template.name, &template.id)
     }
 
     /// Whether a template may have its name.

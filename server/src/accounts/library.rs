@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::audit::about;
 use super::role::deletion;
-use super::{AccountError, Accounts, Caller, Directory, Permission, Refusal};
+use super::{AccountError, Accounts, Caller, Directory, Permission, Refusal, User};
 use crate::templates::{Complaint, TEMPLATE_VARIABLES, TEMPLATES, Template, TemplateVariable, check, check_variable};
 
 /// Most templates, and most variables.
@@ -15,13 +15,17 @@ impl Directory {
     /// Whether a user may make spaces from a template in a zone: it is active, of the zone, and for one of their groups.
     #[must_use]
     pub fn may_use(&self, by: &Caller, template: &Template, zone: &str) -> bool {
-        let is_for_them = || {
-            let user = by.user().and_then(|id| self.user(id));
-            let groups = user.into_iter().flat_map(|user| &user.groups).filter_map(|id| self.group(id));
-            let names: Vec<_> = groups.map(|group| self.group_name(group)).collect();
-            template.groups.is_empty() || template.groups.iter().any(|group| names.iter().any(|name| name == group))
-        };
+        let user = by.user().and_then(|id| self.user(id));
+        let is_for_them = || user.map_or(template.groups.is_empty(), |user| self.is_in_groups(user, &template.groups));
         template.active && template.is_allowed_in(zone) && is_for_them()
+    }
+
+    /// Whether a user is in one of these groups, or none is named.
+    #[must_use]
+    pub fn is_in_groups(&self, user: &User, groups: &[String]) -> bool {
+        let theirs = user.groups.iter().filter_map(|id| self.group(id)).map(|group| self.group_name(group));
+        let names: Vec<_> = theirs.collect();
+        groups.is_empty() || groups.iter().any(|group| names.iter().any(|name| name == group))
     }
 
     /// Whether somebody is shown a template: who manages them sees all, others what they may use.

@@ -66,6 +66,9 @@ pub enum Refusal {
     /// The space was placed on a server that does not answer.
     #[error("{0}, which has the space, does not answer, so whether it still runs there is not known")]
     Silent(String),
+    /// A server that does not answer has the space's volumes.
+    #[error("{0}, which has the space's volumes, does not answer")]
+    VolumesAway(String),
     /// More than the owner may have.
     #[error("that would be {wanted} {kind}, and the owner may have {max}")]
     OverLimit {

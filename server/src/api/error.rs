@@ -476,6 +476,10 @@ fn refused(error: &Refusal) -> Said {
             StatusCode::CONFLICT,
             "wait for that server, or name another one to start it there: it then begins without what its volumes hold, and where the silent server lives on it may run twice until the two meet".into(),
         ),
+        Refusal::VolumesAway(_) => (
+            StatusCode::CONFLICT,
+            "wait for that server, or name another one to start it there, without what the volumes hold".into(),
+        ),
         Refusal::OverLimit { .. } => (StatusCode::CONFLICT, "delete or stop another space, or have the limit raised".into()),
     };
     say(status, error.to_string(), hint)

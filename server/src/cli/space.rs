@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::CliError;
 use super::client::{Client, ClientArgs, with_query};
-use super::output::{print, print_pretty, print_table, table, text};
+use super::output::{print, print_pretty, print_table, printable, table, text};
 use super::people::{change, get, rows, said};
 use super::template;
 
@@ -225,7 +225,7 @@ async fn list(args: &ClientArgs) -> Result<(), CliError> {
     }
     for space in rows(&answer, "elsewhere") {
         let [zone, owner, id] = ["zone", "username", "space_id"].map(|name| text(space, name));
-        let urls: Vec<&str> = rows(space, "urls").iter().filter_map(Value::as_str).collect();
+        let urls: Vec<String> = rows(space, "urls").iter().filter_map(Value::as_str).map(printable).collect();
         let ask = if urls.is_empty() { "no server answers".to_owned() } else { format!("ask {}", urls.join(", ")) };
         shown.add_row(["-".to_owned(), "elsewhere".to_owned(), ask, zone, "-".to_owned(), owner, id]);
     }
@@ -269,13 +269,13 @@ async fn waited(
         // What was reported of an earlier start is not shown, so this is of this one.
         if matches!(is.as_str(), "failed" | "unreachable") || (state == "running" && is == "stopped") {
             let why = space.get("error").and_then(Value::as_str).unwrap_or("see `knot space show`");
-            return Err(CliError::NotSo(format!("the space is {is}: {why}")));
+            return Err(CliError::NotSo(format!("the space is {is}: {}", printable(why))));
         }
         if tokio::time::Instant::now() >= give_up {
             return Err(CliError::NotSo(format!("the space is still {is} after {} s", wait.wait_timeout)));
         }
         let now = match space.get("progress").and_then(Value::as_str) {
-            Some(progress) => format!("{is}: {progress}"),
+            Some(progress) => format!("{is}: {}", printable(progress)),
             None => is,
         };
         if now != told {

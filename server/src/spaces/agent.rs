@@ -2,8 +2,8 @@
 //!
 //! The comparison is pure and may be made as often as one likes: what it asks for, once done, it asks for no more. It
 //! never starts what is placed on another server, whatever became of that one, and what it finds here of a space that
-//! is placed elsewhere it removes. A generation is run once: a space whose container ended, or could not be started,
-//! waits for a person to start it again.
+//! is placed elsewhere it removes. A generation is run once: a space whose container ended, or could not be started, or was
+//! not yet started when its server went down, waits for a person to start it again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -75,48 +75,57 @@ pub enum Step {
     },
 }
 
-/// What `node_id` has to do, given every record there is, the reports on them and what its runtime holds of this
-/// cluster. Whoever starts a space first reports that it does, and then what came of it, by [`starting`] and
-/// [`failed`].
+/// What servers have said of spaces: by space, by server.
+pub type Reports = BTreeMap<String, BTreeMap<String, Report>>;
+
+/// What a server knows of spaces.
+#[derive(Clone, Copy, Debug)]
+pub struct Knowledge<'a> {
+    /// Which server.
+    pub node_id: &'a str,
+    /// Every record there is, by space.
+    pub records: &'a BTreeMap<String, SpaceRecord>,
+    /// What it and others have reported.
+    pub reports: &'a Reports,
+    /// Starts that it knew of when it began: what of them does not run was perhaps made elsewhere, or taken back, while it
+    /// was away.
+    pub missed: &'a BTreeSet<(String, u64)>,
+}
+
+/// What a server has to do, given what its runtime holds of this cluster. Whoever starts a space first reports that it
+/// does, and then what came of it, by [`starting`] and [`failed`].
 #[must_use]
-pub fn decide(
-    node_id: &str,
-    records: &BTreeMap<String, SpaceRecord>,
-    reports: &BTreeMap<String, Report>,
-    here: &Here,
-) -> Vec<Step> {
+pub fn decide(known: Knowledge<'_>, here: &Here) -> Vec<Step> {
+    let mut containers: BTreeMap<&String, Vec<&Seen>> = BTreeMap::new();
+    for seen in &here.containers {
+        containers.entry(&seen.space_id).or_default().push(seen);
+    }
+    let placed = known.records.iter().filter(|(_, record)| record.node_id == known.node_id).map(|(id, _)| id);
+    let spaces: BTreeSet<&String> = placed.chain(containers.keys().copied()).chain(&here.kept).collect();
     let mut steps = Vec::new();
-    let seen = here.containers.iter().map(|seen| &seen.space_id);
-    let spaces: BTreeSet<&String> = records.keys().chain(seen).chain(&here.kept).collect();
     for space_id in spaces {
-        let containers: Vec<&Seen> = here.containers.iter().filter(|seen| seen.space_id == *space_id).collect();
-        let is_kept = here.kept.contains(space_id);
-        let space = Space { space_id, containers, is_kept, report: reports.get(space_id) };
-        match records.get(space_id) {
-            Some(record) if record.wanted == Wanted::Deleted => space.delete(node_id, record, &mut steps),
-            Some(record) if record.node_id == node_id => space.keep(record, &mut steps),
-            // What nobody has a record of any more is ended, but data that a person may want back is not thrown away.
-            Some(_) | None => space.remove(&mut steps),
+        let containers = containers.remove(space_id).unwrap_or_default();
+        let space = Space::new(known, space_id, containers, here.kept.contains(space_id));
+        match known.records.get(space_id) {
+            Some(record) if record.wanted == Wanted::Deleted => space.delete(record, &mut steps),
+            Some(record) if record.node_id == known.node_id => space.keep(record, &mut steps),
+            Some(_) => space.remove(&mut steps),
+            // Records do not go, so one that is not here is still to come: its disk was lost, say.
+            None => {}
         }
     }
     steps
 }
 
-/// What `node_id` has to do while it has no runtime: to say so of the spaces that it should start. `missing` says what
-/// is missing and what to do. What runs may well run on while a runtime is only restarted, so nothing is said of it.
+/// What a server has to do while it has no runtime: to say so of the spaces that it should start. `missing` says what is
+/// missing and what to do. What runs may well run on while a runtime is only restarted, so nothing is said of it.
 #[must_use]
-pub fn without_runtime(
-    node_id: &str,
-    records: &BTreeMap<String, SpaceRecord>,
-    reports: &BTreeMap<String, Report>,
-    missing: &str,
-) -> Vec<Step> {
+pub fn without_runtime(known: Knowledge<'_>, missing: &str) -> Vec<Step> {
     let mut steps = Vec::new();
-    for (space_id, record) in records {
-        let space = Space { space_id, containers: Vec::new(), is_kept: false, report: reports.get(space_id) };
+    for (space_id, record) in known.records.iter().filter(|(_, record)| record.node_id == known.node_id) {
+        let space = Space::new(known, space_id, Vec::new(), false);
         let reported = space.report.filter(|report| report.is_of(record)).map(|report| report.state);
-        let is_to_start = record.wanted == Wanted::Running && matches!(reported, None | Some(State::Starting));
-        if record.node_id == node_id && is_to_start && !space.is_outdated(record) {
+        if record.wanted == Wanted::Running && matches!(reported, None | Some(State::Starting)) {
             space.tell(failed(record, missing), None, &mut steps);
         }
     }
@@ -141,25 +150,34 @@ fn report(record: &SpaceRecord, state: State) -> Report {
 }
 
 struct Space<'a> {
+    known: Knowledge<'a>,
     space_id: &'a str,
     containers: Vec<&'a Seen>,
     is_kept: bool,
+    /// What this server has said of it.
     report: Option<&'a Report>,
 }
 
-impl Space<'_> {
+impl<'a> Space<'a> {
+    fn new(known: Knowledge<'a>, space_id: &'a str, containers: Vec<&'a Seen>, is_kept: bool) -> Self {
+        let report = known.reports.get(space_id).and_then(|reports| reports.get(known.node_id));
+        Self { known, space_id, containers, is_kept, report }
+    }
+
     /// It is placed here.
     fn keep(&self, record: &SpaceRecord, steps: &mut Vec<Step>) {
-        if self.is_outdated(record) {
-            return;
-        }
-        let current = self.containers.iter().find(|seen| seen.generation == record.generation);
         let reported = self.report.filter(|report| report.is_of(record));
+        // Where two were made apart, the record may have kept an earlier number than this server has run.
+        let generation = reported.map_or(record.generation, |report| report.generation);
+        let record = &SpaceRecord { generation, ..record.clone() };
+        let current = self.containers.iter().find(|seen| seen.generation == generation);
+        let has_failed = reported.is_some_and(|report| report.state == State::Failed);
         match (record.wanted, current) {
             (Wanted::Running, Some(seen)) => match seen.state {
-                // What could not be started is not tried again.
-                Container::Created if reported.is_some_and(|report| report.state == State::Failed) => {}
-                Container::Created => steps.push(self.start(record)),
+                // What could not be started, or be made room for, is not tried again.
+                Container::Created if has_failed => {}
+                Container::Running if self.containers.len() > 1 && has_failed => {}
+                Container::Created => self.begin(record, steps),
                 // A start makes room for itself.
                 Container::Running if self.containers.len() > 1 => steps.push(self.start(record)),
                 Container::Running => self.tell(report(record, State::Running), Some(seen), steps),
@@ -170,7 +188,7 @@ impl Space<'_> {
                 }
             },
             (Wanted::Running, None) => match reported.map(|report| report.state) {
-                None | Some(State::Starting) => steps.push(self.start(record)),
+                None | Some(State::Starting) => self.begin(record, steps),
                 Some(State::Running | State::Stopping) => {
                     let error = "its container was removed by somebody else: start it again";
                     self.tell(failed(record, error), None, steps);
@@ -190,9 +208,21 @@ impl Space<'_> {
         }
     }
 
-    /// Whether somebody has reported on a later start: its record is still to arrive here.
-    fn is_outdated(&self, record: &SpaceRecord) -> bool {
-        self.report.is_some_and(|report| report.generation > record.generation)
+    /// Starts it, unless it may have been started, moved or deleted where this server has not heard of it.
+    fn begin(&self, record: &SpaceRecord, steps: &mut Vec<Step>) {
+        let others = self.known.reports.get(self.space_id).into_iter().flatten();
+        let is_overtaken = others
+            .into_iter()
+            .any(|(node, report)| node != self.known.node_id && report.generation > record.generation);
+        if self.known.missed.contains(&(self.space_id.to_owned(), record.generation)) {
+            let error = "its server was down before it ran: start it again";
+            self.tell(failed(record, error), None, steps);
+        } else if is_overtaken {
+            let error = "another server has had a later start of it: start it again";
+            self.tell(failed(record, error), None, steps);
+        } else {
+            steps.push(self.start(record));
+        }
     }
 
     fn start(&self, record: &SpaceRecord) -> Step {
@@ -200,15 +230,15 @@ impl Space<'_> {
     }
 
     /// It is to be gone, wherever it ever was.
-    fn delete(&self, node_id: &str, record: &SpaceRecord, steps: &mut Vec<Step>) {
+    fn delete(&self, record: &SpaceRecord, steps: &mut Vec<Step>) {
         if !self.containers.is_empty() || self.is_kept {
             steps.push(Step::Remove { space_id: self.space_id.to_owned(), with_volumes: true });
-        } else if record.node_id == node_id && !self.is_outdated(record) {
+        } else if record.node_id == self.known.node_id {
             self.tell(report(record, State::Removed), None, steps);
         }
     }
 
-    /// It is placed elsewhere, or nowhere.
+    /// It is placed elsewhere.
     fn remove(&self, steps: &mut Vec<Step>) {
         if !self.containers.is_empty() {
             steps.push(Step::Remove { space_id: self.space_id.to_owned(), with_volumes: false });

@@ -5,6 +5,7 @@ use std::pin::Pin;
 
 use super::agent::Here;
 use super::runtime::{Progress, Runtime, RuntimeError, Start};
+use super::spec::ContainerSpec;
 use crate::templates::Platform;
 
 /// What a runtime is asked to do.
@@ -21,8 +22,11 @@ pub trait Containers: fmt::Debug + Send + Sync {
     /// What it holds.
     fn list(&self) -> Doing<'_, Here>;
 
+    /// Has what a container is made of here, which may take long.
+    fn prepare<'a>(&'a self, spec: &'a ContainerSpec, progress: &'a mut (dyn FnMut(Progress) + Send)) -> Doing<'a, ()>;
+
     /// Has this start of a space run, once; gives the container's id.
-    fn start<'a>(&'a self, start: Start<'a>, progress: &'a mut (dyn FnMut(Progress) + Send)) -> Doing<'a, String>;
+    fn start<'a>(&'a self, start: Start<'a>) -> Doing<'a, String>;
 
     /// Ends a space's containers and leaves them there.
     fn stop<'a>(&'a self, space_id: &'a str) -> Doing<'a, ()>;
@@ -44,8 +48,12 @@ impl Containers for Runtime {
         Box::pin(Self::list(self))
     }
 
-    fn start<'a>(&'a self, start: Start<'a>, progress: &'a mut (dyn FnMut(Progress) + Send)) -> Doing<'a, String> {
-        Box::pin(Self::start(self, start, progress))
+    fn prepare<'a>(&'a self, spec: &'a ContainerSpec, progress: &'a mut (dyn FnMut(Progress) + Send)) -> Doing<'a, ()> {
+        Box::pin(Self::prepare(self, spec, progress))
+    }
+
+    fn start<'a>(&'a self, start: Start<'a>) -> Doing<'a, String> {
+        Box::pin(async move { Self::start(self, start, &mut |_| ()).await })
     }
 
     fn stop<'a>(&'a self, space_id: &'a str) -> Doing<'a, ()> {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::agent::Reports;
 use super::record::{Report, SPACE_STATES, SPACES, SpaceRecord};
 use crate::records;
 use crate::templates::Platform;
@@ -67,7 +68,7 @@ impl Facts {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Known {
     records: BTreeMap<String, SpaceRecord>,
-    reports: BTreeMap<String, Report>,
+    reports: Reports,
     stubs: BTreeMap<String, Stub>,
     servers: BTreeMap<String, Facts>,
 }
@@ -80,7 +81,7 @@ impl Known {
                 let record = value.map(|value| SpaceRecord { id: key.to_owned(), ..SpaceRecord::read(value) });
                 set(&mut self.records, key, record);
             }
-            SPACE_STATES => set(&mut self.reports, key, value.map(Report::read)),
+            SPACE_STATES => self.set_report(key, value.map(Report::read)),
             SPACE_STUBS => {
                 let stub = value.filter(|value| !records::is_deleted(value)).map(records::read::<Stub>);
                 set(&mut self.stubs, key, stub.map(|stub| Stub { space_id: key.to_owned(), ..stub }));
@@ -96,10 +97,43 @@ impl Known {
         &self.records
     }
 
-    /// What was reported of them, by the space's id.
+    fn set_report(&mut self, key: &str, report: Option<Report>) {
+        let Some((space_id, node_id)) = key.split_once('.') else { return };
+        let reports = self.reports.entry(space_id.to_owned()).or_default();
+        set(reports, node_id, report.map(|report| Report { node_id: node_id.to_owned(), ..report }));
+        if reports.is_empty() {
+            self.reports.remove(space_id);
+        }
+    }
+
+    /// What servers have reported of them.
     #[must_use]
-    pub fn reports(&self) -> &BTreeMap<String, Report> {
+    pub fn reports(&self) -> &Reports {
         &self.reports
+    }
+
+    /// What the server has reported that a space is placed on.
+    #[must_use]
+    pub fn report(&self, record: &SpaceRecord) -> Option<&Report> {
+        self.reports.get(&record.id)?.get(&record.node_id)
+    }
+
+    /// The latest start of a space that any server has reported on.
+    #[must_use]
+    pub fn last_generation(&self, space_id: &str) -> u64 {
+        let reports = self.reports.get(space_id).into_iter().flatten();
+        reports.map(|(_, report)| report.generation).max().unwrap_or_default()
+    }
+
+    /// Whether another server has reported on a later start of a space than its record has: starts were made apart.
+    #[must_use]
+    pub fn is_overtaken(&self, record: &SpaceRecord) -> bool {
+        self.last_generation(&record.id) > record.generation
+    }
+
+    /// What is said elsewhere of a space that is resident here, whether or not that is right.
+    pub(super) fn told_elsewhere(&self, space_id: &str) -> Option<&Stub> {
+        self.stubs.get(space_id)
     }
 
     /// Spaces that are resident in a zone which this server is not in.

@@ -5,10 +5,11 @@ use knot_engine::documents::Scope;
 use serde_json::json;
 
 use super::placement::{Unplaceable, place};
-use super::record::{CustomValue, SHARES_MAX, Server, Shown, SpaceRecord, Wanted, shown};
+use super::record::{CustomValue, SHARES_MAX, Server, Shown, SpaceRecord, State, Wanted, shown};
 use super::servers::Servers;
 use super::{SPACE_STUBS, SPACES, SPACES_MAX, Spaces, Stub};
-use crate::accounts::{AccountError, Caller, Directory, Limits, Permission, Refusal, User};
+use crate::accounts::{AccountError, Caller, Directory, Permission, Refusal, User};
+use crate::records;
 use crate::templates::Template;
 
 /// A space that is to be made.
@@ -58,7 +59,7 @@ pub enum Start<'a> {
 
 /// What somebody may do with a space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Part {
+pub(super) enum Part {
     /// It is shared with them.
     Guest,
     /// It is theirs.
@@ -145,13 +146,19 @@ impl Spaces {
         record.name = change.name.unwrap_or(record.name);
         record.description = change.description.unwrap_or(record.description);
         record.note = change.note.unwrap_or(record.note);
-        record.custom_fields = change.custom_fields.unwrap_or(record.custom_fields);
+        // What was filled in for a template as it was is looked at only where it is changed.
+        let custom_fields = change.custom_fields.unwrap_or_default();
         {
             let directory = self.accounts.directory();
             let blank = Template::default();
-            let template = directory.template(&record.template_id);
-            // Whose template is gone, of that no new fields are known.
-            check(&record, template.unwrap_or(&blank), &directory)?;
+            let template = directory.template(&record.template_id).unwrap_or(&blank);
+            check(&SpaceRecord { custom_fields: custom_fields.clone(), ..record.clone() }, template, &directory)?;
+        }
+        for field in custom_fields {
+            match record.custom_fields.iter_mut().find(|held| held.name == field.name) {
+                Some(held) => held.value = field.value,
+                None => record.custom_fields.push(field),
+            }
         }
         self.write(&record).await?;
         self.note(by, "space.update", format!("changed the space {}", record.name), &record).await;
@@ -165,51 +172,28 @@ impl Spaces {
     pub async fn start(&self, by: &Caller, id: &str, start: Start<'_>) -> Result<(), AccountError> {
         let servers = self.servers().await?;
         let (_turn, by) = &self.accounts.take_turn(by).await?;
-        let (mut record, _) = self.of_user(by, id).await?;
+        let (mut record, part) = self.of_user(by, id).await?;
         let node_id = {
             let directory = self.accounts.directory();
             let template = directory.template(&record.template_id).ok_or(Refusal::Unknown("template"))?;
-            let Some(wished) = self.where_to(&directory, &record, template, start, &servers)? else { return Ok(()) };
-            let candidates = self.candidates(&directory, &servers);
+            let Some(wished) = where_to(&directory, &record, template, start, &servers)? else { return Ok(()) };
+            let candidates = self.candidates(&directory, &servers, id);
             let placed = place(template, &record.zone, &candidates, wished.as_deref());
             let node_id = placed.map_err(|error| Refusal::Unplaceable(servers.named(error)))?.node_id.clone();
+            let is_moved = !record.node_id.is_empty() && record.node_id != node_id;
+            // Its volumes stay where they are.
+            if is_moved && part == Part::Guest && !template.allow_node_migration {
+                return Err(Refusal::AboveYou(vec![Permission::ManageSpaces]).into());
+            }
             let owner = directory.user(&record.user_id).ok_or(Refusal::Unknown("user"))?;
-            let running = SpaceRecord { wanted: Wanted::Running, ..record.clone() };
-            within_limits(&directory, owner, &running, template)?;
-            record.start(&node_id, directory.spaces().reports().get(id));
+            compute_within_limits(&directory, owner, &record, template)?;
+            record.start(&node_id, directory.spaces().last_generation(id));
             node_id
         };
         self.write(&record).await?;
         let details = format!("started the space {} on {}", record.name, servers.name(&node_id));
         self.note(by, "space.start", details, &record).await;
         Ok(self.accounts.caught_up().await?)
-    }
-
-    /// The server that a start is bound to, if any; nothing where it runs as asked for.
-    fn where_to(
-        &self,
-        directory: &Directory,
-        record: &SpaceRecord,
-        template: &Template,
-        start: Start<'_>,
-        servers: &Servers,
-    ) -> Result<Option<Option<String>>, Refusal> {
-        let before = Some(record.node_id.clone()).filter(|node| !node.is_empty());
-        let name = || servers.name(&record.node_id).to_owned();
-        let is_there = |wished: &str| wished == record.node_id || wished == name();
-        let report = directory.spaces().reports().get(&record.id);
-        let is_silent = before.is_some() && servers.state(&record.node_id) != Server::Alive;
-        match (shown(record, report, servers.state(&record.node_id)), start) {
-            (Shown::Pending | Shown::Starting | Shown::Running, Start::Somewhere) if before.is_some() => Ok(None),
-            (Shown::Pending | Shown::Starting | Shown::Running, Start::On(wished)) if before.is_some() => {
-                if is_there(wished) { Ok(None) } else { Err(Refusal::RunsElsewhere(name())) }
-            }
-            (_, Start::On(wished)) => Ok(Some(Some(wished.to_owned()))),
-            // Whether it still runs there, and what its volumes hold, nobody here knows.
-            (_, Start::Somewhere | Start::Again) if is_silent => Err(Refusal::Silent(name())),
-            (_, Start::Somewhere | Start::Again) if template.allow_node_migration => Ok(Some(None)),
-            (_, Start::Somewhere | Start::Again) => Ok(Some(before)),
-        }
     }
 
     /// Has a space run no more. Its volumes stay.
@@ -237,9 +221,7 @@ impl Spaces {
         let record = self.of_owner(by, id).await?;
         let now = self.accounts.now();
         self.accounts.merge_in(record.scope(), SPACES, id, SpaceRecord::deletion(now)).await?;
-        if record.resident {
-            self.accounts.merge_in(Scope::Global, SPACE_STUBS, id, json!({"deleted_at": now})).await?;
-        }
+        self.tell_elsewhere(&SpaceRecord { wanted: Wanted::Deleted, ..record.clone() }).await?;
         self.note(by, "space.delete", format!("deleted the space {}", record.name), &record).await;
         Ok(self.accounts.caught_up().await?)
     }
@@ -258,8 +240,15 @@ impl Spaces {
             record.shares.remove(&user.id);
             let blank = Template::default();
             let template = directory.template(&record.template_id).unwrap_or(&blank);
+            let is_theirs = directory.is_in_groups(user, &template.groups);
+            if !is_theirs && !by.may(Permission::ManageSpaces) {
+                return Err(Refusal::invalid("user_id", "a user of the template's groups").into());
+            }
             unique(&record, &directory)?;
             within_limits(&directory, user, &record, template)?;
+            if record.wanted == Wanted::Running {
+                compute_within_limits(&directory, user, &record, template)?;
+            }
             directory.username(user).into_owned()
         };
         self.write(&record).await?;
@@ -314,18 +303,15 @@ impl Spaces {
 
     /// The space of this id that `by` sees, and what they may do with it.
     async fn of_user(&self, by: &Caller, id: &str) -> Result<(SpaceRecord, Part), AccountError> {
-        let stub = {
-            let directory = self.accounts.directory();
-            let record = directory.spaces().records().get(id).filter(|record| record.wanted != Wanted::Deleted);
-            if let Some(found) = record.and_then(|record| Some((record.clone(), Part::of(by, record)?))) {
-                return Ok(found);
+        let found = find(by, &self.accounts.directory(), id)?;
+        match found {
+            Found::Here(record, _) if record.wanted == Wanted::Deleted => Err(Refusal::Unknown("space").into()),
+            Found::Here(record, part) => Ok((*record, part)),
+            Found::Away(stub) => {
+                let urls = self.servers().await?.urls_in(&stub.zone);
+                Err(AccountError::Elsewhere { zone: stub.zone, urls })
             }
-            directory.spaces().stub(id).cloned()
-        };
-        let is_seen = |stub: &Stub| by.may(Permission::ManageSpaces) || by.user() == Some(&stub.user_id);
-        let stub = stub.filter(is_seen).ok_or(Refusal::Unknown("space"))?;
-        let urls = self.servers().await?.urls_in(&stub.zone);
-        Err(AccountError::Elsewhere { zone: stub.zone, urls })
+        }
     }
 
     /// The same where `by` may change it.
@@ -359,20 +345,90 @@ impl Spaces {
         if let Some(patch) = record.patch(&document) {
             self.accounts.merge_in(record.scope(), SPACES, &record.id, patch).await?;
         }
-        if record.resident {
-            let stub = self.accounts.read_in(Scope::Global, SPACE_STUBS, &record.id).await?;
-            let stub = stub.unwrap_or_else(|| json!({}));
-            if let Some(patch) = crate::records::patch(&stub, &Stub::of(record)) {
-                self.accounts.merge_in(Scope::Global, SPACE_STUBS, &record.id, patch).await?;
-            }
+        self.tell_elsewhere(record).await
+    }
+
+    /// Writes what other zones are to know of a space that is resident.
+    pub(super) async fn tell_elsewhere(&self, record: &SpaceRecord) -> Result<(), AccountError> {
+        if !record.resident {
+            return Ok(());
         }
-        Ok(())
+        let held = self.accounts.read_in(Scope::Global, SPACE_STUBS, &record.id).await?.unwrap_or_else(|| json!({}));
+        let patch = match record.wanted {
+            Wanted::Deleted => (!records::is_deleted(&held)).then(|| json!({"deleted_at": self.accounts.now()})),
+            Wanted::Running | Wanted::Stopped => records::patch(&held, &Stub::of(record)),
+        };
+        match patch {
+            Some(patch) => self.accounts.merge_in(Scope::Global, SPACE_STUBS, &record.id, patch).await,
+            None => Ok(()),
+        }
     }
 
     /// Notes what was done. The log goes everywhere, so of a space that is resident it has the id only.
     async fn note(&self, by: &Caller, event: &'static str, details: String, record: &SpaceRecord) {
         let details = if record.resident { format!("{event} of a space in {}", record.zone) } else { details };
         self.accounts.note_about(by, event, details, [("space_id", &record.id)]).await;
+    }
+}
+
+/// What there is under an id for somebody.
+pub(super) enum Found {
+    /// Its record, which may be of a space that was deleted, and what they may do with it.
+    Here(Box<SpaceRecord>, Part),
+    /// That it is resident in another zone.
+    Away(Stub),
+}
+
+/// The space of this id that `by` sees.
+pub(super) fn find(by: &Caller, directory: &Directory, id: &str) -> Result<Found, Refusal> {
+    let known = directory.spaces();
+    if let Some(record) = known.records().get(id) {
+        let part = Part::of(by, record).ok_or(Refusal::Unknown("space"))?;
+        return Ok(Found::Here(Box::new(record.clone()), part));
+    }
+    let stub = known.stub(id).filter(|stub| may_see_stub(by, stub)).ok_or(Refusal::Unknown("space"))?;
+    Ok(Found::Away(stub.clone()))
+}
+
+/// Whether somebody is told of a space that is resident elsewhere.
+pub(super) fn may_see_stub(by: &Caller, stub: &Stub) -> bool {
+    by.may(Permission::ManageSpaces) || (by.may(Permission::UseSpaces) && by.user() == Some(&stub.user_id))
+}
+
+/// The server that a start is bound to, if any; nothing where it runs as asked for.
+fn where_to(
+    directory: &Directory,
+    record: &SpaceRecord,
+    template: &Template,
+    start: Start<'_>,
+    servers: &Servers,
+) -> Result<Option<Option<String>>, Refusal> {
+    let known = directory.spaces();
+    let before = Some(record.node_id.clone()).filter(|node| !node.is_empty());
+    let name = || servers.name(&record.node_id).to_owned();
+    let server = servers.state(&record.node_id);
+    let shown = shown(record, known.report(record), server);
+    // Of starts that were made apart the one that is left may be one that nobody takes up.
+    let is_under_way = before.is_some()
+        && !known.is_overtaken(record)
+        && matches!(shown, Shown::Pending | Shown::Starting | Shown::Running);
+    let has_ended = matches!(shown, Shown::Stopped | Shown::Failed { .. } | Shown::Removed);
+    let is_there = |wished: &str| wished == record.node_id || wished == name();
+    match start {
+        Start::Somewhere if is_under_way => Ok(None),
+        Start::On(wished) if is_under_way && is_there(wished) => Ok(None),
+        // Off a server that answers it goes once it has ended there.
+        Start::On(wished) if before.is_some() && !is_there(wished) && !has_ended && server == Server::Alive => {
+            Err(Refusal::RunsElsewhere(name()))
+        }
+        Start::On(wished) => Ok(Some(Some(wished.to_owned()))),
+        // Whether it still runs there, nobody here knows.
+        Start::Somewhere | Start::Again if matches!(shown, Shown::Unreachable { .. }) => Err(Refusal::Silent(name())),
+        Start::Somewhere if template.allow_node_migration && has_ended => Ok(Some(None)),
+        Start::Somewhere | Start::Again if before.is_some() && server != Server::Alive => {
+            Err(Refusal::VolumesAway(name()))
+        }
+        Start::Somewhere | Start::Again => Ok(Some(before)),
     }
 }
 
@@ -430,38 +486,64 @@ fn unique(record: &SpaceRecord, directory: &Directory) -> Result<(), Refusal> {
     if others.any(is_taken) {
         return Err(Refusal::Taken { kind: "space name", name: record.name.clone() });
     }
-    if records.len() >= SPACES_MAX && !records.contains_key(&record.id) {
+    let are = || records.values().filter(|other| other.wanted != Wanted::Deleted).count();
+    if !records.contains_key(&record.id) && are() >= SPACES_MAX {
         return Err(Refusal::TooMany { kind: "spaces", max: SPACES_MAX });
     }
     Ok(())
 }
 
-/// Refuses what a user may not have besides all else that is theirs.
+/// Refuses one more space than a user may have, and what it would keep.
 fn within_limits(
     directory: &Directory,
     owner: &User,
     record: &SpaceRecord,
     template: &Template,
 ) -> Result<(), Refusal> {
-    let Limits { max_spaces, compute_units, storage_units } = directory.limits(owner);
-    let records = directory.spaces().records().values();
-    let others: Vec<&SpaceRecord> = records
-        .filter(|other| other.id != record.id && other.user_id == owner.id && other.wanted != Wanted::Deleted)
-        .collect();
-    let of = |other: &SpaceRecord| directory.template(&other.template_id);
-    let running = || others.iter().filter(|other| other.wanted == Wanted::Running).filter_map(|other| of(other));
-    let compute: u64 = running().map(|template| u64::from(template.compute_units)).sum();
-    let storage: u64 =
-        others.iter().filter_map(|other| of(other)).map(|template| u64::from(template.storage_units)).sum();
-    let started = if record.wanted == Wanted::Running { u64::from(template.compute_units) } else { 0 };
-    for (kind, max, wanted) in [
-        ("spaces", max_spaces, others.len() as u64 + 1),
-        ("storage units", storage_units, storage + u64::from(template.storage_units)),
-        ("compute units", compute_units, compute + started),
-    ] {
-        if let Some(max) = max.filter(|max| wanted > *max) {
-            return Err(Refusal::OverLimit { kind, max, wanted });
-        }
+    let limits = directory.limits(owner);
+    let stubs = directory.spaces().stubs().filter(|stub| stub.user_id == owner.id).count();
+    let others: Vec<&SpaceRecord> = others_of(directory, owner, record).collect();
+    let units = |record: &&SpaceRecord| directory.template(&record.template_id).map_or(0, |of| of.storage_units.into());
+    let storage: u64 = others.iter().map(units).sum();
+    limit("spaces", limits.max_spaces, others.len() as u64 + stubs as u64 + 1)?;
+    limit("storage units", limits.storage_units, storage + u64::from(template.storage_units))
+}
+
+/// Refuses to have more run than a user may.
+fn compute_within_limits(
+    directory: &Directory,
+    owner: &User,
+    record: &SpaceRecord,
+    template: &Template,
+) -> Result<(), Refusal> {
+    let known = directory.spaces();
+    let has_ended = |record: &SpaceRecord| {
+        let report = known.report(record).filter(|report| report.is_of(record));
+        report.is_some_and(|report| matches!(report.state, State::Stopped | State::Failed | State::Removed))
+    };
+    let running = others_of(directory, owner, record)
+        .filter(|other| other.wanted == Wanted::Running && !has_ended(other))
+        .filter_map(|other| directory.template(&other.template_id));
+    let compute: u64 = running.map(|template| u64::from(template.compute_units)).sum();
+    limit("compute units", directory.limits(owner).compute_units, compute + u64::from(template.compute_units))
+}
+
+/// What else an owner has.
+fn others_of<'a>(
+    directory: &'a Directory,
+    owner: &'a User,
+    record: &'a SpaceRecord,
+) -> impl Iterator<Item = &'a SpaceRecord> {
+    directory
+        .spaces()
+        .records()
+        .values()
+        .filter(move |other| other.id != record.id && other.user_id == owner.id && other.wanted != Wanted::Deleted)
+}
+
+fn limit(kind: &'static str, max: Option<u64>, wanted: u64) -> Result<(), Refusal> {
+    match max {
+        Some(max) if wanted > max => Err(Refusal::OverLimit { kind, max, wanted }),
+        Some(_) | None => Ok(()),
     }
-    Ok(())
 }

@@ -1,5 +1,7 @@
 //! On which server a space is started: a choice from what is known, made the same way by whoever makes it.
 
+use std::collections::BTreeMap;
+
 use super::record::{SpaceRecord, Wanted};
 use crate::templates::{Platform, Template};
 
@@ -16,7 +18,7 @@ pub struct Candidate {
     pub is_alive: bool,
     /// What runs containers there: [`Platform::Docker`] or [`Platform::Podman`]; `None` if nothing does.
     pub runtime: Option<Platform>,
-    /// What it has to carry already, see [`load`].
+    /// What it has to carry already, see [`loads`].
     pub load: u64,
 }
 
@@ -120,15 +122,17 @@ pub fn place<'a>(
     Ok(least.expect("one is able"))
 }
 
-/// What a server has to carry: the compute units of the spaces that should run on it, and one for each of them.
-/// `compute_units` are those of the template of an id.
-pub fn load<'a>(
-    node_id: &str,
+/// What each server has to carry, by its id: the compute units of the spaces that should run on it, and one for each of
+/// them. `compute_units` are those of the template of an id.
+pub fn loads<'a>(
     records: impl IntoIterator<Item = &'a SpaceRecord>,
     compute_units: impl Fn(&str) -> u32,
-) -> u64 {
-    let here = records.into_iter().filter(|record| record.node_id == node_id && record.wanted == Wanted::Running);
-    here.map(|record| 1 + u64::from(compute_units(&record.template_id))).sum()
+) -> BTreeMap<&'a str, u64> {
+    let mut loads = BTreeMap::new();
+    for record in records.into_iter().filter(|record| record.wanted == Wanted::Running) {
+        *loads.entry(record.node_id.as_str()).or_default() += 1 + u64::from(compute_units(&record.template_id));
+    }
+    loads
 }
 
 fn can_run(candidate: &Candidate, needed: Platform) -> bool {
@@ -201,7 +205,7 @@ mod tests {
             record("n2", "large", Wanted::Running),
         ];
         let units = |template: &str| if template == "large" { 8 } else { 0 };
-        assert_eq!((load("n1", &records, units), load("n2", &records, units), load("n3", &records, units)), (10, 9, 0));
+        assert_eq!(loads(&records, units), [("n1", 10), ("n2", 9)].into());
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::templates::{Complaint, Template, VALUE_BYTES_MAX};
 
 /// The collection of records; a document's key is the space's id.
 pub const SPACES: &str = "knot.spaces";
-/// The collection of reports; a document's key is the space's id.
+/// The collection of reports; a document's key is the space's id, a dot and the id of the server that says so.
 pub const SPACE_STATES: &str = "knot.space-states";
 
 /// Longest name of a space, in bytes: a label of a host name.
@@ -172,11 +172,10 @@ impl SpaceRecord {
         asked.chain(filled).collect()
     }
 
-    /// Starts it on a server: a generation later than any that it or its report speaks of, whichever is older here.
-    pub fn start(&mut self, node_id: &str, report: Option<&Report>) {
+    /// Starts it on a server: a generation later than its own and the `last` that any server has reported on.
+    pub fn start(&mut self, node_id: &str, last: u64) {
         node_id.clone_into(&mut self.node_id);
-        let last = report.map_or(0, |report| report.generation).max(self.generation);
-        self.generation = last.saturating_add(1);
+        self.generation = last.max(self.generation).saturating_add(1);
         self.wanted = Wanted::Running;
     }
 }
@@ -240,10 +239,11 @@ impl Report {
         records::patch(document, self)
     }
 
-    /// Whether it speaks of the place and the start that a record means.
+    /// Whether it speaks of the place and the start that a record means. Where two starts were made apart, the record may
+    /// have kept the earlier number of the two.
     #[must_use]
     pub fn is_of(&self, record: &SpaceRecord) -> bool {
-        self.node_id == record.node_id && self.generation == record.generation
+        self.node_id == record.node_id && self.generation >= record.generation
     }
 }
 
@@ -301,6 +301,9 @@ pub fn shown(record: &SpaceRecord, report: Option<&Report>, server: Server) -> S
     }
     let settled = match (record.wanted, report.map(|report| report.state)) {
         (Wanted::Deleted, Some(State::Removed)) => Some(Shown::Removed),
+        // A server that nobody knows removes nothing any more.
+        (Wanted::Deleted, _) if server == Server::Unknown => Some(Shown::Removed),
+        (Wanted::Deleted, _) => Some(Shown::Deleting),
         (Wanted::Stopped, Some(State::Stopped | State::Failed | State::Removed)) => Some(Shown::Stopped),
         (Wanted::Running, Some(State::Stopped | State::Removed)) => Some(Shown::Stopped),
         (Wanted::Running, Some(State::Failed)) => {
@@ -370,7 +373,8 @@ mod tests {
             (Stopped, Some(State::Running), Silent(5), gone(Some(5))),
             (Deleted, Some(State::Running), Alive, Shown::Deleting),
             (Deleted, None, Alive, Shown::Deleting),
-            (Deleted, Some(State::Stopped), Silent(5), gone(Some(5))),
+            (Deleted, Some(State::Stopped), Silent(5), Shown::Deleting),
+            (Deleted, Some(State::Stopped), Unknown, Shown::Removed),
             (Deleted, Some(State::Removed), Silent(5), Shown::Removed),
         ] {
             let reported = reported.map(|state| report(state, 3));
@@ -444,10 +448,10 @@ mod tests {
         let document = json!({"space_id": "s1", "name": "web", "wanted": "paused", "stack": "x", "generation": 4});
         let mut record = SpaceRecord::read(&document);
         assert_eq!((record.wanted, record.patch(&document)), (Wanted::Stopped, None));
-        record.start("n2", Some(&report(State::Running, 2)));
+        record.start("n2", 2);
         let patch = json!({"wanted": "running", "generation": 5, "node_id": "n2"});
         assert_eq!(record.patch(&document), Some(patch));
-        record.start("n2", Some(&report(State::Running, 8)));
+        record.start("n2", 8);
         assert_eq!(record.generation, 9);
         assert_eq!(serde_json::to_value(Shown::Unreachable { since: None }).unwrap()["state"], "unreachable");
     }

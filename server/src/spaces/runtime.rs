@@ -32,7 +32,7 @@ use super::agent::{Container, Here, Seen};
 use super::spec::ContainerSpec;
 use crate::templates::Platform;
 
-/// Most containers of a server that are knot's.
+/// Most containers of a server that are knot's; beyond it none is made.
 pub const CONTAINERS_MAX: usize = 2_000;
 /// How long a runtime may take to say who it is.
 pub const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
@@ -128,7 +128,7 @@ impl Runtime {
     /// What of this server's it holds.
     ///
     /// # Errors
-    /// When it does not answer, or holds more than [`CONTAINERS_MAX`].
+    /// When it does not answer.
     pub async fn list(&self) -> Result<Here, RuntimeError> {
         let mut here = Here::default();
         for summary in self.containers(&[]).await? {
@@ -139,6 +139,18 @@ impl Runtime {
         let volumes = self.volumes(&format!("{LABEL_CLUSTER}={}", self.owner.cluster)).await?;
         here.kept = volumes.into_iter().filter_map(|(_, mut labels)| labels.remove(LABEL_SPACE)).collect();
         Ok(here)
+    }
+
+    /// Has what a container is made of here: fetches the image if it is not.
+    ///
+    /// # Errors
+    /// When the runtime cannot.
+    pub async fn prepare(
+        &self,
+        spec: &ContainerSpec,
+        progress: &mut (dyn FnMut(Progress) + Send),
+    ) -> Result<(), RuntimeError> {
+        if self.has_image(&spec.image).await? { Ok(()) } else { self.pull(spec, progress).await }
     }
 
     /// Has this start of a space run, once: a container of it that is here is started if need be, one of an earlier
@@ -157,8 +169,10 @@ impl Runtime {
         for volume in &start.spec.volumes {
             self.keep_volume(start.space_id, volume).await?;
         }
-        if !self.has_image(&start.spec.image).await? {
-            self.pull(start.spec, progress).await?;
+        self.prepare(start.spec, progress).await?;
+        let held = self.containers(&[]).await?.len();
+        if held >= CONTAINERS_MAX {
+            return Err(RuntimeError::TooMany { found: held });
         }
         let id = self.create(start).await?;
         match self.start_container(&id).await {
@@ -344,9 +358,6 @@ impl Runtime {
         let filters = encoded(&serde_json::json!({ "label": wanted }).to_string());
         let path = format!("containers/json?all=true&filters={filters}");
         let mut found: Vec<Summary> = self.read("list containers", &path).await?;
-        if found.len() > CONTAINERS_MAX {
-            return Err(RuntimeError::TooMany { found: found.len() });
-        }
         found.retain(|container| generation_of(container) > 0);
         Ok(found)
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use knot_engine::membership::Status;
 
-use super::placement::{Candidate, Unplaceable, load};
+use super::placement::{Candidate, Unplaceable, loads};
 use super::record::{Server, Shown, shown};
 use super::{Facts, Spaces};
 use crate::accounts::Directory;
@@ -97,20 +97,19 @@ impl Spaces {
         let directory = self.accounts.directory();
         let known = directory.spaces();
         let place = |(node_id, member): (&String, &Member)| {
-            let here = known.records().values().filter(|record| record.node_id == *node_id);
-            let shown: Vec<Shown> =
-                here.map(|record| shown(record, known.reports().get(&record.id), member.server)).collect();
-            let place = Place {
-                name: member.name.clone(),
-                zone: member.zone.clone(),
-                is_alive: member.server == Server::Alive,
-                facts: known.server(node_id).cloned(),
-                running: shown.iter().filter(|shown| **shown == Shown::Running).count(),
-                placed: shown.iter().filter(|shown| **shown != Shown::Removed).count(),
-            };
-            (node_id.clone(), place)
+            let facts = known.server(node_id).cloned();
+            let is_alive = member.server == Server::Alive;
+            let (name, zone) = (member.name.clone(), member.zone.clone());
+            (node_id.clone(), Place { name, zone, is_alive, facts, ..Place::default() })
         };
-        Ok(servers.0.iter().map(place).collect())
+        let mut places: BTreeMap<String, Place> = servers.0.iter().map(place).collect();
+        for record in known.records().values() {
+            let Some(place) = places.get_mut(&record.node_id) else { continue };
+            let shown = shown(record, known.report(record), servers.state(&record.node_id));
+            place.running += usize::from(shown == Shown::Running);
+            place.placed += usize::from(shown != Shown::Removed);
+        }
+        Ok(places)
     }
 
     /// The servers as they are now.
@@ -136,17 +135,20 @@ impl Spaces {
         self.accounts.handle().look(look).await
     }
 
-    /// The servers as places for a space. What others have to run them on they have said themselves.
+    /// The servers as places for a space, whose own weight does not count. What others have to run it on they have said
+    /// themselves.
     #[must_use]
-    pub(super) fn candidates(&self, directory: &Directory, servers: &Servers) -> Vec<Candidate> {
+    pub(super) fn candidates(&self, directory: &Directory, servers: &Servers, space_id: &str) -> Vec<Candidate> {
         let units = |template: &str| directory.template(template).map_or(0, |template| template.compute_units);
+        let others = directory.spaces().records().values().filter(|record| record.id != space_id);
+        let mut loads = loads(others, units);
         let candidate = |(node_id, member): (&String, &Member)| Candidate {
             node_id: node_id.clone(),
             name: member.name.clone(),
             zone: member.zone.clone(),
             is_alive: member.server == Server::Alive,
             runtime: self.runtime_of(directory, node_id),
-            load: load(node_id, directory.spaces().records().values(), units),
+            load: loads.remove(node_id.as_str()).unwrap_or_default(),
         };
         servers.0.iter().map(candidate).collect()
     }

@@ -1,10 +1,10 @@
 //! Spaces as people are shown them: what is wanted, what was reported and what is known of the server, put together.
 
-use super::operations::{may_change, may_see};
+use super::operations::{Found, find, may_change, may_see, may_see_stub};
 use super::record::{Report, Shown, SpaceRecord, Wanted, shown};
 use super::servers::Servers;
 use super::{Spaces, Stub};
-use crate::accounts::{AccountError, Caller, Directory, Permission, Refusal};
+use crate::accounts::{AccountError, Caller, Directory, Refusal};
 
 /// One space.
 #[derive(Clone, Debug)]
@@ -99,8 +99,8 @@ impl Spaces {
         let mut here: Vec<View> = records.map(|record| self.view(by, &directory, &servers, record)).collect();
         here.retain(|view| view.shown != Shown::Removed);
         here.sort_by_cached_key(|view| (view.record.name.to_lowercase(), view.owner.clone(), view.record.id.clone()));
-        let is_seen = |stub: &&Stub| by.may(Permission::ManageSpaces) || by.user() == Some(&stub.user_id);
-        let away = directory.spaces().stubs().filter(is_seen).map(|stub| away(&directory, &servers, stub)).collect();
+        let stubs = directory.spaces().stubs().filter(|stub| may_see_stub(by, stub));
+        let away = stubs.map(|stub| away(&directory, &servers, stub)).collect();
         Ok(Views { here, away })
     }
 
@@ -112,25 +112,27 @@ impl Spaces {
         self.accounts.caught_up().await?;
         let servers = self.servers().await?;
         let directory = self.accounts.directory();
-        if let Some(record) = directory.spaces().records().get(id).filter(|record| may_see(by, record)) {
-            let view = self.view(by, &directory, &servers, record);
-            return if view.shown == Shown::Removed { Err(Refusal::Unknown("space").into()) } else { Ok(view) };
+        match find(by, &directory, id)? {
+            Found::Here(record, _) => {
+                let view = self.view(by, &directory, &servers, &record);
+                if view.shown == Shown::Removed { Err(Refusal::Unknown("space").into()) } else { Ok(view) }
+            }
+            Found::Away(stub) => {
+                let urls = servers.urls_in(&stub.zone);
+                Err(AccountError::Elsewhere { zone: stub.zone, urls })
+            }
         }
-        let stub = directory.spaces().stub(id);
-        let stub = stub.filter(|stub| by.may(Permission::ManageSpaces) || by.user() == Some(&stub.user_id));
-        let stub = stub.ok_or(Refusal::Unknown("space"))?;
-        Err(AccountError::Elsewhere { zone: stub.zone.clone(), urls: servers.urls_in(&stub.zone) })
     }
 
     fn view(&self, by: &Caller, directory: &Directory, servers: &Servers, record: &SpaceRecord) -> View {
-        let report = directory.spaces().reports().get(&record.id);
+        let report = directory.spaces().report(record);
         let template = directory.template(&record.template_id);
         let name_of = |id: &String| (id.clone(), name_of(directory, id));
         View {
             shown: shown(record, report, servers.state(&record.node_id)),
             report: report.filter(|report| report.is_of(record)).cloned(),
             owner: name_of(&record.user_id).1,
-            template: template.map(|template| directory.named_template(template).name).unwrap_or_default(),
+            template: template.map(|template| directory.template_name(template).into_owned()).unwrap_or_default(),
             server: servers.name(&record.node_id).to_owned(),
             shares: record.shares.iter().filter(|(_, is_in)| **is_in).map(|(id, _)| name_of(id)).collect(),
             may_change: may_change(by, record),

@@ -2,7 +2,7 @@
 
 mod one;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use askama::Template;
 use axum::Extension;
@@ -77,14 +77,28 @@ struct List {
     shell: Shell,
     rows: Vec<Row>,
     away: Vec<Away>,
-    places: Vec<Place>,
+    /// Zones, and whether spaces can run there.
+    zones: Vec<(String, bool)>,
+    /// Servers, for those who may see them.
+    places: Option<Vec<Place>>,
     is_moving: bool,
 }
 
 impl List {
-    fn can_run(&self) -> bool {
-        self.places.iter().any(|place| place.is_alive && has_runtime(place))
+    /// Where a space that is resident elsewhere can be seen.
+    fn link(&self, away: &Away) -> Option<String> {
+        let url = away.urls.iter().find(|url| is_web(url))?;
+        Some(format!("{url}/spaces/{}", away.stub.space_id))
     }
+
+    fn can_run(&self) -> bool {
+        self.zones.iter().any(|(_, can_run)| *can_run)
+    }
+}
+
+/// Whether an address that a server says is its own may be linked to.
+fn is_web(url: &str) -> bool {
+    url.starts_with("https://") || url.starts_with("http://")
 }
 
 fn has_runtime(place: &Place) -> bool {
@@ -101,8 +115,19 @@ async fn list(
     let rows: Vec<Row> = seen.here.into_iter().map(|view| Row::of(view, &by, now)).collect();
     let mut places: Vec<Place> = api.spaces.places().await?.into_values().collect();
     places.sort_by_cached_key(|place| (place.zone.clone(), place.name.clone()));
-    let is_moving = rows.iter().any(Row::is_moving);
-    Ok(show(&List { shell: shell.watching(&[("watch", "spaces")]), rows, away: seen.away, places, is_moving }))
+    let mut zones: BTreeMap<String, bool> = BTreeMap::new();
+    for place in &places {
+        *zones.entry(place.zone.clone()).or_default() |= place.is_alive && has_runtime(place);
+    }
+    let may_see = by.may(Permission::ClusterInfo) || by.may(Permission::ManageCluster);
+    Ok(show(&List {
+        shell: shell.watching(&[("watch", "spaces")]),
+        is_moving: rows.iter().any(Row::is_moving),
+        rows,
+        away: seen.away,
+        zones: zones.into_iter().collect(),
+        places: may_see.then_some(places),
+    }))
 }
 
 /// A template that one may make spaces from.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use knot_server::spaces::agent::Here;
 use knot_server::spaces::runtime::{Progress, RuntimeError, Start};
+use knot_server::spaces::spec::ContainerSpec;
 use knot_server::spaces::{Containers, Doing};
 use knot_server::templates::Platform;
 
@@ -61,13 +62,23 @@ impl Containers for SimContainers {
         })
     }
 
-    fn start<'a>(&'a self, start: Start<'a>, _progress: &'a mut (dyn FnMut(Progress) + Send)) -> Doing<'a, String> {
+    fn prepare<'a>(
+        &'a self,
+        spec: &'a ContainerSpec,
+        _progress: &'a mut (dyn FnMut(Progress) + Send),
+    ) -> Doing<'a, ()> {
         Box::pin(async move {
             self.takes(START_MS).await;
             if self.draw.get().chance(NO_IMAGE_PERMILLE) {
-                let (image, message) = (start.spec.image.clone(), "the registry is away".to_owned());
+                let (image, message) = (spec.image.clone(), "the registry is away".to_owned());
                 return Err(RuntimeError::NoImage { image, message });
             }
+            Ok(())
+        })
+    }
+
+    fn start<'a>(&'a self, start: Start<'a>) -> Doing<'a, String> {
+        Box::pin(async move {
             let now = now();
             let now_ms = i64::try_from(now.as_micros() / 1_000).unwrap_or(i64::MAX);
             let (started, wrong) = self.yard.get().start(self.node, start.space_id, start.generation, now_ms);
@@ -78,6 +89,7 @@ impl Containers for SimContainers {
                     findings.accuse(Invariant::Spaces, now, self.node, wrong.says);
                 }
             }
+            self.takes(LIST_MS).await;
             started
         })
     }

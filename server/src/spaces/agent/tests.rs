@@ -16,10 +16,8 @@ fn steps(record: Option<SpaceRecord>, report: Option<(State, u64)>, containers: 
     let records = record.into_iter().map(|record| (record.id.clone(), record)).collect();
     let reports = report.map(|(state, generation)| {
         let (node_id, container_id) = ("n1".to_owned(), format!("c{generation}"));
-        (
-            "s1".to_owned(),
-            Report { node_id, generation, state, container_id, started_at: 5, at: 9, ..Report::default() },
-        )
+        let report = Report { node_id, generation, state, container_id, started_at: 5, at: 9, ..Report::default() };
+        ("s1".to_owned(), [("n1".to_owned(), report)].into())
     });
     let kept = is_kept.then(|| "s1".to_owned()).into_iter().collect();
     let here = Here { containers: containers.to_vec(), kept };
@@ -29,7 +27,12 @@ fn steps(record: Option<SpaceRecord>, report: Option<(State, u64)>, containers: 
         Step::Remove { with_volumes, .. } => format!("remove {with_volumes}"),
         Step::Report { report, .. } => format!("{:?} {}{}", report.state, report.generation, report.error),
     };
-    decide("n1", &records, &reports.into_iter().collect(), &here).iter().map(shown).collect()
+    decide(known("n1", &records, &reports.into_iter().collect()), &here).iter().map(shown).collect()
+}
+
+fn known<'a>(node_id: &'a str, records: &'a BTreeMap<String, SpaceRecord>, reports: &'a Reports) -> Knowledge<'a> {
+    const NOTHING: &BTreeSet<(String, u64)> = &BTreeSet::new();
+    Knowledge { node_id, records, reports, missed: NOTHING }
 }
 
 #[test]
@@ -66,9 +69,12 @@ fn what_is_placed_here_is_brought_to_what_is_wanted() {
         (stopped(), Some((State::Stopping, 3)), vec![seen(3, Exited(143))], &["Stopped 3"]),
         (stopped(), Some((State::Stopped, 3)), vec![seen(3, Exited(143))], &[]),
         (stopped(), None, vec![], &["Stopped 3"]),
-        // A later start is reported on: the record of it is still to arrive.
-        (running(), Some((State::Running, 4)), vec![], &[]),
-        (stopped(), Some((State::Running, 4)), vec![seen(4, Running)], &[]),
+        // The record has kept an earlier number than this server has run.
+        (running(), Some((State::Running, 4)), vec![seen(4, Running)], &[]),
+        (running(), Some((State::Starting, 4)), vec![], &["start 4"]),
+        (stopped(), Some((State::Running, 4)), vec![seen(4, Running)], &["Stopping 4", "stop"]),
+        // What cannot be made room for is not tried without end.
+        (running(), Some((State::Failed, 3)), vec![seen(2, Running), seen(3, Running)], &[]),
     ] {
         let context = format!("{record:?} {report:?} {containers:?}");
         assert_eq!(steps(record, report, &containers, true), expected, "{context}");
@@ -85,8 +91,36 @@ fn what_is_placed_elsewhere_is_never_started_and_ends_where_it_runs() {
             assert_eq!(steps(elsewhere(wanted), Some((State::Running, 3)), &ran, true), ["remove false"]);
         }
     }
-    assert_eq!(steps(None, None, &[seen(1, Container::Running)], true), ["remove false"]);
+    // A record that is not here is still to come.
+    assert_eq!(steps(None, None, &[seen(1, Container::Running)], true), [""; 0]);
     assert_eq!(steps(None, None, &[], true), [""; 0]);
+}
+
+#[test]
+fn what_may_have_been_decided_elsewhere_meanwhile_is_not_started() {
+    let records = BTreeMap::from([("s1".to_owned(), record(Wanted::Running, "n1", 3))]);
+    let missed = BTreeSet::from([("s1".to_owned(), 3)]);
+    let starting = Report { node_id: "n1".to_owned(), generation: 3, state: State::Starting, ..Report::default() };
+    let later = Report { node_id: "n2".to_owned(), generation: 4, state: State::Running, ..Report::default() };
+    let reports =
+        |report: &Report| Reports::from([("s1".to_owned(), [(report.node_id.clone(), report.clone())].into())]);
+    let created = Here { containers: vec![seen(3, Container::Created)], ..Here::default() };
+    let running = Here { containers: vec![seen(3, Container::Running)], ..Here::default() };
+    let said = |known: Knowledge<'_>, here: &Here| match &decide(known, here)[..] {
+        [Step::Report { report, .. }] => format!("{:?} {}", report.state, report.error),
+        steps => format!("{steps:?}"),
+    };
+    for reports in [Reports::default(), reports(&starting)] {
+        for here in [&Here::default(), &created] {
+            let known = Knowledge { missed: &missed, ..known("n1", &records, &reports) };
+            assert_eq!(said(known, here), "Failed its server was down before it ran: start it again");
+        }
+        // What runs goes on.
+        let known = Knowledge { missed: &missed, ..known("n1", &records, &reports) };
+        assert_eq!(said(known, &running), "Running ");
+    }
+    let overtaken = said(known("n1", &records, &reports(&later)), &Here::default());
+    assert_eq!(overtaken, "Failed another server has had a later start of it: start it again");
 }
 
 #[test]
@@ -113,9 +147,10 @@ fn without_a_runtime_what_should_start_fails_and_says_why() {
     ] {
         let records = BTreeMap::from([("s1".to_owned(), record(wanted, node, 3))]);
         let told = report.map(|(state, generation)| {
-            ("s1".to_owned(), Report { node_id: "n1".to_owned(), generation, state, ..Report::default() })
+            let report = Report { node_id: "n1".to_owned(), generation, state, ..Report::default() };
+            ("s1".to_owned(), [("n1".to_owned(), report)].into())
         });
-        let steps = without_runtime("n1", &records, &told.into_iter().collect(), "no runtime");
+        let steps = without_runtime(known("n1", &records, &told.into_iter().collect()), "no runtime");
         let failure = failed(&records["s1"], "no runtime");
         let expected = is_told.then(|| Step::Report { space_id: "s1".to_owned(), report: failure });
         assert_eq!(steps, expected.into_iter().collect::<Vec<_>>(), "{wanted:?} {node} {report:?}");
@@ -132,7 +167,7 @@ fn an_error_is_cut_between_characters() {
 struct World {
     record: SpaceRecord,
     known: [SpaceRecord; 2],
-    report: Option<Report>,
+    reports: Reports,
     here: [Here; 2],
     /// Starts of which it was said what became of them, with where.
     told: BTreeSet<(u64, usize)>,
@@ -142,14 +177,24 @@ impl World {
     fn new() -> Self {
         let record = record(Wanted::Stopped, "", 0);
         let known = [record.clone(), record.clone()];
-        Self { record, known, report: None, here: [Here::default(), Here::default()], told: BTreeSet::new() }
+        Self {
+            record,
+            known,
+            reports: Reports::default(),
+            here: [Here::default(), Here::default()],
+            told: BTreeSet::new(),
+        }
+    }
+
+    /// The latest start that anybody has reported on.
+    fn last(&self) -> u64 {
+        self.reports.values().flatten().map(|(_, report)| report.generation).max().unwrap_or_default()
     }
 
     fn look(&mut self, node: usize, steps_max: usize) {
         let records = [("s1".to_owned(), self.known[node].clone())].into();
-        let reports = self.report.clone().map(|report| ("s1".to_owned(), report)).into_iter().collect();
         // A server that crashes leaves off anywhere.
-        for step in decide(NODES[node], &records, &reports, &self.here[node]).into_iter().take(steps_max) {
+        for step in decide(known(NODES[node], &records, &self.reports), &self.here[node]).into_iter().take(steps_max) {
             self.act(node, step);
         }
     }
@@ -178,7 +223,7 @@ impl World {
                 if matches!(report.state, State::Running | State::Stopped | State::Failed) {
                     self.told.insert((report.generation, node));
                 }
-                self.report = Some(report);
+                self.reports.entry("s1".to_owned()).or_default().insert(NODES[node].to_owned(), report);
             }
         }
     }
@@ -191,7 +236,7 @@ fn a_space_runs_where_its_record_says_and_nowhere_else_once_all_have_heard() {
         for (event, which) in events {
             let node = usize::from(which);
             match event % 7 {
-                0 => world.record.start(NODES[node], world.report.as_ref()),
+                0 => world.record.start(NODES[node], world.last()),
                 1 if world.record.wanted == Wanted::Running => world.record.wanted = Wanted::Stopped,
                 2 => world.known[node] = world.record.clone(),
                 3 => world.look(node, 1),
@@ -203,7 +248,7 @@ fn a_space_runs_where_its_record_says_and_nowhere_else_once_all_have_heard() {
                 _ => world.look(node, 9),
             }
         }
-        world.record.start(NODES[0], world.report.as_ref());
+        world.record.start(NODES[0], world.last());
         world.known = [world.record.clone(), world.record.clone()];
         for _ in 0..4 {
             world.look(0, 9);
@@ -212,10 +257,9 @@ fn a_space_runs_where_its_record_says_and_nowhere_else_once_all_have_heard() {
         let runs = |node: usize| world.here[node].containers.iter().map(|seen| seen.generation).collect::<Vec<_>>();
         let is_settled = (0..2).all(|node| {
             let records = [("s1".to_owned(), world.record.clone())].into();
-            let reports = world.report.clone().map(|report| ("s1".to_owned(), report)).into_iter().collect();
-            decide(NODES[node], &records, &reports, &world.here[node]).is_empty()
+            decide(known(NODES[node], &records, &world.reports), &world.here[node]).is_empty()
         });
-        let is_running = world.report.as_ref().is_some_and(|report| report.state == State::Running);
+        let is_running = world.reports["s1"][NODES[0]].state == State::Running;
         runs(0) == [world.record.generation] && runs(1).is_empty() && is_settled && is_running
     }
     quickcheck::QuickCheck::new().tests(2000).quickcheck(property as fn(Vec<(u8, bool)>) -> bool);

@@ -7,11 +7,11 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Redirect, Response};
 
-use super::{Field, Row, fields_of, filled, has_runtime};
+use super::{FIELD, Field, Row, fields_of, has_runtime, is_web};
 use crate::accounts::{AccountError, Caller, Permission};
 use crate::api::Shared;
 use crate::api::error::ApiError;
-use crate::spaces::record::DESCRIPTION_BYTES_MAX;
+use crate::spaces::record::{CustomValue, DESCRIPTION_BYTES_MAX};
 use crate::spaces::{NAME_BYTES_MAX, SpaceChange, Start};
 use crate::templates::Template as SpaceTemplate;
 use crate::web::form::Fields;
@@ -87,7 +87,8 @@ pub(super) async fn show_one(
 ) -> Result<Response, Fault> {
     match One::new(&api, shell.clone(), &by, &id).await {
         Ok(page) => Ok(show(&page)),
-        Err(AccountError::Elsewhere { zone, urls }) => {
+        Err(AccountError::Elsewhere { zone, mut urls }) => {
+            urls.retain(|url| is_web(url));
             Ok(show_as(StatusCode::MISDIRECTED_REQUEST, &Away { shell, id, zone, urls }))
         }
         Err(error) => Err(error.into()),
@@ -133,17 +134,20 @@ pub(super) async fn change(
     let fields = Fields::read(&api, &headers, body).await?;
     let record = api.spaces.read(&by, &id).await?.record;
     let template: SpaceTemplate = api.accounts.directory().template(&record.template_id).cloned().unwrap_or_default();
-    // What the form was filled with and is so still was changed by nobody here.
+    // What is as the form was filled with was changed by nobody here.
     let changed = |name: &str| {
         let value = fields.get(name).replace("\r\n", "\n");
         (value != fields.get(&format!("was:{name}")).replace("\r\n", "\n")).then_some(value)
     };
-    let custom = filled(&template, &fields);
+    let custom = template.custom_fields.iter().filter_map(|field| {
+        let value = changed(&format!("{FIELD}{}", field.name))?;
+        Some(CustomValue { name: field.name.clone(), value })
+    });
     let change = SpaceChange {
         name: changed("name").map(|name| name.trim().to_owned()),
         description: changed("description"),
         note: changed("note"),
-        custom_fields: Some(custom).filter(|custom| !custom.is_empty() && *custom != record.custom_fields),
+        custom_fields: Some(custom.collect()),
     };
     let outcome = api.spaces.change(&by, &id, change).await;
     done(&api, shell, &by, &id, "space-changed", outcome).await

@@ -24,6 +24,10 @@ deny:
 test:
     cargo test --workspace
 
+# What the OpenAPI document says, tried on a real server by Schemathesis
+api:
+    .ci/run api
+
 # Everything quick
 check:
     .ci/run fmt lint docs deny

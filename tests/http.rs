@@ -143,6 +143,42 @@ fn keys_hold_slashes_and_history_is_told_from_keys() {
 }
 
 #[test]
+fn a_path_that_is_no_text_is_refused_as_all_else_is() {
+    let (_server, client) = start();
+    for path in ["/api/users/%FF", "/api/templates/%FF/export", "/api/tokens/%", "/api-docs/%FF", "/%zz"] {
+        let refused = client.get(path).expect_error(400, "percent-encode");
+        assert_eq!(refused.header("content-type"), Some("application/json"), "{path}");
+    }
+}
+
+#[test]
+fn what_requests_answer_is_what_the_openapi_document_says() {
+    let (_server, client) = start();
+    let openapi = client.get("/api/openapi.json").expect(200).json();
+    let at = |pointer: &str| openapi.pointer(pointer).unwrap_or_else(|| panic!("no {pointer}"));
+    let document = "/paths/~1api~1documents~1{collection}~1{key}";
+    for (method, statuses) in [("get", [200, 304].as_slice()), ("put", &[200, 201, 202]), ("delete", &[200, 202])] {
+        for status in statuses {
+            at(&format!("{document}/{method}/responses/{status}"));
+        }
+    }
+    let patches: Vec<&String> =
+        at(&format!("{document}/patch/requestBody/content")).as_object().unwrap().keys().collect();
+    assert_eq!(patches, [PATCH, MERGE, INCREMENT]);
+    let metrics = client.get("/metrics").expect(200);
+    let said = at("/paths/~1metrics/get/responses/200/content").as_object().unwrap();
+    let (essence, _) = metrics.header("content-type").unwrap().split_once(';').unwrap();
+    assert!(said.contains_key(essence), "{essence} is not in {said:?}");
+    assert_eq!(at("/paths/~1api~1roles/post/requestBody/content/application~1json/schema/required"), &json!(["name"]));
+    let links = at("/paths/~1api~1roles/post/responses/201/links").as_object().unwrap();
+    assert_eq!(links["delete_api_roles_role_id"]["parameters"], json!({"role_id": "$response.body#/role_id"}));
+    // A query has no null.
+    for parameter in at("/paths/~1api~1users/get/parameters").as_array().unwrap() {
+        assert!(parameter["schema"]["type"].is_string(), "{parameter}");
+    }
+}
+
+#[test]
 fn a_collection_is_listed_in_pages() {
     let (_server, client) = start();
     for index in 0..45 {

@@ -38,21 +38,29 @@ pub(super) fn operations() -> Vec<Operation> {
         operations.extend([
             op::get(collection, TAG, "List a collection", C, || on_get(list::list))
                 .query::<ListQuery>()
-                .gives::<Value>(),
+                .gives::<list::Listed>(),
             op::get(document, TAG, "Read a document, or its history", C, || on_get(get))
                 .query::<ReadQuery>()
-                .gives::<Map<String, Value>>(),
+                .gives::<Map<String, Value>>()
+                .also(304),
             op::put(document, TAG, "Make a document equal this", C, || on_put(put))
                 .query::<EditQuery>()
                 .takes::<Map<String, Value>>()
-                .gives::<EditAnswer>(),
+                .gives::<EditAnswer>()
+                .also(201)
+                .also(202),
             op::patch(document, TAG, "Change a document", C, || on_patch(patch))
                 .query::<EditQuery>()
-                .takes_as::<Value>("application/merge-patch+json")
-                .gives::<EditAnswer>(),
+                .takes_as::<Map<String, Value>>("application/merge-patch+json")
+                .takes_as::<Vec<Map<String, Value>>>("application/json-patch+json")
+                .takes_as::<Increment>("application/vnd.knot.increment+json")
+                .gives::<EditAnswer>()
+                .also(201)
+                .also(202),
             op::delete(document, TAG, "Delete a document", C, || on_delete(delete))
                 .query::<EditQuery>()
-                .gives::<EditAnswer>(),
+                .gives::<EditAnswer>()
+                .also(202),
         ]);
     }
     operations
@@ -62,7 +70,7 @@ pub(super) fn operations() -> Vec<Operation> {
 const READS: Needs = Needs::OneOf(&[Permission::ReadDocuments, Permission::ManageCluster]);
 
 /// The body of an increment.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Increment {
     pointer: String,

@@ -63,6 +63,10 @@ fuzz seconds="60":
 bench:
     cargo bench -p knot-server --bench cluster
 
+# Logins, lists and requests of a server with 10,000 users, 100,000 tokens and 1,000 templates
+bench-accounts:
+    cargo bench -p knot-server --bench accounts
+
 # Three servers on this machine until Ctrl-C
 demo *args:
     cargo run --release -- demo {{args}}

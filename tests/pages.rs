@@ -115,3 +115,30 @@ fn a_server_by_itself_has_no_cluster_to_show() {
     assert!(!client.request("GET", "/", &headers, None).expect(200).text().contains("Cluster Info"));
     client.request("GET", "/cluster-info", &headers, None).expect(404);
 }
+
+#[test]
+fn a_token_that_is_kept_is_shown_again_and_says_so() {
+    let mut setup = Setup::new("n1", "au");
+    setup.extra += "\n[server.accounts]\nargon2_memory_kib = 64\nreveal_tokens = true\n";
+    let server = Server::start(setup);
+    let client = server.client().with_token(None);
+    let cookie = set_up(&server, &client);
+    let headers = [SAME, ("cookie", cookie.as_str())];
+    let form = client.request("GET", "/api-tokens/new", &headers, None).expect(200).text();
+    assert!(form.contains("autocomplete=\"current-password\""), "{form}");
+    let secret = |page: &str| {
+        let (_, rest) = page.split_once("<code id=\"token\">").unwrap_or_else(|| panic!("{page}"));
+        rest.split('<').next().unwrap().to_owned()
+    };
+    let made = post(&client, "/api-tokens", &headers, "name=kept&password=correct+horse").expect(201).text();
+    assert!(made.contains("data-copy=\"token\"") && made.contains("sealed with your password"));
+    let (_, rest) = made.split_once("action=\"/api-tokens/").unwrap();
+    let (id, _) = rest.split_once("/reveal\"").unwrap();
+    let path = format!("/api-tokens/{id}/reveal");
+    let shown = post(&client, &path, &headers, "password=correct+horse").expect(200).text();
+    assert_eq!(secret(&shown), secret(&made));
+    let wrong = post(&client, &path, &headers, "password=wrong+horse").expect(401).text();
+    assert!(wrong.contains("Wrong name or password") && !wrong.contains(&secret(&made)));
+    let once = post(&client, "/api-tokens", &headers, "name=once&password=").expect(201).text();
+    assert!(once.contains("shown this once"));
+}

@@ -469,6 +469,11 @@ fn needed(needs: Needs) -> String {
     match needs {
         Needs::Nothing | Needs::Login => "a login".to_owned(),
         Needs::OneOf(permissions) => titles(permissions),
+        Refusal::RevealsNone => (
+            StatusCode::CONFLICT,
+            "set `reveal_tokens = true` in [server.accounts] and start the server again; tokens made until then stay as they are".into(),
+        ),
+        Refusal::NotSealed => (StatusCode::CONFLICT, "revoke it and make another".into()),
         Needs::OwnOr(permission) => titles(&[permission]),
         Needs::Collection => {
             "Read Documents or Edit Documents; knot's own collections take the permission to manage what is in them, and passwords are shown to nobody".to_owned()

@@ -5,6 +5,7 @@
 mod support;
 
 use std::io::{BufReader, Read, Write};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -176,6 +177,45 @@ fn what_requests_answer_is_what_the_openapi_document_says() {
     for parameter in at("/paths/~1api~1users/get/parameters").as_array().unwrap() {
         assert!(parameter["schema"]["type"].is_string(), "{parameter}");
     }
+}
+
+#[test]
+fn a_document_is_read_as_it_was() {
+    let (server, client) = start();
+    let path = "/api/documents/users/ann";
+    client.put(path, &json!({"name": "Ann"})).expect(201);
+    client.put(path, &json!({"name": "Anne", "visits": 1})).expect(200);
+    client.delete(path).expect(200);
+    client.put(path, &json!({"name": "anew"})).expect(201);
+    let history = client.get(&format!("{path}/history")).expect(200).json();
+    let hash = |at: usize| history["data"][at]["hash"].as_str().unwrap();
+    assert_eq!((&history["data"][0]["deps"], &history["data"][1]["deps"]), (&json!([]), &json!([hash(0)])));
+    let at = |name: &str| client.get(&format!("{path}?at={name}"));
+    assert_eq!(at(hash(0)).expect(200).json(), json!({"name": "Ann"}));
+    assert_eq!(at(&hash(1)[..12]).expect(200).json(), json!({"name": "Anne", "visits": 1}));
+    assert_eq!(at(&format!("{},{}", hash(0), hash(1))).expect(200).json(), json!({"name": "Anne", "visits": 1}));
+    at(hash(2)).expect_error(410, "deleted in this version");
+    assert_eq!(at(hash(3)).expect(200).json(), client.get(path).json());
+    at(&"0".repeat(64)).expect_error(404, "no such change");
+    for bad in ["", "abc", "nothex", &format!("{}&conflicts=true", hash(0))] {
+        at(bad).expect(400);
+    }
+    client.get(&format!("/api/documents/users/nobody?at={}", hash(0))).expect_error(404, "no such document");
+
+    let knot = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_knot"));
+        let token = std::fs::read_to_string(server.data_dir().join("admin.token")).unwrap();
+        let command = command.args(arguments).env("KNOT_SERVER", server.setup.url()).env("KNOT_TOKEN", token.trim());
+        String::from_utf8(command.output().unwrap().stdout).unwrap()
+    };
+    assert_eq!(
+        knot(&["doc", "get", "users/ann", "--at", hash(0), "--json"]).trim(),
+        "{\"collection\":\"users\",\"etag\":null,\"key\":\"ann\",\"value\":{\"name\":\"Ann\"}}"
+    );
+    let shown = knot(&["doc", "diff", "users/ann", hash(0), &hash(1)[..8]]);
+    assert_eq!(shown, "changed  /name  \"Ann\" -> \"Anne\"\nadded    /visits  1\n");
+    let shown = knot(&["doc", "diff", "users/ann", hash(2)]);
+    assert_eq!(shown, "added    /name  \"anew\"\n");
 }
 
 #[test]

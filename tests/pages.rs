@@ -142,3 +142,27 @@ fn a_token_that_is_kept_is_shown_again_and_says_so() {
     let once = post(&client, "/api-tokens", &headers, "name=once&password=").expect(201).text();
     assert!(once.contains("shown this once"));
 }
+
+#[test]
+fn a_history_says_what_each_version_changed() {
+    let (server, client) = start();
+    let cookie = set_up(&server, &client);
+    let machine = server.client();
+    machine.put("/api/documents/plans/a", &json!({"name": "Ann", "old": 1})).expect(201);
+    machine.put("/api/documents/plans/a", &json!({"name": "<b>Anne</b>", "new": 2})).expect(200);
+    let page = |path: &str| client.request("GET", path, &[("cookie", &cookie)], None);
+    let document = page("/documents/global/plans/a").expect(200).text();
+    let (_, rest) = document.split_once("href=\"/documents/global/plans/a?from=").unwrap();
+    let link = rest.split('"').next().unwrap().replace("&amp;", "&").replace("&#38;", "&");
+    let shown = page(&format!("/documents/global/plans/a?from={link}")).expect(200).text();
+    for (member, word) in [("/name", "changed"), ("/old", "removed"), ("/new", "added")] {
+        let (_, row) = shown.split_once(&format!("<code>{member}</code>")).unwrap_or_else(|| panic!("{shown}"));
+        assert!(row.split("</tr>").next().unwrap().contains(&format!(">{word}<")), "{member}: {shown}");
+    }
+    assert!(!shown.contains("<b>Anne"));
+    let (_, first) = link.split_once("to=").unwrap();
+    let made = page(&format!("/documents/global/plans/a?from=start&to={first}")).expect(200).text();
+    assert!(made.contains("There was no document yet."), "{made}");
+    page("/documents/global/plans/a?from=start&to=ffffffff").expect(404);
+    page("/documents/global/knot.passwords/a?from=start&to=ffff").expect(403);
+}

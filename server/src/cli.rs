@@ -15,6 +15,7 @@ pub mod server;
 mod status;
 mod template;
 mod token;
+mod versions;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

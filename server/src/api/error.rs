@@ -49,6 +49,8 @@ pub(crate) enum ApiError {
     Edit(EditError),
     Read(ReadError),
     Review(ReviewError),
+    /// The version that is asked for is a delete.
+    GoneThen,
     /// A GET whose If-Match does not hold.
     NotAsExpected(Etag),
     Member(MemberError),
@@ -82,6 +84,8 @@ pub(crate) enum Form {
     WrongMembers(String),
     PatchType,
     BadPath(&'static str),
+    /// No name of a version.
+    BadAt(&'static str),
     BadQuery(String),
     BadHeader {
         name: &'static str,
@@ -248,6 +252,9 @@ impl ApiError {
             Self::Edit(error) => edit(error),
             Self::Read(error) => read(error),
             Self::Review(error) => review(error),
+            Self::GoneThen => {
+                say(StatusCode::GONE, "the document was deleted in this version", "its history has the versions before")
+            }
             Self::NotAsExpected(_) => changed(),
             Self::Stopping => say(
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -394,6 +401,11 @@ fn form(error: &Form) -> Said {
             (*why).to_owned(),
             "percent-encode, as UTF-8, what is not a letter, a digit or one of - . _ ~",
         ),
+        Form::BadAt(why) => (
+            StatusCode::BAD_REQUEST,
+            (*why).to_owned(),
+            "the document's history (/history, knot doc history) has the hashes",
+        ),
         Form::BadQuery(why) => (
             StatusCode::BAD_REQUEST,
             format!("the query is not valid: {why}"),
@@ -457,6 +469,11 @@ fn refused(error: &Refusal) -> Said {
             StatusCode::FORBIDDEN,
             "log in; where there is nobody yet, start the server again for another link, or use `knot user create --admin` on its machine".into(),
         ),
+        Refusal::RevealsNone => (
+            StatusCode::CONFLICT,
+            "set `reveal_tokens = true` in [server.accounts] and start the server again; tokens made until then stay as they are".into(),
+        ),
+        Refusal::NotSealed => (StatusCode::CONFLICT, "revoke it and make another".into()),
         Refusal::TooMany { .. } => (StatusCode::CONFLICT, "delete some first".into()),
     };
     say(status, error.to_string(), hint)
@@ -469,11 +486,6 @@ fn needed(needs: Needs) -> String {
     match needs {
         Needs::Nothing | Needs::Login => "a login".to_owned(),
         Needs::OneOf(permissions) => titles(permissions),
-        Refusal::RevealsNone => (
-            StatusCode::CONFLICT,
-            "set `reveal_tokens = true` in [server.accounts] and start the server again; tokens made until then stay as they are".into(),
-        ),
-        Refusal::NotSealed => (StatusCode::CONFLICT, "revoke it and make another".into()),
         Needs::OwnOr(permission) => titles(&[permission]),
         Needs::Collection => {
             "Read Documents or Edit Documents; knot's own collections take the permission to manage what is in them, and passwords are shown to nobody".to_owned()
@@ -583,6 +595,21 @@ fn read(error: &ReadError) -> Said {
         ReadError::Gone { .. } => gone(),
         ReadError::Busy => say(StatusCode::SERVICE_UNAVAILABLE, error.to_string(), "try again after a moment"),
         ReadError::Unreadable => unreadable(),
+        ReadError::NoVersion => say(
+            StatusCode::NOT_FOUND,
+            error.to_string(),
+            "the document's history has those that are here; one that was made elsewhere may still come",
+        ),
+        ReadError::NotApplied(_) => say(
+            StatusCode::CONFLICT,
+            error.to_string(),
+            "read a version before it; GET /api/cluster/quarantine (knot cluster quarantine show) says more",
+        ),
+        ReadError::VersionTooLong => say(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            error.to_string(),
+            "earlier versions take fewer; the present one can be read",
+        ),
         _ => say(StatusCode::INTERNAL_SERVER_ERROR, error.to_string(), "the log says more"),
     }
 }

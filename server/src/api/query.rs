@@ -28,6 +28,8 @@ pub(super) struct EditQuery {
 pub(super) struct ReadQuery {
     #[serde(default)]
     pub(super) conflicts: bool,
+    /// As of this change: its hash in the history, or how that begins; several with commas between.
+    pub(super) at: Option<String>,
 }
 
 /// A path that takes none.

@@ -69,17 +69,17 @@ fn versions(hand: &Hand) -> Vec<Result<VersionView, ReadError>> {
 
 /// The document as of one change, by its place in the history.
 fn version(hand: &mut Hand, document: &DocumentId, heads: &[&str]) -> Result<VersionView, ReadError> {
-    let heads = heads.iter().map(|hash| hash.parse().unwrap()).collect();
+    let heads = heads.iter().map(|hash| hash.parse().expect("a hash")).collect();
     hand.engine.version(document, heads, hand.now);
     hand.settle();
-    versions(hand).pop().unwrap()
+    versions(hand).pop().expect("an answer")
 }
 
 fn history(hand: &mut Hand, document: &DocumentId) -> Vec<HistoryEntry> {
     hand.engine.history(document, hand.now);
     hand.settle();
     let answer = |event: &Event| if let Event::History(_, Ok(entries)) = event { Some(entries.clone()) } else { None };
-    hand.events.iter().filter_map(answer).next_back().unwrap()
+    hand.events.iter().filter_map(answer).next_back().expect("an answer")
 }
 
 #[test]

@@ -24,6 +24,10 @@ deny:
 test:
     cargo test --workspace
 
+# What the OpenAPI document says, tried on a real server by Schemathesis
+api:
+    .ci/run api
+
 # Everything quick
 check:
     .ci/run fmt lint docs deny
@@ -58,6 +62,10 @@ fuzz seconds="60":
 # Durable writes, time to visible, catching up: ratios against etcd and Corrosion
 bench:
     cargo bench -p knot-server --bench cluster
+
+# Logins, lists and requests of a server with 10,000 users, 100,000 tokens and 1,000 templates
+bench-accounts:
+    cargo bench -p knot-server --bench accounts
 
 # Three servers on this machine until Ctrl-C
 demo *args:

@@ -5,6 +5,8 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::io::Write;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -221,6 +223,72 @@ fn a_token_is_shown_once_is_limited_by_its_scopes_and_ends_for_good() {
     program.get("/api/documents/things/a").expect(401);
     assert_eq!(ann.get("/api/tokens").json().as_array().unwrap().len(), 2);
     post(&machine, "/api/tokens", &json!({"name": "x"})).expect_error(400, "no user");
+}
+
+#[test]
+fn a_token_is_shown_again_to_its_owner_s_password_alone() {
+    let mut setup = standalone();
+    setup.extra += "reveal_tokens = true\n";
+    let server = Server::start(setup);
+    let machine = server.client();
+    let id = make_user(&machine, "ann", &[ADMINISTRATOR]);
+    make_user(&machine, "eve", &[ADMINISTRATOR]);
+    let (ann, eve) = (log_in(&machine.with_token(None), "ann"), log_in(&machine.with_token(None), "eve"));
+    let refused = json!({"name": "x", "password": "wrong horse"});
+    post(&ann, "/api/tokens", &refused).expect_error(401, "wrong name or password");
+    let made = post(&ann, "/api/tokens", &json!({"name": "kept", "password": PASSWORD})).expect(201).json();
+    let once = post(&ann, "/api/tokens", &json!({"name": "once"})).expect(201).json();
+    let reveal = |client: &Client, token: &Value, password: &str| {
+        let path = format!("/api/tokens/{}/reveal", token["token_id"].as_str().unwrap());
+        post(client, &path, &json!({"password": password}))
+    };
+    let shown = reveal(&ann, &made, PASSWORD).expect(200);
+    assert_eq!(shown.json()["token"], made["token"]);
+    assert_eq!(shown.header("cache-control"), Some("no-store"));
+    reveal(&ann, &once, PASSWORD).expect_error(409, "was not kept");
+    reveal(&eve, &made, PASSWORD).expect_error(404, "no such token");
+    reveal(&machine, &made, PASSWORD).expect_error(404, "no such token");
+    let listed = ann.get("/api/tokens").expect(200).json();
+    assert_eq!((&listed[0]["revealable"], &listed[1]["revealable"]), (&json!(true), &json!(false)), "{listed}");
+    // Sealed or not, nobody reads what is kept as a document.
+    machine.get("/api/documents/knot.sealed").expect(403);
+    assert!(events(&machine).contains("token.reveal"));
+    let said = [server.log(), machine.get("/api/audit-logs?max-items=1000").text()].concat();
+    assert!(!said.contains(made["token"].as_str().unwrap()));
+
+    // The same from a terminal.
+    let knot = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_knot"));
+        command.args(arguments).arg("--password-stdin").env("KNOT_SERVER", server.setup.url());
+        command.env("KNOT_TOKEN", ann.token().unwrap()).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(PASSWORD.as_bytes()).unwrap();
+        String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap()
+    };
+    let printed = knot(&["token", "create", "phone", "--revealable"]);
+    assert_eq!(printed.trim().len(), 44, "{printed}");
+    assert_eq!(knot(&["token", "reveal", "phone"]), printed);
+
+    let other = "another horse battery";
+    ann.put(&format!("/api/users/{id}"), &json!({"password": other})).expect(200);
+    reveal(&ann, &made, other).expect_error(409, "earlier password");
+    assert_eq!(ann.get("/api/tokens").json()[0]["revealable"], false);
+    ann.with_token(made["token"].as_str()).get("/api/users/whoami").expect(200);
+    let wrong = (0..20).map(|_| reveal(&ann, &made, "guess guess")).find(|reply| reply.status == 429);
+    wrong.expect("wrong passwords count as failed logins").expect_error(429, "try again in");
+}
+
+#[test]
+fn tokens_are_not_kept_where_nobody_said_so() {
+    let server = Server::start(standalone());
+    let machine = server.client();
+    make_user(&machine, "ann", &[ADMINISTRATOR]);
+    let ann = log_in(&machine.with_token(None), "ann");
+    let kept = json!({"name": "kept", "password": PASSWORD});
+    post(&ann, "/api/tokens", &kept).expect_error(409, "reveal_tokens = true");
+    let made = post(&ann, "/api/tokens", &json!({"name": "once"})).expect(201).json();
+    let path = format!("/api/tokens/{}/reveal", made["token_id"].as_str().unwrap());
+    post(&ann, &path, &json!({"password": PASSWORD})).expect_error(409, "reveal_tokens = true");
 }
 
 #[test]

@@ -121,6 +121,7 @@ fn every_command_has_help_with_examples() {
         "doc delete",
         "doc list",
         "doc history",
+        "doc diff",
         "doc watch",
         "cluster",
         "cluster members",

@@ -5,6 +5,7 @@
 mod support;
 
 use std::io::{BufReader, Read, Write};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -140,6 +141,81 @@ fn keys_hold_slashes_and_history_is_told_from_keys() {
     client.get(&long).expect_error(400, "512 bytes");
     client.put("/api/documents/files/a%00b", &json!({})).expect_error(400, "control characters");
     client.put("/api/documents/fi%20les/a", &json!({})).expect_error(400, "collection name");
+}
+
+#[test]
+fn a_path_that_is_no_text_is_refused_as_all_else_is() {
+    let (_server, client) = start();
+    for path in ["/api/users/%FF", "/api/templates/%FF/export", "/api/tokens/%", "/api-docs/%FF", "/%zz"] {
+        let refused = client.get(path).expect_error(400, "percent-encode");
+        assert_eq!(refused.header("content-type"), Some("application/json"), "{path}");
+    }
+}
+
+#[test]
+fn what_requests_answer_is_what_the_openapi_document_says() {
+    let (_server, client) = start();
+    let openapi = client.get("/api/openapi.json").expect(200).json();
+    let at = |pointer: &str| openapi.pointer(pointer).unwrap_or_else(|| panic!("no {pointer}"));
+    let document = "/paths/~1api~1documents~1{collection}~1{key}";
+    for (method, statuses) in [("get", [200, 304].as_slice()), ("put", &[200, 201, 202]), ("delete", &[200, 202])] {
+        for status in statuses {
+            at(&format!("{document}/{method}/responses/{status}"));
+        }
+    }
+    let patches: Vec<&String> =
+        at(&format!("{document}/patch/requestBody/content")).as_object().unwrap().keys().collect();
+    assert_eq!(patches, [PATCH, MERGE, INCREMENT]);
+    let metrics = client.get("/metrics").expect(200);
+    let said = at("/paths/~1metrics/get/responses/200/content").as_object().unwrap();
+    let (essence, _) = metrics.header("content-type").unwrap().split_once(';').unwrap();
+    assert!(said.contains_key(essence), "{essence} is not in {said:?}");
+    assert_eq!(at("/paths/~1api~1roles/post/requestBody/content/application~1json/schema/required"), &json!(["name"]));
+    let links = at("/paths/~1api~1roles/post/responses/201/links").as_object().unwrap();
+    assert_eq!(links["delete_api_roles_role_id"]["parameters"], json!({"role_id": "$response.body#/role_id"}));
+    // A query has no null.
+    for parameter in at("/paths/~1api~1users/get/parameters").as_array().unwrap() {
+        assert!(parameter["schema"]["type"].is_string(), "{parameter}");
+    }
+}
+
+#[test]
+fn a_document_is_read_as_it_was() {
+    let (server, client) = start();
+    let path = "/api/documents/users/ann";
+    client.put(path, &json!({"name": "Ann"})).expect(201);
+    client.put(path, &json!({"name": "Anne", "visits": 1})).expect(200);
+    client.delete(path).expect(200);
+    client.put(path, &json!({"name": "anew"})).expect(201);
+    let history = client.get(&format!("{path}/history")).expect(200).json();
+    let hash = |at: usize| history["data"][at]["hash"].as_str().unwrap();
+    assert_eq!((&history["data"][0]["deps"], &history["data"][1]["deps"]), (&json!([]), &json!([hash(0)])));
+    let at = |name: &str| client.get(&format!("{path}?at={name}"));
+    assert_eq!(at(hash(0)).expect(200).json(), json!({"name": "Ann"}));
+    assert_eq!(at(&hash(1)[..12]).expect(200).json(), json!({"name": "Anne", "visits": 1}));
+    assert_eq!(at(&format!("{},{}", hash(0), hash(1))).expect(200).json(), json!({"name": "Anne", "visits": 1}));
+    at(hash(2)).expect_error(410, "deleted in this version");
+    assert_eq!(at(hash(3)).expect(200).json(), client.get(path).json());
+    at(&"0".repeat(64)).expect_error(404, "no such change");
+    for bad in ["", "abc", "nothex", &format!("{}&conflicts=true", hash(0))] {
+        at(bad).expect(400);
+    }
+    client.get(&format!("/api/documents/users/nobody?at={}", hash(0))).expect_error(404, "no such document");
+
+    let knot = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_knot"));
+        let token = std::fs::read_to_string(server.data_dir().join("admin.token")).unwrap();
+        let command = command.args(arguments).env("KNOT_SERVER", server.setup.url()).env("KNOT_TOKEN", token.trim());
+        String::from_utf8(command.output().unwrap().stdout).unwrap()
+    };
+    assert_eq!(
+        knot(&["doc", "get", "users/ann", "--at", hash(0), "--json"]).trim(),
+        "{\"collection\":\"users\",\"etag\":null,\"key\":\"ann\",\"value\":{\"name\":\"Ann\"}}"
+    );
+    let shown = knot(&["doc", "diff", "users/ann", hash(0), &hash(1)[..8]]);
+    assert_eq!(shown, "changed  /name  \"Ann\" -> \"Anne\"\nadded    /visits  1\n");
+    let shown = knot(&["doc", "diff", "users/ann", hash(2)]);
+    assert_eq!(shown, "added    /name  \"anew\"\n");
 }
 
 #[test]

@@ -308,3 +308,54 @@ fn who_is_shut_out_is_let_in_again_by_those_who_manage_the_cluster() {
     let own = format!("/cluster-info/{}/evict", me["id"].as_str().unwrap());
     send(&own, &ann, &format!("name={}", me["name"].as_str().unwrap())).expect(409);
 }
+
+#[test]
+fn a_token_that_is_kept_is_shown_again_and_says_so() {
+    let mut setup = Setup::new("n1", "au");
+    setup.extra += "\n[server.accounts]\nargon2_memory_kib = 64\nreveal_tokens = true\n";
+    let server = Server::start(setup);
+    let client = server.client().with_token(None);
+    let cookie = set_up(&server, &client);
+    let headers = [SAME, ("cookie", cookie.as_str())];
+    let form = client.request("GET", "/api-tokens/new", &headers, None).expect(200).text();
+    assert!(form.contains("autocomplete=\"current-password\""), "{form}");
+    let secret = |page: &str| {
+        let (_, rest) = page.split_once("<code id=\"token\">").unwrap_or_else(|| panic!("{page}"));
+        rest.split('<').next().unwrap().to_owned()
+    };
+    let made = post(&client, "/api-tokens", &headers, "name=kept&password=correct+horse").expect(201).text();
+    assert!(made.contains("data-copy=\"token\"") && made.contains("sealed with your password"));
+    let (_, rest) = made.split_once("action=\"/api-tokens/").unwrap();
+    let (id, _) = rest.split_once("/reveal\"").unwrap();
+    let path = format!("/api-tokens/{id}/reveal");
+    let shown = post(&client, &path, &headers, "password=correct+horse").expect(200).text();
+    assert_eq!(secret(&shown), secret(&made));
+    let wrong = post(&client, &path, &headers, "password=wrong+horse").expect(401).text();
+    assert!(wrong.contains("Wrong name or password") && !wrong.contains(&secret(&made)));
+    let once = post(&client, "/api-tokens", &headers, "name=once&password=").expect(201).text();
+    assert!(once.contains("shown this once"));
+}
+
+#[test]
+fn a_history_says_what_each_version_changed() {
+    let (server, client) = start();
+    let cookie = set_up(&server, &client);
+    let machine = server.client();
+    machine.put("/api/documents/plans/a", &json!({"name": "Ann", "old": 1})).expect(201);
+    machine.put("/api/documents/plans/a", &json!({"name": "<b>Anne</b>", "new": 2})).expect(200);
+    let page = |path: &str| client.request("GET", path, &[("cookie", &cookie)], None);
+    let document = page("/documents/global/plans/a").expect(200).text();
+    let (_, rest) = document.split_once("href=\"/documents/global/plans/a?from=").unwrap();
+    let link = rest.split('"').next().unwrap().replace("&amp;", "&").replace("&#38;", "&");
+    let shown = page(&format!("/documents/global/plans/a?from={link}")).expect(200).text();
+    for (member, word) in [("/name", "changed"), ("/old", "removed"), ("/new", "added")] {
+        let (_, row) = shown.split_once(&format!("<code>{member}</code>")).unwrap_or_else(|| panic!("{shown}"));
+        assert!(row.split("</tr>").next().unwrap().contains(&format!(">{word}<")), "{member}: {shown}");
+    }
+    assert!(!shown.contains("<b>Anne"));
+    let (_, first) = link.split_once("to=").unwrap();
+    let made = page(&format!("/documents/global/plans/a?from=start&to={first}")).expect(200).text();
+    assert!(made.contains("There was no document yet."), "{made}");
+    page("/documents/global/plans/a?from=start&to=ffffffff").expect(404);
+    page("/documents/global/knot.passwords/a?from=start&to=ffff").expect(403);
+}

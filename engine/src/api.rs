@@ -325,6 +325,27 @@ pub enum ReadError {
     /// The stored changes cannot be read, or do not make a document.
     #[error("the stored document cannot be read")]
     Unreadable,
+    /// The document's history has no such change, or not yet.
+    #[error("the document's history has no such change here")]
+    NoVersion,
+    /// The change was never applied.
+    #[error("this change is in quarantine, so the document never was as it says: {0}")]
+    NotApplied(Quarantine),
+    /// Over [`VERSION_BYTES_MAX`] of changes lead to it.
+    #[error("more than {VERSION_BYTES_MAX} bytes of changes lead to this version")]
+    VersionTooLong,
+}
+
+/// Most bytes of changes that an earlier version of a document is made from.
+pub const VERSION_BYTES_MAX: usize = 16 << 20;
+
+/// A document as of a version in its history.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VersionView {
+    /// What it was; of a deleted one, what the delete had before it.
+    pub value: Value,
+    /// Whether it was deleted then.
+    pub deleted: bool,
 }
 
 /// One change of a document's history.
@@ -332,6 +353,8 @@ pub enum ReadError {
 pub struct HistoryEntry {
     /// The change.
     pub hash: String,
+    /// The changes that its author saw as the latest: with it they name the versions before and after. None for the first.
+    pub deps: Vec<String>,
     /// The node that wrote it, in hexadecimal.
     pub node: String,
     /// The author's actor, in hexadecimal.
@@ -404,6 +427,8 @@ pub enum Event {
     Read(ReadId, Result<DocumentView, ReadError>),
     /// A history's answer, oldest first.
     History(ReadId, Result<Vec<HistoryEntry>, ReadError>),
+    /// What a document was as of a version.
+    Version(ReadId, Result<VersionView, ReadError>),
     /// What became of the changes that were to be looked at again, in the order of the log.
     Reviewed(ReadId, Result<Vec<Reviewed>, ReviewError>),
     /// A document's durable state changed.

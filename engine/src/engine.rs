@@ -23,7 +23,7 @@ use crate::api::{EditId, EditRequest, Event, MemberChange, Output, ReadId, Revie
 use crate::config::{Config, FULL_BACKOFF, MEMBERS_SAVE, MEMBERS_SAVED_AT_ONCE};
 use crate::documents::{Document, DocumentId};
 use crate::faults::{Fault, Faults};
-use crate::identity::{Address, Boot, ClusterId, Incarnation, NodeId, SessionId};
+use crate::identity::{Address, Boot, ChangeHash, ClusterId, Incarnation, NodeId, SessionId};
 use crate::membership::{Action, Closed, ForceLeaveError, Membership, Record, STARTS_MAX, Via};
 use crate::random::{Random, Seed};
 use crate::replication::batch::Flush;
@@ -342,6 +342,16 @@ impl<D: Document> Engine<D> {
         self.numbers += 1;
         let id = ReadId(self.numbers);
         self.replica.history(id, document);
+        self.settle(now);
+        id
+    }
+
+    /// Asks what a document was when these changes were its heads; [`Event::Version`] answers.
+    pub fn version(&mut self, document: &DocumentId, heads: Vec<ChangeHash>, now: Instant) -> ReadId {
+        self.numbers += 1;
+        let id = ReadId(self.numbers);
+        self.stats.reads += 1;
+        self.replica.version(id, document, heads);
         self.settle(now);
         id
     }

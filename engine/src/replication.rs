@@ -24,6 +24,7 @@ mod replica;
 mod review;
 pub(crate) mod serve;
 pub(crate) mod tree;
+mod version;
 
 pub use self::job::{Job, Verdict};
 pub(crate) use self::open::Origin;

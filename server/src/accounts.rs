@@ -21,6 +21,7 @@ mod password;
 mod permission;
 mod refusal;
 mod role;
+mod sealed;
 mod secret;
 mod session;
 mod setup;
@@ -71,6 +72,8 @@ pub const ROLES: &str = "knot.roles";
 pub const TOKENS: &str = "knot.tokens";
 /// By token id: `{"at"}`, when it was last used, to the hour.
 pub const USES: &str = "knot.uses";
+/// By token id: tokens that can be shown again, sealed.
+pub const SEALED: &str = "knot.sealed";
 /// [`Session`]s.
 pub const SESSIONS: &str = "knot.sessions";
 /// By user id: by hour, what each server has counted of failed logins.
@@ -124,6 +127,8 @@ pub struct Accounts {
     random: Mutex<Random>,
     clock: Clock,
     zone: Arc<str>,
+    /// Whether tokens are sealed and shown again where their owners ask for it.
+    reveals_tokens: bool,
     /// A bug on purpose, of a simulator's.
     defect: Option<Defect>,
 }
@@ -163,8 +168,15 @@ impl Accounts {
             random: Mutex::new(Random::new(seed, "accounts")),
             clock: Clock(wall),
             zone: zone.into(),
+            reveals_tokens: false,
             defect: None,
         }
+    }
+
+    /// The same where tokens are sealed and shown again, or not.
+    #[must_use]
+    pub fn revealing_tokens(self, reveals_tokens: bool) -> Self {
+        Self { reveals_tokens, ..self }
     }
 
     /// The same with a bug on purpose.

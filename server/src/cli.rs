@@ -16,6 +16,7 @@ mod space;
 mod status;
 mod template;
 mod token;
+mod versions;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

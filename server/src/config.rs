@@ -66,6 +66,8 @@ pub struct Config {
     pub cluster: Option<ClusterConfig>,
     /// What passwords cost to check.
     pub password_cost: PasswordCost,
+    /// Whether users may have tokens kept, sealed with their passwords, to see them again.
+    pub reveal_tokens: bool,
     /// Reverse proxies whose word counts on where a request comes from.
     pub trusted_proxies: Vec<IpNet>,
     /// Where a runtime for spaces is looked for.
@@ -270,6 +272,7 @@ fn build(
             None => LogFormat::default(),
         },
         password_cost: password_cost(settings)?,
+        reveal_tokens: settings.get("server.accounts.reveal_tokens").map_or(Ok(false), |raw| raw.flag())?,
         trusted_proxies: match settings.get("server.trusted_proxies") {
             Some(raw) => raw.check_each(network)?,
             None => Vec::new(),

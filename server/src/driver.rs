@@ -23,7 +23,7 @@ use knot_engine::seal::{KeyId, KeyRing};
 use knot_engine::session::{self, Role, Session, SessionError};
 use knot_engine::{
     Address, EditError, EditId, Edited, Event, HistoryEntry, Instant, NodeId, Output, PeerIdentity, Random, ReadError,
-    ReadId, ReviewError, Reviewed, SessionEvent, SessionId, Step, StorageEvent, Verdict,
+    ReadId, ReviewError, Reviewed, SessionEvent, SessionId, Step, StorageEvent, Verdict, VersionView,
 };
 use tokio::sync::{OwnedSemaphorePermit, broadcast, mpsc, oneshot, watch};
 
@@ -145,6 +145,7 @@ pub(crate) struct Driver<N: Network> {
     edits: HashMap<EditId, oneshot::Sender<Result<Edited, EditError>>>,
     reads: HashMap<ReadId, oneshot::Sender<Result<DocumentView, ReadError>>>,
     histories: HashMap<ReadId, oneshot::Sender<Result<Vec<HistoryEntry>, ReadError>>>,
+    versions: HashMap<ReadId, oneshot::Sender<Result<VersionView, ReadError>>>,
     reviews: HashMap<ReadId, oneshot::Sender<Result<Vec<Reviewed>, ReviewError>>>,
     wrong_keys: RateLimited,
     failed_handshakes: RateLimited,
@@ -185,6 +186,7 @@ impl<N: Network> Driver<N> {
             edits: HashMap::new(),
             reads: HashMap::new(),
             histories: HashMap::new(),
+            versions: HashMap::new(),
             reviews: HashMap::new(),
             wrong_keys: RateLimited::default(),
             failed_handshakes: RateLimited::default(),
@@ -395,6 +397,10 @@ impl<N: Network> Driver<N> {
             Command::History(document, answer) => {
                 let id = self.engine.history(&document, now);
                 self.histories.insert(id, answer);
+            }
+            Command::Version(document, heads, answer) => {
+                let id = self.engine.version(&document, heads, now);
+                self.versions.insert(id, answer);
             }
             Command::Review(document, review, answer) => {
                 let id = self.engine.review(&document, review, now);
@@ -615,6 +621,7 @@ impl<N: Network> Driver<N> {
             Event::Edited(id, answer) => tell(self.edits.remove(&id), answer),
             Event::Read(id, answer) => tell(self.reads.remove(&id), answer),
             Event::History(id, answer) => tell(self.histories.remove(&id), answer),
+            Event::Version(id, answer) => tell(self.versions.remove(&id), answer),
             Event::Reviewed(id, answer) => tell(self.reviews.remove(&id), answer),
             Event::Changed(summary) => drop(self.feed.send(summary)),
             Event::Member(change) => {

@@ -5,8 +5,8 @@ use std::fmt;
 use knot_engine::documents::{AutomergeDocument, DocumentId};
 use knot_engine::seal::KeyRing;
 use knot_engine::{
-    DocumentView, EditError, EditRequest, Edited, Engine, HistoryEntry, ReadError, Review, ReviewError, Reviewed,
-    Summary,
+    ChangeHash, DocumentView, EditError, EditRequest, Edited, Engine, HistoryEntry, ReadError, Review, ReviewError,
+    Reviewed, Summary, VersionView,
 };
 use tokio::sync::{broadcast, mpsc, oneshot};
 
@@ -32,6 +32,8 @@ pub(crate) enum Command {
     Read(DocumentId, bool, oneshot::Sender<Result<DocumentView, ReadError>>),
     /// Read a document's history.
     History(DocumentId, oneshot::Sender<Result<Vec<HistoryEntry>, ReadError>>),
+    /// Read what a document was when these changes were its heads.
+    Version(DocumentId, Vec<ChangeHash>, oneshot::Sender<Result<VersionView, ReadError>>),
     /// Look again at changes in quarantine.
     Review(DocumentId, Review, oneshot::Sender<Result<Vec<Reviewed>, ReviewError>>),
     /// Look at the engine.
@@ -48,6 +50,7 @@ impl fmt::Debug for Command {
             Self::Edit(..) => "Edit",
             Self::Read(..) => "Read",
             Self::History(..) => "History",
+            Self::Version(..) => "Version",
             Self::Review(..) => "Review",
             Self::Look(_) => "Look",
             Self::SetKeys(_) => "SetKeys",
@@ -104,6 +107,18 @@ impl Handle {
     /// The outer one when the driver has stopped.
     pub async fn history(&self, id: DocumentId) -> Result<Result<Vec<HistoryEntry>, ReadError>, Stopped> {
         self.ask(|answer| Command::History(id, answer)).await
+    }
+
+    /// Reads what a document was when these changes were its heads.
+    ///
+    /// # Errors
+    /// The outer one when the driver has stopped.
+    pub async fn version(
+        &self,
+        id: DocumentId,
+        heads: Vec<ChangeHash>,
+    ) -> Result<Result<VersionView, ReadError>, Stopped> {
+        self.ask(|answer| Command::Version(id, heads, answer)).await
     }
 
     /// Looks again at changes of a document that are in quarantine; returns when what came of it is durable.

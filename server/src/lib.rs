@@ -4,6 +4,7 @@ pub mod accounts;
 pub mod api;
 pub mod cli;
 pub mod config;
+mod differences;
 mod driver;
 pub mod genkey;
 pub mod handle;

@@ -358,7 +358,8 @@ fn accounts<N>(config: &Config, platform: &Platform<N>, handle: &Handle) -> Resu
     let passwords = Passwords::new(config.password_cost, platform.simulated.is_some())?;
     let wall = platform.wall.clone();
     let defect = platform.simulated.as_ref().and_then(|simulated| simulated.defect);
-    Ok(Arc::new(Accounts::new(handle.clone(), passwords, wall, &platform.seed, &config.zone).with(defect)))
+    let accounts = Accounts::new(handle.clone(), passwords, wall, &platform.seed, &config.zone);
+    Ok(Arc::new(accounts.revealing_tokens(config.reveal_tokens).with(defect)))
 }
 
 /// What runs spaces here; none where a simulator has nothing for them.

@@ -14,6 +14,7 @@ use crate::disk::{Disk, Folder, Image};
 use crate::draw::Draw;
 use crate::network::{own_address, seed_address};
 use crate::scenario::{Bounds, NodeSpec, Scenario, Target};
+use serde_json::Value;
 
 /// Servers whose names are given to all as seeds.
 pub(crate) const SEEDS: usize = 3;
@@ -86,6 +87,8 @@ pub(crate) enum ReadFor {
     Release(DocumentId),
     /// The history of a document at the end.
     AuditHistory,
+    /// The document as of the end of that history, which has to be this.
+    AuditVersion(Target, Value),
 }
 
 /// A running process.

@@ -18,6 +18,7 @@ mod scale;
 mod settle;
 mod spread;
 mod upgrades;
+mod versions;
 mod watched;
 mod ways;
 

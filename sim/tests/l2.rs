@@ -79,6 +79,22 @@ fn bugs_in_accounts_are_found() {
 }
 
 #[test]
+fn bugs_in_spaces_are_found() {
+    const APART: &str = include_str!("../corpus-level-2/tenants-apart.toml");
+    let with = |seed| Scenario { seed, ..scenario(APART) };
+    for seed in 0..10 {
+        assert_well(&format!("seed {seed}"), &run(with(seed), Planted::default()));
+    }
+    for defect in Defect::IN_SPACES {
+        let is_found = |seed: &u64| {
+            let report = run(with(*seed), Planted { defect: Some(defect), ..Planted::default() });
+            report.violations.iter().any(|violation| violation.invariant == Invariant::Spaces)
+        };
+        assert!((0..50).any(|seed| is_found(&seed)), "{defect:?} is not found by 50 seeds");
+    }
+}
+
+#[test]
 fn a_panic_in_any_task_ends_the_run() {
     let report = run(scenario(CUT_OFF), Planted { defect: Some(Defect::CommitterPanics), ..Planted::default() });
     let [violation] = &report.violations[..] else { panic!("{:#?}", report.violations) };

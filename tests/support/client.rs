@@ -72,6 +72,10 @@ impl Client {
         Self::new(self.address, token)
     }
 
+    pub fn token(&self) -> Option<&str> {
+        self.token.as_deref()
+    }
+
     pub fn get(&self, path: &str) -> Reply {
         self.request("GET", path, &[], None)
     }

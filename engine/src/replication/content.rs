@@ -131,6 +131,7 @@ impl<D: Document> Replica<D> {
                 let answer = self.history_of(key, entries);
                 self.answer_history(id, answer);
             }
+            Some(Purpose::Version(id, key, heads)) => self.version_loaded(id, key, &heads, entries, stats),
             Some(Purpose::Serve(serve)) => self.served(serve, entries, complete, stats),
             None => {}
         }
@@ -142,6 +143,10 @@ impl<D: Document> Replica<D> {
             Some(Purpose::History(id, _)) => {
                 self.waiting -= 1;
                 self.answer_history(id, Err(ReadError::Unreadable));
+            }
+            Some(Purpose::Version(id, ..)) => {
+                self.waiting -= 1;
+                self.answer_version(id, Err(ReadError::Unreadable));
             }
             Some(Purpose::Serve(serve)) => self.serves.drop(serve),
             None => {}
@@ -195,6 +200,7 @@ impl<D: Document> Replica<D> {
     }
 
     pub(super) fn on_verdict(&mut self, verdict: Verdict<D>, stats: &mut Stats) {
+        let Some(verdict) = self.on_version(verdict) else { return };
         let Verdict { number, key, reaches, from_log, outcome, refused } = verdict;
         let Some(open) = self.open.get_mut(&key) else { return };
         let any = self.faults.has(Fault::StaleVerdict);
@@ -292,7 +298,7 @@ impl<D: Document> Replica<D> {
         // What is stored with a change says why that one was refused; what others fell with it follows from all of them.
         let log = rebuild(&genesis, &stored, &headers, drop_unknown_deps).ok_or(ReadError::Unreadable)?;
         let changes = stored.iter().zip(&headers).enumerate();
-        Ok(changes.map(|(index, (change, header))| entry(change, header, log.quarantined(index))).collect())
+        Ok(changes.map(|(index, (change, header))| entry(change, header, &genesis, log.quarantined(index))).collect())
     }
 }
 
@@ -329,10 +335,16 @@ pub(super) fn rebuild(
     Some(log)
 }
 
-fn entry(change: &StoredChange, header: &ChangeHeader, quarantine: Option<Quarantine>) -> HistoryEntry {
+fn entry(
+    change: &StoredChange,
+    header: &ChangeHeader,
+    genesis: &ChangeHash,
+    quarantine: Option<Quarantine>,
+) -> HistoryEntry {
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     HistoryEntry {
         hash: header.hash.to_string(),
+        deps: header.deps.iter().filter(|dep| *dep != genesis).map(ToString::to_string).collect(),
         node: header.actor.node().map(|node| node.to_string()).unwrap_or_default(),
         actor: hex(&header.actor.0),
         seq: header.seq,

@@ -1,6 +1,7 @@
 //! One node's documents: requests and changes go in, storage requests and durable facts come out.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -89,6 +90,7 @@ pub(crate) struct Author {
 pub(super) enum Purpose {
     Open(DocKey),
     History(ReadId, DocKey),
+    Version(ReadId, DocKey, Arc<[ChangeHash]>),
     Serve(u64),
 }
 
@@ -103,6 +105,8 @@ pub(crate) struct Replica<D> {
     pub(super) orphans: Orphans,
     pub(super) serves: Serves,
     pub(super) loads: BTreeMap<LoadId, Purpose>,
+    /// Versions that are being made, by the number of the job: for whom, and whether the document was deleted.
+    pub(super) versions: BTreeMap<u64, (ReadId, bool)>,
     pub(super) tickets: BTreeMap<Ticket, Delivery>,
     pub(super) effects: VecDeque<Effect<D>>,
     /// Documents changed lately, for repair to leave aside.
@@ -157,6 +161,7 @@ impl<D: Document> Replica<D> {
             effects: VecDeque::new(),
             recent: BTreeMap::new(),
             generation: 0,
+            versions: BTreeMap::new(),
             early: Vec::new(),
             waiting: 0,
             incoming_bytes: 0,

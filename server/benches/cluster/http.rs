@@ -48,7 +48,8 @@ impl Connection {
         Ok(serde_json::from_str(&self.get(path).await?)?)
     }
 
-    async fn ask(&mut self, method: &str, path: &str, body: &[u8]) -> io::Result<(u16, &[u8])> {
+    /// The status of an answer, and its body.
+    pub(crate) async fn ask(&mut self, method: &str, path: &str, body: &[u8]) -> io::Result<(u16, &[u8])> {
         self.send(method, path, body).await?;
         self.answer.clear();
         let (status, head, length) = loop {

@@ -2,7 +2,7 @@
 
 use super::permission::{Permission, Permissions};
 use super::token::TokenScope;
-use super::{AUDIT, OWN_COLLECTIONS, PASSWORDS, ROLES, SESSIONS, TOKENS, USERS};
+use super::{AUDIT, OWN_COLLECTIONS, PASSWORDS, ROLES, SEALED, SESSIONS, TOKENS, USERS};
 use crate::spaces::{SERVERS, SPACE_STATES, SPACE_STUBS, SPACES};
 use crate::templates::{TEMPLATE_VARIABLES, TEMPLATES};
 
@@ -90,7 +90,7 @@ impl Caller {
     pub fn may_read(&self, collection: &str) -> bool {
         let permission = match collection {
             // Not even the machine: there is nothing in them that helps anybody.
-            PASSWORDS => return false,
+            PASSWORDS | SEALED => return false,
             USERS | SESSIONS | TOKENS => Permission::ManageUsers,
             ROLES => Permission::ManageRoles,
             AUDIT => Permission::ViewAuditLogs,
@@ -126,7 +126,7 @@ mod tests {
     #[test]
     fn passwords_are_read_by_nobody_and_own_collections_edited_by_nobody() {
         let machine = Caller::machine();
-        assert!(!machine.may_read(PASSWORDS));
+        assert!(!machine.may_read(PASSWORDS) && !machine.may_read(SEALED));
         assert!(machine.may_read(USERS) && !machine.may_edit(USERS));
         assert!(machine.may_read("things") && machine.may_edit("things"));
     }

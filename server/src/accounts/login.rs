@@ -61,7 +61,7 @@ impl Accounts {
     }
 
     /// The same, and what tells the password from others.
-    async fn prove(
+    pub(super) async fn prove(
         self: &Arc<Self>,
         name: &str,
         password: &Secret,

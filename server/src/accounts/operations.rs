@@ -296,10 +296,22 @@ impl Accounts {
         scopes: BTreeSet<String>,
         expires_at: Option<i64>,
     ) -> Result<(Token, Secret), AccountError> {
+        let secret = self.fresh_secret();
+        let token = self.create_token_of(by, &secret, name, scopes, expires_at).await?;
+        Ok((token, secret))
+    }
+
+    pub(super) async fn create_token_of(
+        &self,
+        by: &Caller,
+        secret: &Secret,
+        name: String,
+        scopes: BTreeSet<String>,
+        expires_at: Option<i64>,
+    ) -> Result<Token, AccountError> {
         let (_turn, by) = &self.take_turn(by).await?;
         let user = by.user().ok_or(Refusal::Unknown("user"))?.to_owned();
         let now = self.now();
-        let secret = self.fresh_secret();
         let id = secret.digest();
         let limited = !scopes.is_empty();
         let token = Token { id, user, name, scopes, limited, created_at: now, expires_at, revoked_at: None };
@@ -314,7 +326,7 @@ impl Accounts {
         self.note(by, "token.create", format!("made the token {:?}", token.name), about([("token_id", &token.id)]))
             .await;
         self.caught_up().await?;
-        Ok((token, secret))
+        Ok(token)
     }
 
     /// Changes a token of the caller's.

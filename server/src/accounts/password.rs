@@ -95,6 +95,24 @@ impl Passwords {
         verdict.filter(|_| is_known).unwrap_or(Verdict::Wrong)
     }
 
+    /// What a password costs now.
+    pub(super) fn cost(&self) -> PasswordCost {
+        let params = self.argon2.params();
+        PasswordCost { memory_kib: params.m_cost(), passes: params.t_cost() }
+    }
+
+    /// A key that takes the password to make. Salts are fresh, so it is another than what any password is checked with.
+    pub(super) async fn key(&self, password: &Secret, salt: [u8; 16], cost: PasswordCost) -> Option<[u8; 32]> {
+        let password = password.clone();
+        let derive = move || {
+            let params = Params::new(cost.memory_kib, cost.passes, 1, None).ok()?;
+            let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
+            let mut key = [0; 32];
+            argon2.hash_password_into(password.reveal().as_bytes(), &salt, &mut key).ok().map(|()| key)
+        };
+        self.work(derive).await.flatten()
+    }
+
     async fn work<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
         // It goes with the work, which goes on when whoever asked is gone.
         let permit = self.permits.clone().acquire_owned().await.ok()?;

@@ -79,6 +79,12 @@ pub enum Refusal {
         /// How many it would be.
         wanted: u64,
     },
+    /// Tokens are not kept here.
+    #[error("this server keeps no tokens that could be shown again")]
+    RevealsNone,
+    /// The token was not kept, or under another password.
+    #[error("this token cannot be shown again: it was not kept, or with an earlier password")]
+    NotSealed,
     /// There are as many as may be.
     #[error("there are {max} {kind} already")]
     TooMany {

@@ -17,7 +17,7 @@ use crate::accounts::{AuditEntry, AuditFilter, Permission};
 /// Entries in a page where `max-items` does not say.
 const LIMIT_DEFAULT: usize = 100;
 /// Most entries in a page.
-const LIMIT_MAX: usize = 1_000;
+pub(super) const LIMIT_MAX: usize = 1_000;
 
 pub(super) fn operations() -> Vec<Operation> {
     const SEES: Needs = Needs::OneOf(&[Permission::ViewAuditLogs]);

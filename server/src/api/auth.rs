@@ -45,6 +45,15 @@ pub(super) fn operations() -> Vec<Operation> {
         })
         .takes::<TokenUpdate>()
         .gives::<Done>(),
+        post(
+            "/api/tokens/{token_id}/reveal",
+            "Tokens",
+            "Show a token again, to who knows the password",
+            TOKENS,
+            || on_post(reveal_token),
+        )
+        .takes::<Reveal>()
+        .gives::<TokenRevealed>(),
         operation::delete("/api/tokens/{token_id}", "Tokens", "Revoke a token for good", TOKENS, || {
             delete(revoke_token)
         })
@@ -104,6 +113,8 @@ struct TokenInfo {
     expires_after: Option<String>,
     /// To the hour.
     last_used: Option<String>,
+    /// Whether it can be shown again to who knows the present password.
+    revealable: bool,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -115,6 +126,23 @@ struct TokenRequest {
     scopes: BTreeSet<String>,
     /// After how many seconds it ceases to be good; none for never.
     expires_in_s: Option<u32>,
+    /// Where the server has `reveal_tokens` on: the user's password, to have the token kept sealed with it and shown again.
+    #[schemars(with = "Option<String>")]
+    password: Option<Secret>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Reveal {
+    /// The user's.
+    #[schemars(with = "String")]
+    password: Secret,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct TokenRevealed {
+    token_id: String,
+    token: String,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -230,10 +258,12 @@ async fn tokens(
     let user = by.user().ok_or(Refusal::Unknown("user"))?;
     let mut tokens: Vec<Token> = api.accounts.directory().tokens_of(user).cloned().collect();
     tokens.sort_by_cached_key(|token| (token.name.to_lowercase(), token.id.clone()));
+    let revealable = api.accounts.revealable(user, &tokens).await?;
     let mut infos = Vec::new();
     for token in tokens {
         let last_used = api.accounts.last_use(&token.id).await?.map(|at| timestamp::rfc3339(Wall(at)));
         infos.push(TokenInfo {
+            revealable: revealable.contains(&token.id),
             token_id: token.id,
             name: token.name,
             scopes: token.scopes,
@@ -248,18 +278,40 @@ async fn tokens(
 async fn create_token(
     State(api): State<Shared>,
     Extension(by): Extension<Caller>,
+    peer: Option<Extension<Peer>>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let TokenRequest { name, scopes, expires_in_s } = body::form(&api, &headers, body).await?;
+    let TokenRequest { name, scopes, expires_in_s, password } = body::form(&api, &headers, body).await?;
     if by.user().is_none() {
         return Err(Form::BadBody("the machine's admin token is no user: log in as one to make a token").into());
     }
     let expires_at = expires_in_s.map(|seconds| api.accounts.now().saturating_add(i64::from(seconds) * 1_000));
-    let (token, secret) = api.accounts.create_token(&by, name, scopes, expires_at).await?;
+    let (token, secret) = match password {
+        None => api.accounts.create_token(&by, name, scopes, expires_at).await?,
+        Some(password) => {
+            let from = login_from(&api, peer.as_deref(), &headers);
+            api.accounts.create_revealable_token(&by, (name, scopes, expires_at), &password, &from).await?
+        }
+    };
     let answer = TokenCreated { status: true, token_id: token.id, token: secret.reveal().to_owned() };
     let headers = [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
     Ok((StatusCode::CREATED, headers, axum::Json(answer)).into_response())
+}
+
+async fn reveal_token(
+    State(api): State<Shared>,
+    Extension(by): Extension<Caller>,
+    Path(id): Path<String>,
+    peer: Option<Extension<Peer>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let Reveal { password } = body::form(&api, &headers, body).await?;
+    let from = login_from(&api, peer.as_deref(), &headers);
+    let (token, secret) = api.accounts.reveal_token(&by, &id, &password, &from).await?;
+    let answer = TokenRevealed { token_id: token.id, token: secret.reveal().to_owned() };
+    Ok(([(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))], axum::Json(answer)).into_response())
 }
 
 async fn update_token(

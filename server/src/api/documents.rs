@@ -7,9 +7,9 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete as on_delete, get as on_get, patch as on_patch, put as on_put};
-use knot_engine::documents::{DocumentId, Edit, Scope};
+use knot_engine::documents::{CHANGE_DEPS_MAX, DocumentId, Edit, Scope};
 use knot_engine::membership::{MEMBERS_MAX, Status};
-use knot_engine::{EditRequest, Edited, Etag, HistoryEntry, Precondition, ReadError};
+use knot_engine::{ChangeHash, EditRequest, Edited, Etag, HistoryEntry, Precondition, ReadError};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -38,21 +38,29 @@ pub(super) fn operations() -> Vec<Operation> {
         operations.extend([
             op::get(collection, TAG, "List a collection", C, || on_get(list::list))
                 .query::<ListQuery>()
-                .gives::<Value>(),
+                .gives::<list::Listed>(),
             op::get(document, TAG, "Read a document, or its history", C, || on_get(get))
                 .query::<ReadQuery>()
-                .gives::<Map<String, Value>>(),
+                .gives::<Map<String, Value>>()
+                .also(304),
             op::put(document, TAG, "Make a document equal this", C, || on_put(put))
                 .query::<EditQuery>()
                 .takes::<Map<String, Value>>()
-                .gives::<EditAnswer>(),
+                .gives::<EditAnswer>()
+                .also(201)
+                .also(202),
             op::patch(document, TAG, "Change a document", C, || on_patch(patch))
                 .query::<EditQuery>()
-                .takes_as::<Value>("application/merge-patch+json")
-                .gives::<EditAnswer>(),
+                .takes_as::<Map<String, Value>>("application/merge-patch+json")
+                .takes_as::<Vec<Map<String, Value>>>("application/json-patch+json")
+                .takes_as::<Increment>("application/vnd.knot.increment+json")
+                .gives::<EditAnswer>()
+                .also(201)
+                .also(202),
             op::delete(document, TAG, "Delete a document", C, || on_delete(delete))
                 .query::<EditQuery>()
-                .gives::<EditAnswer>(),
+                .gives::<EditAnswer>()
+                .also(202),
         ]);
     }
     operations
@@ -62,7 +70,7 @@ pub(super) fn operations() -> Vec<Operation> {
 const READS: Needs = Needs::OneOf(&[Permission::ReadDocuments, Permission::ManageCluster]);
 
 /// The body of an increment.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Increment {
     pointer: String,
@@ -164,8 +172,16 @@ fn edited(edited: Edited) -> Response {
 }
 
 async fn read(api: &Api, id: DocumentId, uri: &Uri, headers: &HeaderMap) -> Result<Response, ApiError> {
-    let ReadQuery { conflicts } = query::parse(uri)?;
+    let ReadQuery { conflicts, at } = query::parse(uri)?;
     ensure_held(api, id.scope()).await?;
+    if let Some(at) = at {
+        if conflicts {
+            return Err(Form::BadQuery("of an earlier version no conflicts are told".to_owned()).into());
+        }
+        let heads = heads(api, &id, &at).await?;
+        let view = api.handle.version(id, heads).await??;
+        return if view.deleted { Err(ApiError::GoneThen) } else { Ok(axum::Json(view.value).into_response()) };
+    }
     let condition = etag::precondition(headers)?;
     if condition.if_none_match.is_some()
         && let Some(present) = present_state(api, &id).await?
@@ -192,6 +208,30 @@ async fn read(api: &Api, id: DocumentId, uri: &Uri, headers: &HeaderMap) -> Resu
         view.value
     };
     Ok(([(header::ETAG, etag::header(present))], axum::Json(body)).into_response())
+}
+
+/// The changes that `at` names by their hashes, or by how those begin.
+pub(crate) async fn heads(api: &Api, id: &DocumentId, at: &str) -> Result<Vec<ChangeHash>, ApiError> {
+    const FORM: Form = Form::BadAt("a version is named by its hash, or by at least the first four digits of that");
+    const SEVERAL: Form = Form::BadAt("several changes of the document have a hash that begins so: send more of it");
+    let names: Vec<String> = at.split(',').map(|name| name.trim().to_ascii_lowercase()).collect();
+    let is_name = |name: &String| name.len() >= 4 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if names.len() > CHANGE_DEPS_MAX || !names.iter().all(is_name) {
+        return Err(FORM.into());
+    }
+    if let Ok(heads) = names.iter().map(|name| name.parse()).collect::<Result<Vec<ChangeHash>, _>>() {
+        return Ok(heads);
+    }
+    let history = api.handle.history(id.clone()).await??;
+    let meant = |name: &String| {
+        let mut found = history.iter().filter(|change| change.hash.starts_with(name));
+        match (found.next(), found.next()) {
+            (Some(one), None) => one.hash.parse().map_err(|_| FORM.into()),
+            (None, _) => Err(ReadError::NoVersion.into()),
+            (Some(_), Some(_)) => Err(SEVERAL.into()),
+        }
+    };
+    names.iter().map(meant).collect()
 }
 
 /// The state of an existing document, from the index: an answer of 304 need not open the document.

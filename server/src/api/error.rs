@@ -49,6 +49,8 @@ pub(crate) enum ApiError {
     Edit(EditError),
     Read(ReadError),
     Review(ReviewError),
+    /// The version that is asked for is a delete.
+    GoneThen,
     /// A GET whose If-Match does not hold.
     NotAsExpected(Etag),
     Member(MemberError),
@@ -84,6 +86,8 @@ pub(crate) enum Form {
     /// A page's form that does not say what it was filled from.
     NoMarks,
     BadPath(&'static str),
+    /// No name of a version.
+    BadAt(&'static str),
     BadQuery(String),
     BadHeader {
         name: &'static str,
@@ -251,6 +255,9 @@ impl ApiError {
             Self::Edit(error) => edit(error),
             Self::Read(error) => read(error),
             Self::Review(error) => review(error),
+            Self::GoneThen => {
+                say(StatusCode::GONE, "the document was deleted in this version", "its history has the versions before")
+            }
             Self::NotAsExpected(_) => changed(),
             Self::Stopping => say(
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -402,6 +409,11 @@ fn form(error: &Form) -> Said {
             (*why).to_owned(),
             "percent-encode, as UTF-8, what is not a letter, a digit or one of - . _ ~",
         ),
+        Form::BadAt(why) => (
+            StatusCode::BAD_REQUEST,
+            (*why).to_owned(),
+            "the document's history (/history, knot doc history) has the hashes",
+        ),
         Form::BadQuery(why) => (
             StatusCode::BAD_REQUEST,
             format!("the query is not valid: {why}"),
@@ -469,6 +481,11 @@ fn refused(error: &Refusal) -> Said {
             StatusCode::FORBIDDEN,
             "log in; where there is nobody yet, start the server again for another link, or use `knot user create --admin` on its machine".into(),
         ),
+        Refusal::RevealsNone => (
+            StatusCode::CONFLICT,
+            "set `reveal_tokens = true` in [server.accounts] and start the server again; tokens made until then stay as they are".into(),
+        ),
+        Refusal::NotSealed => (StatusCode::CONFLICT, "revoke it and make another".into()),
         Refusal::TooMany { .. } => (StatusCode::CONFLICT, "delete some first".into()),
         Refusal::Unplaceable(_) => (StatusCode::CONFLICT, "nothing was changed".into()),
         Refusal::RunsElsewhere(_) => (StatusCode::CONFLICT, "stop it there first".into()),
@@ -601,6 +618,21 @@ fn read(error: &ReadError) -> Said {
         ReadError::Gone { .. } => gone(),
         ReadError::Busy => say(StatusCode::SERVICE_UNAVAILABLE, error.to_string(), "try again after a moment"),
         ReadError::Unreadable => unreadable(),
+        ReadError::NoVersion => say(
+            StatusCode::NOT_FOUND,
+            error.to_string(),
+            "the document's history has those that are here; one that was made elsewhere may still come",
+        ),
+        ReadError::NotApplied(_) => say(
+            StatusCode::CONFLICT,
+            error.to_string(),
+            "read a version before it; GET /api/cluster/quarantine (knot cluster quarantine show) says more",
+        ),
+        ReadError::VersionTooLong => say(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            error.to_string(),
+            "earlier versions take fewer; the present one can be read",
+        ),
         _ => say(StatusCode::INTERNAL_SERVER_ERROR, error.to_string(), "the log says more"),
     }
 }

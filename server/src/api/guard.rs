@@ -99,6 +99,10 @@ fn check_head(uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
     if uri.path_and_query().is_some_and(|text| text.as_str().len() > URI_BYTES_MAX) {
         return Err(Form::UriTooLong.into());
     }
+    // What takes a part of the path would say so in a form of its own.
+    if uri.path().contains('%') {
+        path::decode(uri.path())?;
+    }
     if headers.len() > HEADERS_MAX {
         return Err(Form::TooManyHeaders.into());
     }

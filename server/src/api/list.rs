@@ -4,6 +4,7 @@ use axum::extract::State;
 use axum::http::{Uri, header};
 use axum::response::{IntoResponse, Response};
 use knot_engine::{DocumentView, ReadError, Summary};
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 use tokio::task::JoinSet;
@@ -22,7 +23,16 @@ const PAGE_BYTES_MAX: usize = 4 << 20;
 /// Documents of a page that are read at a time.
 const READS_MAX: usize = 16;
 
-#[derive(Serialize)]
+/// The answer, which is written piece by piece.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "only described")]
+pub(super) struct Listed {
+    data: Vec<Entry<'static>>,
+    /// What to send as `after` for the next page; none at the end.
+    next: Option<String>,
+}
+
+#[derive(Serialize, JsonSchema)]
 struct Entry<'a> {
     key: &'a str,
     etag: String,

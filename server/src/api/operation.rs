@@ -34,8 +34,12 @@ pub(super) struct Operation {
     pub(super) summary: &'static str,
     pub(super) needs: Needs,
     pub(super) query: Option<SchemaOf>,
-    pub(super) body: Option<(&'static str, SchemaOf)>,
-    pub(super) status: u16,
+    /// Media types that are taken, each with what it holds.
+    pub(super) bodies: Vec<(&'static str, SchemaOf)>,
+    /// Members that it must have beside those that its schema requires.
+    pub(super) required: &'static [&'static str],
+    /// What the answer may be where all went well, the usual one first.
+    pub(super) statuses: Vec<u16>,
     pub(super) answer: Option<(&'static str, SchemaOf)>,
     pub(super) handler: fn() -> MethodRouter<Shared>,
 }
@@ -51,7 +55,19 @@ impl Operation {
         needs: Needs,
         handler: fn() -> MethodRouter<Shared>,
     ) -> Self {
-        Self { method, path, tag, summary, needs, query: None, body: None, status: 200, answer: None, handler }
+        Self {
+            method,
+            path,
+            tag,
+            summary,
+            needs,
+            query: None,
+            bodies: Vec::new(),
+            required: &[],
+            statuses: vec![200],
+            answer: None,
+            handler,
+        }
     }
 
     /// What the query may hold.
@@ -65,9 +81,15 @@ impl Operation {
         self.takes_as::<T>(JSON)
     }
 
-    /// What is sent, as this media type.
+    /// What is sent as this media type. Said again, it is another that is taken too.
     pub(super) fn takes_as<T: JsonSchema>(mut self, media: &'static str) -> Self {
-        self.body = Some((media, SchemaGenerator::subschema_for::<T>));
+        self.bodies.push((media, SchemaGenerator::subschema_for::<T>));
+        self
+    }
+
+    /// What must be sent here, where the same form goes with less elsewhere.
+    pub(super) fn requires(mut self, members: &'static [&'static str]) -> Self {
+        self.required = members;
         self
     }
 
@@ -84,7 +106,13 @@ impl Operation {
 
     /// The status of an answer, where it is not 200.
     pub(super) fn status(mut self, status: u16) -> Self {
-        self.status = status;
+        self.statuses = vec![status];
+        self
+    }
+
+    /// Another status of an answer, with the same body; 304 has none.
+    pub(super) fn also(mut self, status: u16) -> Self {
+        self.statuses.push(status);
         self
     }
 }

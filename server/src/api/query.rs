@@ -2,19 +2,23 @@
 
 use axum::extract::Query;
 use axum::http::Uri;
+use knot_engine::membership::MEMBERS_MAX;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::error::{ApiError, Form};
+use super::{audit, list};
 
 /// PUT, PATCH and DELETE.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct EditQuery {
     /// How many other servers must hold the edit durably.
+    #[schemars(range(max = MEMBERS_MAX))]
     pub(super) w: Option<usize>,
     /// How long to wait for them, in milliseconds.
+    #[schemars(range(max = 60_000))]
     pub(super) timeout: Option<u64>,
 }
 
@@ -24,6 +28,8 @@ pub(super) struct EditQuery {
 pub(super) struct ReadQuery {
     #[serde(default)]
     pub(super) conflicts: bool,
+    /// As of this change: its hash in the history, or how that begins; several with commas between.
+    pub(super) at: Option<String>,
 }
 
 /// A path that takes none.
@@ -38,6 +44,7 @@ pub(super) struct ListQuery {
     #[serde(default)]
     pub(super) prefix: String,
     pub(super) after: Option<String>,
+    #[schemars(range(min = 1, max = list::LIMIT_MAX))]
     pub(super) limit: Option<usize>,
     pub(super) values: Option<bool>,
 }
@@ -58,6 +65,7 @@ pub(super) struct ChangesQuery {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct MembersQuery {
+    #[schemars(extend("enum" = ["alive", "suspect", "failed", "left", "evicted"]))]
     pub(super) status: Option<String>,
 }
 
@@ -98,6 +106,7 @@ pub(super) struct UnshareQuery {
 #[serde(deny_unknown_fields)]
 pub(super) struct ExportQuery {
     /// `toml` if not said, or `yaml`.
+    #[schemars(extend("enum" = ["toml", "yaml"]))]
     pub(super) format: Option<String>,
 }
 
@@ -113,6 +122,7 @@ pub(super) struct AuditQuery {
     /// Where the page before ended.
     pub(super) after: Option<String>,
     /// 100 if not said, at most 1000.
+    #[schemars(range(min = 1, max = audit::LIMIT_MAX))]
     pub(super) max_items: Option<usize>,
 }
 

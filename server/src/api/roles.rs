@@ -26,6 +26,7 @@ pub(super) fn operations() -> Vec<Operation> {
         get("/api/roles", "Roles", "List roles", Needs::Login, || on_get(list_roles)).gives::<RoleList>(),
         post("/api/roles", "Roles", "Make a role", ROLES, || on_post(create_role))
             .takes::<RoleRequest>()
+            .requires(&["name"])
             .gives::<RoleCreated>()
             .status(201),
         get("/api/roles/{role_id}", "Roles", "Read a role", ROLES, || on_get(read_role)).gives::<RoleDetails>(),
@@ -37,6 +38,7 @@ pub(super) fn operations() -> Vec<Operation> {
         get("/api/groups", "Groups", "List groups", Needs::Login, || on_get(list_groups)).gives::<GroupList>(),
         post("/api/groups", "Groups", "Make a group", GROUPS, || on_post(create_group))
             .takes::<GroupRequest>()
+            .requires(&["name"])
             .gives::<GroupCreated>()
             .status(201),
         get("/api/groups/{group_id}", "Groups", "Read a group", GROUPS, || on_get(read_group)).gives::<GroupInfo>(),

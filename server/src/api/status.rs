@@ -33,7 +33,8 @@ pub(super) fn operations() -> Vec<Operation> {
         get("/health", TAG, "Say how this server is, to people", OPEN, || on_get(health)).gives::<Value>(),
         get("/livez", TAG, "Say that the process answers", OPEN, || on_get(livez)).gives::<Value>(),
         get("/readyz", TAG, "Say whether it can serve", OPEN, || on_get(readyz)).gives::<Value>(),
-        get("/metrics", TAG, "Say what it counts", OPEN, || on_get(metrics)).gives_as::<String>("text/plain"),
+        get("/metrics", TAG, "Say what it counts", OPEN, || on_get(metrics))
+            .gives_as::<String>("application/openmetrics-text"),
         get("/api/ping", TAG, "Say that a server is here", OPEN, || on_get(ping)).gives::<Value>(),
     ]
 }

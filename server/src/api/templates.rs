@@ -31,6 +31,7 @@ pub(super) fn operations() -> Vec<Operation> {
         .gives::<TemplateList>(),
         post("/api/templates", TAG, "Make a template", MANAGES, || on_post(create))
             .takes::<Map<String, Value>>()
+            .requires(&["name", "job"])
             .gives::<TemplateCreated>()
             .status(201),
         post("/api/templates/validate", TAG, "Say what is wrong with a template", MANAGES, || on_post(validate))
@@ -52,6 +53,7 @@ pub(super) fn operations() -> Vec<Operation> {
             .gives::<VariableList>(),
         post("/api/templatevars", TAG, "Make a template variable", VARIABLES, || on_post(create_variable))
             .takes::<Map<String, Value>>()
+            .requires(&["name"])
             .gives::<VariableCreated>()
             .status(201),
         get("/api/templatevars/{templatevar_id}", TAG, "Read a template variable", VARIABLES, || on_get(read_variable))

@@ -26,6 +26,7 @@ pub(super) fn operations() -> Vec<Operation> {
         get("/api/users", TAG, "List users", SEES, || on_get(list)).query::<UsersQuery>().gives::<UserList>(),
         post("/api/users", TAG, "Make a user", Needs::OneOf(&[Permission::ManageUsers]), || on_post(create))
             .takes::<UserRequest>()
+            .requires(&["username", "password"])
             .gives::<UserCreated>()
             .status(201),
         get("/api/users/whoami", TAG, "Say who asks", Needs::Login, || on_get(whoami)).gives::<WhoAmI>(),

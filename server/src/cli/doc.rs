@@ -7,10 +7,10 @@ use http_body_util::BodyExt;
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::CliError;
 use super::client::{Ask, Client, ClientArgs, Reply, body_of, with_query};
 use super::events::{Event, Reader};
 use super::output::{number, print, print_pretty, print_table, printable, shortened, table, text, time};
+use super::{CliError, versions};
 use crate::api::path::encode;
 
 /// Documents in one page, the server's limit.
@@ -28,6 +28,9 @@ pub(super) enum DocCommand {
         /// Show every place where concurrent edits wrote different values
         #[arg(long)]
         conflicts: bool,
+        /// As of this change of its history: a hash, or how it begins
+        #[arg(long, value_name = "HASH", conflicts_with = "conflicts")]
+        at: Option<String>,
         #[command(flatten)]
         client: ClientArgs,
     },
@@ -99,6 +102,20 @@ pub(super) enum DocCommand {
         #[command(flatten)]
         client: ClientArgs,
     },
+    /// Print what differs between two versions of a document, member by member
+    #[command(after_help = DIFF_EXAMPLES)]
+    Diff {
+        #[command(flatten)]
+        document: Document,
+        /// A change of its history: a hash, or how it begins
+        #[arg(value_name = "FROM")]
+        from: String,
+        /// Another; the present version where there is none
+        #[arg(value_name = "TO")]
+        to: Option<String>,
+        #[command(flatten)]
+        client: ClientArgs,
+    },
     /// Follow changes as they become durable on the server
     #[command(after_help = WATCH_EXAMPLES)]
     Watch {
@@ -127,7 +144,12 @@ pub(super) const EXAMPLES: &str = "EXAMPLES:
   knot doc list users";
 const GET_EXAMPLES: &str = "EXAMPLES:
   knot doc get users/ann
+  knot doc get users/ann --at 5f0c12
   knot doc get spaces/one --zone au --conflicts";
+const DIFF_EXAMPLES: &str = "EXAMPLES:
+  knot doc diff users/ann 5f0c12
+  knot doc diff users/ann 5f0c12 9a41 --json
+`knot doc history users/ann` has the hashes.";
 const PUT_EXAMPLES: &str = "EXAMPLES:
   knot doc put users/ann '{\"name\": \"Ann\"}'
   knot doc put users/ann @ann.json --if-none-match '*'
@@ -185,7 +207,7 @@ pub(super) struct Terms {
 
 pub(super) async fn run(command: DocCommand) -> Result<(), CliError> {
     match command {
-        DocCommand::Get { document, conflicts, client } => get(&document, conflicts, &client).await,
+        DocCommand::Get { document, conflicts, at, client } => get(&document, conflicts, at, &client).await,
         DocCommand::Put { document, value, terms, client } => {
             let body = json_body(value.as_deref())?;
             write(Method::PUT, Some(("application/json", body)), &document, &terms, &client).await
@@ -205,6 +227,9 @@ pub(super) async fn run(command: DocCommand) -> Result<(), CliError> {
             list(&path, prefix, after, limit, &client).await
         }
         DocCommand::History { document, client } => history(&document, &client).await,
+        DocCommand::Diff { document, from, to, client } => {
+            versions::diff(&document.path(), &from, to.as_deref(), &client).await
+        }
         DocCommand::Watch { collection, prefix, since, values, once, client } => {
             let path = with_query(
                 "/api/changes",
@@ -220,8 +245,8 @@ pub(super) async fn run(command: DocCommand) -> Result<(), CliError> {
     }
 }
 
-async fn get(document: &Document, conflicts: bool, args: &ClientArgs) -> Result<(), CliError> {
-    let path = with_query(&document.path(), &[("conflicts", conflicts.then(|| "true".to_owned()))]);
+async fn get(document: &Document, conflicts: bool, at: Option<String>, args: &ClientArgs) -> Result<(), CliError> {
+    let path = with_query(&document.path(), &[("conflicts", conflicts.then(|| "true".to_owned())), ("at", at)]);
     let reply = Client::from_args(args)?.ask(Ask::new(Method::GET, path)).await?;
     if !args.json {
         return print_pretty(&reply.body);

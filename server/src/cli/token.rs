@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 use super::CliError;
 use super::client::{Client, ClientArgs, with_query};
 use super::output::{print, print_table, table, text};
+use super::password::PasswordArgs;
 use super::people::{change, get, rows, said};
+use crate::accounts::Secret;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum TokenCommand {
@@ -26,6 +28,21 @@ pub(super) enum TokenCommand {
         /// After how many days it ceases to be good
         #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=3650))]
         expires: Option<u32>,
+        /// Have it kept, sealed with your password, which is asked for: `knot token reveal` prints it again
+        #[arg(long)]
+        revealable: bool,
+        #[command(flatten)]
+        password: PasswordArgs,
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// Print a token again that was made with --revealable; your password is asked for
+    Reveal {
+        /// Its name or id
+        #[arg(value_name = "TOKEN")]
+        which: String,
+        #[command(flatten)]
+        password: PasswordArgs,
         #[command(flatten)]
         client: ClientArgs,
     },
@@ -43,6 +60,8 @@ pub(super) const TOKEN_EXAMPLES: &str = "EXAMPLES:
   knot login ann
   knot token create 'Leaf Test'
   knot token create backup --scope read --expires 30
+  knot token create phone --revealable
+  knot token reveal phone
   knot token revoke backup
 A token belongs to a user: log in first.";
 
@@ -88,34 +107,45 @@ pub(super) async fn token(command: TokenCommand) -> Result<(), CliError> {
             }
             print_table(shown)
         }
-        TokenCommand::Create { name, scopes, expires, client } => {
+        TokenCommand::Create { name, scopes, expires, revealable, password, client } => {
             let asked = Client::from_args(&client)?;
             let expires = expires.map(|days| days.saturating_mul(24 * 3_600));
-            let body = json!({"name": name, "scopes": scopes, "expires_in_s": expires});
+            let password = if revealable { Some(password.ask("Your password: ")?) } else { None };
+            let password = password.as_ref().map(Secret::reveal);
+            let body = json!({"name": name, "scopes": scopes, "expires_in_s": expires, "password": password});
             let body = body.as_object().cloned().unwrap_or_default();
             let answer = change(&asked, Method::POST, "/api/tokens", body).await?;
             said(&client, &answer, format_args!("{}", text(&answer, "token")))
         }
+        TokenCommand::Reveal { which, password, client } => {
+            let asked = Client::from_args(&client)?;
+            let id = named(&asked, &which).await?;
+            let password = password.ask("Your password: ")?;
+            let body = json!({"password": password.reveal()}).as_object().cloned().unwrap_or_default();
+            let answer = change(&asked, Method::POST, &format!("/api/tokens/{id}/reveal"), body).await?;
+            said(&client, &answer, format_args!("{}", text(&answer, "token")))
+        }
         TokenCommand::Revoke { which: token, client } => {
             let asked = Client::from_args(&client)?;
-            let answer = get(&asked, "/api/tokens").await?;
-            let mut known = answer.as_array().into_iter().flatten();
-            let is_meant = |row: &&Value| text(row, "token_id") == token || text(row, "name") == token;
-            let found: Vec<String> = known.by_ref().filter(is_meant).map(|row| text(row, "token_id")).collect();
-            let id = match &found[..] {
-                [id] => id,
-                [] => {
-                    let why = format!("no token of yours is called {token}; `knot token list` names them");
-                    return Err(CliError::Absent(why));
-                }
-                several => {
-                    let why =
-                        format!("several tokens are called {token}; give one of their ids: {}", several.join(", "));
-                    return Err(CliError::Usage(why));
-                }
-            };
+            let id = named(&asked, &token).await?;
             let answer = change(&asked, Method::DELETE, &format!("/api/tokens/{id}"), serde_json::Map::new()).await?;
             said(&client, &answer, format_args!("revoked the token {token}"))
+        }
+    }
+}
+
+/// The id of the one token that is meant.
+async fn named(asked: &Client, token: &str) -> Result<String, CliError> {
+    let answer = get(asked, "/api/tokens").await?;
+    let known = answer.as_array().into_iter().flatten();
+    let is_meant = |row: &&Value| text(row, "token_id") == token || text(row, "name") == token;
+    let found: Vec<String> = known.filter(is_meant).map(|row| text(row, "token_id")).collect();
+    match &found[..] {
+        [id] => Ok(id.clone()),
+        [] => Err(CliError::Absent(format!("no token of yours is called {token}; `knot token list` names them"))),
+        several => {
+            let why = format!("several tokens are called {token}; give one of their ids: {}", several.join(", "));
+            Err(CliError::Usage(why))
         }
     }
 }

@@ -51,6 +51,7 @@ pub const SETTINGS: &[Setting] = settings![
     "server.trusted_proxies" "KNOT_TRUSTED_PROXIES" List "reverse proxies whose X-Forwarded-For counts (none)",
     "server.accounts.argon2_memory_kib" "KNOT_ACCOUNTS_ARGON2_MEMORY_KIB" Number "memory a password's hash takes (47104)",
     "server.accounts.argon2_passes" "KNOT_ACCOUNTS_ARGON2_PASSES" Number "passes a password's hash takes (1)",
+    "server.accounts.reveal_tokens" "KNOT_ACCOUNTS_REVEAL_TOKENS" Flag "tokens can be kept, to be shown again to who knows the password (false)",
     "server.spaces.runtime" "KNOT_SPACES_RUNTIME" Text "what runs spaces: \"auto\", \"none\" or a socket's path (auto)",
     "server.tls.cert_file" "KNOT_TLS_CERT_FILE" Text "certificate chain, PEM (self-signed)",
     "server.tls.key_file" "KNOT_TLS_KEY_FILE" Text "its private key, PEM",

@@ -116,21 +116,26 @@ fn described(openapi: &Value, path: &str, method: &str, operation: &Value) -> Op
 
 /// The media type of a body, with what it is, and its members.
 fn content(openapi: &Value, body: &Value) -> (String, Vec<Field>) {
-    let Some((media, content)) = members(body, "content").next() else { return Default::default() };
-    let schema = content.get("schema").unwrap_or(&Value::Null);
-    let said = kind(openapi, schema);
+    let contents: Vec<(&String, &Value)> = members(body, "content").collect();
+    let schema_of = |content: &Value| content.get("schema").cloned().unwrap_or_default();
+    let said = contents.iter().map(|(media, content)| format!("{}, as {media}", kind(openapi, &schema_of(content))));
+    let said = said.collect::<Vec<_>>().join("; or ");
+    // Of several forms each has members of its own.
+    let [(_, content)] = &contents[..] else { return (said, Vec::new()) };
+    let schema = &schema_of(content);
     let mut resolved = resolve(openapi, schema);
     if let Some(items) = resolved.get("items") {
         resolved = resolve(openapi, items);
     }
-    let required: Vec<&str> = list(resolved, "required").filter_map(Value::as_str).collect();
+    let required: Vec<&str> =
+        list(resolved, "required").chain(list(schema, "required")).filter_map(Value::as_str).collect();
     let field = |(name, schema): (&String, &Value)| Field {
         kind: kind(openapi, schema),
         is_required: required.contains(&name.as_str()),
         help: text(schema, "description"),
         name: name.clone(),
     };
-    (format!("{said}, as {media}"), members(resolved, "properties").map(field).collect())
+    (said, members(resolved, "properties").map(field).collect())
 }
 
 fn resolve<'a>(openapi: &'a Value, schema: &'a Value) -> &'a Value {

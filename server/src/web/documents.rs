@@ -1,6 +1,7 @@
 //! Documents: the collections there are, what is in them, and one document.
 
 mod document;
+mod versions;
 
 use askama::Template;
 use axum::Extension;

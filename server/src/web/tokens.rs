@@ -16,7 +16,9 @@ use super::page::{Fault, Problem, Shell, show, show_as};
 use super::{Page, page};
 use crate::accounts::{Caller, Permission, TOKEN_NAME_BYTES_MAX, Token};
 use crate::api::Shared;
+use crate::api::auth::login_from;
 use crate::api::error::ApiError;
+use crate::api::guard::Peer;
 use crate::api::operation::Needs;
 
 const DAY_S: u32 = 86_400;
@@ -36,6 +38,7 @@ pub(super) fn pages() -> Vec<Page> {
         page("/api-tokens", TOKENS, || get(list).post(create)),
         page("/api-tokens/new", TOKENS, || get(form)),
         page("/api-tokens/{id}/revoke", TOKENS, || post(revoke)),
+        page("/api-tokens/{id}/reveal", TOKENS, || post(reveal)),
     ]
 }
 
@@ -46,6 +49,16 @@ struct Row {
     created: Moment,
     expires: Option<Moment>,
     used: Option<Moment>,
+    /// Whether it can be shown again.
+    revealable: bool,
+}
+
+/// A token that is shown.
+struct Shown {
+    name: String,
+    secret: String,
+    /// Whether it was kept, and can be shown again.
+    is_kept: bool,
 }
 
 #[derive(Template)]
@@ -53,8 +66,9 @@ struct Row {
 struct List {
     shell: Shell,
     problem: Option<Problem>,
-    /// Shown this once.
-    fresh: Option<(String, String)>,
+    shown: Option<Shown>,
+    /// Whether any can be shown again here.
+    reveals: bool,
     rows: Vec<Row>,
 }
 
@@ -70,6 +84,8 @@ struct Form {
     collections: String,
     expiry: u32,
     expiries: [(u32, &'static str); 5],
+    /// Whether it can be kept, to be shown again.
+    reveals: bool,
 }
 
 async fn list(
@@ -86,12 +102,14 @@ impl List {
         let user = by.user().unwrap_or_default();
         let mut tokens: Vec<Token> = api.accounts.directory().tokens_of(user).cloned().collect();
         tokens.sort_by_cached_key(|token| (token.name.to_lowercase(), token.id.clone()));
+        let revealable = api.accounts.revealable(user, &tokens).await?;
         let now = api.accounts.now();
         let mut rows = Vec::new();
         for token in tokens {
             let used = api.accounts.last_use(&token.id).await?.map(|at| used(at, now));
             rows.push(Row {
                 used,
+                revealable: revealable.contains(&token.id),
                 id: token.id,
                 name: token.name,
                 scopes: token.scopes.into_iter().collect(),
@@ -99,7 +117,8 @@ impl List {
                 expires: token.expires_at.map(|at| Moment::of(at, now)),
             });
         }
-        Ok(Self { shell: shell.watching(&[("watch", "own")]), problem: None, fresh: None, rows })
+        let (shell, reveals) = (shell.watching(&[("watch", "own")]), api.accounts.reveals_tokens());
+        Ok(Self { shell, problem: None, shown: None, reveals, rows })
     }
 }
 
@@ -109,12 +128,12 @@ fn used(at: i64, now: i64) -> Moment {
     if now.saturating_sub(at) < HOUR_MS { Moment { ago: "within the hour".to_owned(), ..moment } } else { moment }
 }
 
-async fn form(Extension(shell): Extension<Shell>) -> Response {
-    show(&Form::new(shell))
+async fn form(State(api): State<Shared>, Extension(shell): Extension<Shell>) -> Response {
+    show(&Form::new(&api, shell))
 }
 
 impl Form {
-    fn new(shell: Shell) -> Self {
+    fn new(api: &Shared, shell: Shell) -> Self {
         Self {
             shell,
             problem: None,
@@ -125,6 +144,7 @@ impl Form {
             collections: String::new(),
             expiry: 0,
             expiries: EXPIRIES,
+            reveals: api.accounts.reveals_tokens(),
         }
     }
 }
@@ -133,9 +153,11 @@ async fn create(
     State(api): State<Shared>,
     Extension(shell): Extension<Shell>,
     Extension(by): Extension<Caller>,
+    peer: Option<Extension<Peer>>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Fault> {
+    let from = login_from(&api, peer.as_deref(), &headers);
     let fields = Fields::read(&api, &headers, body).await?;
     let form = Form {
         name: fields.text("name"),
@@ -143,15 +165,22 @@ async fn create(
         leaf: fields.has("leaf"),
         collections: fields.text("collections"),
         expiry: fields.number("expiry").unwrap_or(0),
-        ..Form::new(shell.clone())
+        ..Form::new(&api, shell.clone())
     };
     let now = api.accounts.now();
     let expires_at = (form.expiry > 0).then(|| now.saturating_add(i64::from(form.expiry) * 1_000));
-    match api.accounts.create_token(&by, form.name.clone(), form.scopes(), expires_at).await {
+    let (password, name, scopes) = (fields.secret("password"), form.name.clone(), form.scopes());
+    let is_kept = !password.is_empty();
+    let made = if is_kept {
+        api.accounts.create_revealable_token(&by, (name, scopes, expires_at), &password, &from).await
+    } else {
+        api.accounts.create_token(&by, name, scopes, expires_at).await
+    };
+    match made {
         Ok((token, secret)) => {
             let list = List::new(&api, shell, &by).await?;
-            let fresh = Some((token.name, secret.reveal().to_owned()));
-            Ok(show_as(StatusCode::CREATED, &List { fresh, ..list }))
+            let shown = Some(Shown { name: token.name, secret: secret.reveal().to_owned(), is_kept });
+            Ok(show_as(StatusCode::CREATED, &List { shown, ..list }))
         }
         Err(error) => {
             let problem = Problem::of(&error.into());
@@ -167,6 +196,31 @@ impl Form {
         let names = self.collections.split([' ', ',']).filter(|name| !name.is_empty());
         marked.chain(names.map(|name| format!("documents:{name}"))).collect()
     }
+}
+
+async fn reveal(
+    State(api): State<Shared>,
+    Extension(shell): Extension<Shell>,
+    Extension(by): Extension<Caller>,
+    Path(id): Path<String>,
+    peer: Option<Extension<Peer>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Fault> {
+    let from = login_from(&api, peer.as_deref(), &headers);
+    let password = Fields::read(&api, &headers, body).await?.secret("password");
+    let revealed = api.accounts.reveal_token(&by, &id, &password, &from).await;
+    let list = List::new(&api, shell, &by).await?;
+    Ok(match revealed {
+        Ok((token, secret)) => {
+            let shown = Some(Shown { name: token.name, secret: secret.reveal().to_owned(), is_kept: true });
+            show(&List { shown, ..list })
+        }
+        Err(error) => {
+            let problem = Problem::of(&error.into());
+            show_as(problem.status, &List { problem: Some(problem), ..list })
+        }
+    })
 }
 
 async fn revoke(

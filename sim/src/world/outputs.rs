@@ -237,6 +237,7 @@ impl<D: Document> World<D> {
             Event::Edited(edit, answer) => self.on_edited(process, edit, answer),
             Event::Read(read, answer) => self.on_read(process, read, answer),
             Event::History(read, answer) => self.on_history(process, read, answer),
+            Event::Version(read, answer) => self.on_version(process, read, answer),
             Event::Reviewed(review, answer) => self.on_reviewed(node, review, &answer),
             Event::Member(change) => self.on_member(node, &change),
             Event::Changed(summary) => {
@@ -345,7 +346,14 @@ impl<D: Document> World<D> {
             Some(ReadFor::Patch(operation)) => self.on_patch_read(process, operation, &answer),
             Some(ReadFor::Edited(target)) => self.check_shown(process, &target, &answer, true),
             Some(ReadFor::AuditValue) => self.audit.on_value(process.node, answer),
-            Some(ReadFor::AuditHistory | ReadFor::Passing | ReadFor::Review | ReadFor::Release(_)) | None => {}
+            Some(
+                ReadFor::AuditHistory
+                | ReadFor::AuditVersion(..)
+                | ReadFor::Passing
+                | ReadFor::Review
+                | ReadFor::Release(_),
+            )
+            | None => {}
         }
     }
 

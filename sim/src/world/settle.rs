@@ -43,6 +43,9 @@ const DATAGRAM: &str = "datagram";
 /// How long a server that was cut off may take itself for sick, and probe seldom.
 const WELL_AGAIN: Duration = Duration::from_secs(60);
 
+/// How long servers have to read a version.
+const LOOK_AT_VERSIONS: Duration = Duration::from_millis(20);
+
 /// The answers of the audit that is under way.
 #[derive(Debug, Default)]
 pub(super) struct Audit {
@@ -375,6 +378,12 @@ impl<D: Document> World<D> {
         }
         self.await_answers(holders.len(), now + READ_WITHIN);
         let audit = std::mem::take(&mut self.audit);
+        for (node, history) in &audit.histories {
+            if let Some(Ok(view)) = audit.values.get(node) {
+                self.look_at_version(*node, target, history, &view.value);
+            }
+        }
+        self.run_until(self.now + LOOK_AT_VERSIONS);
         holders
             .into_iter()
             .map(|node| {

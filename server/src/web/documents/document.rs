@@ -10,7 +10,7 @@ use knot_engine::documents::{Conflict, DocumentId, Edit};
 use knot_engine::{EditError, EditRequest, Etag, EtagMatch, HistoryEntry, NodeId, Precondition, ReadError};
 use serde_json::{Value, json};
 
-use super::{ensure_readable, scope_of, watching};
+use super::{ensure_readable, scope_of, versions, watching};
 use crate::accounts::Caller;
 use crate::api::Shared;
 use crate::api::error::ApiError;
@@ -44,7 +44,11 @@ struct Line {
     by: String,
     kind: &'static str,
     bytes: usize,
+    /// How it begins.
+    short: String,
     hash: String,
+    /// The version before, by which changes its author saw.
+    before: String,
     quarantine: Option<String>,
 }
 
@@ -83,7 +87,7 @@ pub(super) fn parse(text: &str) -> Result<Value, Problem> {
     })
 }
 
-fn pretty(value: &Value) -> String {
+pub(super) fn pretty(value: &Value) -> String {
     serde_json::to_string_pretty(value).unwrap_or_default()
 }
 
@@ -116,7 +120,9 @@ impl Document {
             by: name(&entry.node),
             kind: entry.kind,
             bytes: entry.bytes,
-            hash: entry.hash.chars().take(12).collect(),
+            short: entry.hash.chars().take(12).collect(),
+            hash: entry.hash,
+            before: if entry.deps.is_empty() { versions::START.to_owned() } else { entry.deps.join(",") },
             quarantine: entry.quarantine,
         };
         let text = read.as_ref().map(|view| pretty(&view.value));
@@ -168,9 +174,13 @@ pub(super) async fn read(
     Path(place): Path<Place>,
     uri: Uri,
 ) -> Result<Response, Fault> {
+    let fields = Fields::of(&uri);
+    if fields.has("from") && fields.has("to") {
+        return versions::compare(&api, shell, &by, place, (fields.text("from"), fields.text("to"))).await;
+    }
     let mut page = Document::new(&api, shell, &by, place).await?;
     // An open page tells what its editor was opened with.
-    let opened = Fields::of(&uri).text("etag");
+    let opened = fields.text("etag");
     if !opened.is_empty() {
         page.opened = opened;
     }

@@ -41,6 +41,7 @@ async function pages() {
   const { users } = await (await api(0, "GET", "/api/users")).json();
   const { templates } = await (await api(0, "GET", "/api/templates")).json();
   const { variables } = await (await api(0, "GET", "/api/templatevars")).json();
+  const { spaces } = await (await api(0, "GET", "/api/spaces")).json();
   const { roles } = await (await api(0, "GET", "/api/roles")).json();
   return [
     ["dashboard", "/"], ["tokens", "/api-tokens"], ["token-new", "/api-tokens/new"],
@@ -50,6 +51,8 @@ async function pages() {
     ["roles", "/roles"], ["role", `/roles/${roles.find(({ name }) => name === "Reader").role_id}`],
     ["administrator", `/roles/${roles.find(({ name }) => name === "Administrator").role_id}`],
     ["templates", "/templates"], ["template-new", "/templates/new"], ["template", `/templates/${templates[0].template_id}`],
+    ["spaces", "/spaces"], ["space-choose", "/spaces/new"], ["space-new", `/spaces/new?template=${templates[0].template_id}`],
+    ["space", `/spaces/${spaces[0].space_id}`],
     ["variables", "/variables"], ["variable-new", "/variables/new"], ["variable", `/variables/${variables[0].templatevar_id}`],
     ["profile", "/profile"], ["audit", "/audit"], ["documents", "/documents"], ["collection", "/documents/global/plans"],
     ["document", "/documents/global/plans/trip"], ["document-new", "/documents/new"], ["api", "/api-docs"], ["api-documents", "/api-docs/Documents"],
@@ -97,7 +100,7 @@ export async function keyboard(page) {
 export async function weight(page) {
   const { cookies } = await page.context().storageState();
   const visitor = await person({ storageState: { cookies, origins: [] } });
-  for (const path of ["/", "/cluster-info", "/documents/global/plans/trip", "/templates/new", "/api-docs", "/api-docs/Documents"]) {
+  for (const path of ["/", "/cluster-info", "/documents/global/plans/trip", "/templates/new", "/spaces", "/api-docs", "/api-docs/Documents"]) {
     await visitor.context().clearCookies({ name: "knot-theme" });
     const fresh = await visitor.context().newPage();
     const session = await visitor.context().newCDPSession(fresh);

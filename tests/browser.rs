@@ -13,12 +13,13 @@ use serde_json::json;
 use support::{Setup, cluster, say};
 
 /// What the browser does, and the packages that it takes.
-const FILES: [&str; 8] = [
+const FILES: [&str; 9] = [
     "package.json",
     "package-lock.json",
     "main.mjs",
     "steps.mjs",
     "people.mjs",
+    "spaces.mjs",
     "templates.mjs",
     "cluster.mjs",
     "looks.mjs",

@@ -284,7 +284,7 @@ fn a_space_whose_program_ends_or_cannot_start_says_why() {
         let started = || (act(&ann, &id, "start", &json!({})).status == 200).then_some(());
         wait_for("a server that can", CONTAINER_TIMEOUT, started);
         let failed = wait_for_state(&ann, &id, "failed");
-        assert!(failed["error"].as_str().unwrap().contains(said), "{said}\n{failed}");
+        assert!(failed["failure"].as_str().unwrap().contains(said), "{said}\n{failed}");
     }
     assert!(!server.log().contains("panicked"));
 }

@@ -85,6 +85,7 @@ impl Server {
             tune: Arc::new(|_| {}),
             faults: Faults::default(),
             defect: None,
+            containers: None,
         };
         let platform = Platform {
             network: Nowhere,

@@ -138,6 +138,8 @@ pub struct Accounts {
 enum Followed {
     /// It has not been read whole yet.
     Not,
+    /// All but its tokens has been read: who comes with one is looked up in the token's own document.
+    ButTokens,
     /// It has taken over all updates up to this one.
     UpTo(u64),
     /// It takes over nothing any more: the server stops.

@@ -204,7 +204,7 @@ pub async fn run<N: Network>(
     let node_id = platform.node_key.node_id().to_string();
     let spaces = Arc::new(Spaces::new(accounts.clone(), node_id, &config.zone, &url, platform.wall.clone()));
     if let Some(source) = source(&config, &platform) {
-        tasks.spawn(spaces.clone().host(source, cluster_name(&config)));
+        tasks.spawn(spaces.clone().host(source, cluster_name(&config), config.cluster.is_none()));
     }
     let serving = serving(&config, &platform, &spaces, &accounts, arrivals, stopped.clone());
     let http_task = tokio::spawn(serve::serve(http, serving, stopped));

@@ -10,6 +10,7 @@ pub mod agent;
 mod containers;
 mod host;
 mod known;
+mod limits;
 mod operations;
 pub mod placement;
 pub mod record;
@@ -45,6 +46,8 @@ pub struct Spaces {
     url: String,
     wall: WallClock,
     hosting: watch::Sender<Hosting>,
+    /// What this server says of itself.
+    own_facts: Mutex<Option<Facts>>,
     /// By space that is being started here: how far that is.
     progress: Mutex<BTreeMap<String, String>>,
 }
@@ -67,6 +70,7 @@ impl Spaces {
             url: url.to_owned(),
             wall,
             hosting: watch::Sender::new(Hosting::Not),
+            own_facts: Mutex::default(),
             progress: Mutex::default(),
         }
     }
@@ -75,6 +79,14 @@ impl Spaces {
     #[must_use]
     pub fn hosting(&self) -> Hosting {
         self.hosting.borrow().clone()
+    }
+
+    fn own_facts(&self) -> Option<Facts> {
+        self.own_facts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_own_facts(&self, facts: &Facts) {
+        *self.own_facts.lock().unwrap_or_else(PoisonError::into_inner) = Some(facts.clone());
     }
 
     /// How far the start of a space is that this server makes.

@@ -12,14 +12,14 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::{Accounts, Followed, GROUPS, ROLES, TOKENS, USERS};
-use crate::handle::Stopped;
+use crate::handle::{ServerEngine, Stopped};
 use crate::simulated::Defect;
 use crate::spaces::{SERVERS, SPACE_STATES, SPACE_STUBS, SPACES};
 use crate::templates::{TEMPLATE_VARIABLES, TEMPLATES};
 
-/// What the directory is made of, in the order in which it is read at a start: tokens are many, and wanted last.
-const COLLECTIONS: [&str; 10] =
-    [ROLES, GROUPS, USERS, TEMPLATES, TEMPLATE_VARIABLES, SERVERS, SPACES, SPACE_STATES, SPACE_STUBS, TOKENS];
+/// What the directory is made of besides tokens, in the order in which it is read at a start.
+const COLLECTIONS: [&str; 9] =
+    [ROLES, GROUPS, USERS, TEMPLATES, TEMPLATE_VARIABLES, SERVERS, SPACES, SPACE_STATES, SPACE_STUBS];
 /// What of it may be kept in this server's zone alone.
 const COLLECTIONS_OF_ZONE: [&str; 2] = [SPACES, SPACE_STATES];
 /// Documents that are looked for at once.
@@ -48,35 +48,25 @@ impl Accounts {
 
     async fn keep_up(&self) -> Result<(), Stopped> {
         let mut cursor = self.handle.look(|engine, _| engine.sequence()).await?;
-        let global = COLLECTIONS.map(|collection| (Scope::Global, collection));
-        let own = COLLECTIONS_OF_ZONE.map(|collection| (self.own_scope(), collection));
-        for (scope, collection) in global.into_iter().chain(own) {
+        let global = COLLECTIONS.into_iter().map(|collection| (Scope::Global, collection));
+        let own = COLLECTIONS_OF_ZONE.into_iter().map(|collection| (self.own_scope(), collection));
+        for (scope, collection) in global.chain(own) {
             let mut after = None;
-            loop {
-                let (from, scope) = (after.take(), scope.clone());
-                let list = move |engine: &mut crate::handle::ServerEngine, _| {
-                    engine.list(&scope, collection, "", from.as_deref(), PAGE)
-                };
-                let page = self.handle.look(list).await?;
-                self.take_over(&page).await?;
-                match page.last() {
-                    Some(last) if page.len() == PAGE => after = Some(last.id.key().to_owned()),
-                    Some(_) | None => break,
-                }
+            while let Some(from) = self.take_page(&scope, collection, after.take()).await? {
+                after = Some(from);
             }
         }
-        self.followed.send_replace(Followed::UpTo(cursor));
+        self.followed.send_replace(Followed::ButTokens);
+        let mut after = None;
+        while let Some(from) = self.take_page(&Scope::Global, TOKENS, after.take()).await? {
+            after = Some(from);
+            // Tokens are by far the most. What is changed of the rest meanwhile does not wait for them.
+            while self.take_changes(&mut cursor).await? {}
+        }
         loop {
             let mut feed = self.handle.subscribe();
-            loop {
-                let page = self.handle.look(move |engine, _| engine.changes_since(cursor, PAGE)).await?;
-                self.take_over(&page).await?;
-                cursor = page.last().map_or(cursor, |last| last.sequence);
-                self.followed.send_replace(Followed::UpTo(cursor));
-                if page.len() < PAGE {
-                    break;
-                }
-            }
+            while self.take_changes(&mut cursor).await? {}
+            self.followed.send_replace(Followed::UpTo(cursor));
             loop {
                 match feed.recv().await {
                     Ok(summary) if summary.sequence > cursor => {
@@ -92,11 +82,34 @@ impl Accounts {
         }
     }
 
+    /// Takes over some documents of a collection; gives the last one's key where there may be more.
+    async fn take_page(
+        &self,
+        scope: &Scope,
+        collection: &'static str,
+        after: Option<String>,
+    ) -> Result<Option<String>, Stopped> {
+        let scope = scope.clone();
+        let list = move |engine: &mut ServerEngine, _| engine.list(&scope, collection, "", after.as_deref(), PAGE);
+        let page = self.handle.look(list).await?;
+        self.take_over(&page).await?;
+        Ok(page.last().filter(|_| page.len() == PAGE).map(|last| last.id.key().to_owned()))
+    }
+
+    /// Takes over some of what has changed since; says whether there may be more.
+    async fn take_changes(&self, cursor: &mut u64) -> Result<bool, Stopped> {
+        let since = *cursor;
+        let page = self.handle.look(move |engine, _| engine.changes_since(since, PAGE)).await?;
+        self.take_over(&page).await?;
+        *cursor = page.last().map_or(since, |last| last.sequence);
+        Ok(page.len() == PAGE)
+    }
+
     /// Reads those of these documents that the directory is made of.
     async fn take_over(&self, summaries: &[Summary]) -> Result<(), Stopped> {
         let own = self.own_scope();
         let is_ours = |summary: &&Summary| match summary.id.scope() {
-            Scope::Global => COLLECTIONS.contains(&summary.id.collection()),
+            Scope::Global => COLLECTIONS.contains(&summary.id.collection()) || summary.id.collection() == TOKENS,
             scope => *scope == own && COLLECTIONS_OF_ZONE.contains(&summary.id.collection()),
         };
         let mut wanted: VecDeque<DocumentId> =
@@ -162,7 +175,7 @@ impl Accounts {
         if known.is_ok_and(|known| *known != Followed::NoMore) { Ok(()) } else { Err(Stopped) }
     }
 
-    /// Waits until the directory has been read once.
+    /// Waits until the directory has been read once, but for tokens.
     ///
     /// # Errors
     /// When the server stops.

@@ -254,7 +254,7 @@ async fn tokens(
     State(api): State<Shared>,
     Extension(by): Extension<Caller>,
 ) -> Result<axum::Json<Vec<TokenInfo>>, ApiError> {
-    api.accounts.ready().await?;
+    api.accounts.caught_up().await?;
     let user = by.user().ok_or(Refusal::Unknown("user"))?;
     let mut tokens: Vec<Token> = api.accounts.directory().tokens_of(user).cloned().collect();
     tokens.sort_by_cached_key(|token| (token.name.to_lowercase(), token.id.clone()));

@@ -99,7 +99,7 @@ struct SpaceInfo {
     /// pending, starting, running, stopping, stopped, failed, unreachable or deleting.
     state: &'static str,
     /// Why it failed.
-    error: Option<String>,
+    failure: Option<String>,
     /// How far its start is, as the server says that makes it.
     progress: Option<String>,
     /// Since when its server does not answer, where it does not, in milliseconds since 1970.
@@ -185,7 +185,7 @@ struct Who {
 impl From<View> for SpaceInfo {
     fn from(view: View) -> Self {
         let state = view.state();
-        let (error, unreachable_since, started_at) =
+        let (failure, unreachable_since, started_at) =
             (view.error().map(str::to_owned), view.silent_since(), view.started_at());
         let is_pending = matches!(view.shown, Shown::Pending | Shown::Starting | Shown::Stopping);
         let shares = view.shares.into_iter().map(|(user_id, username)| User { user_id, username });
@@ -193,7 +193,7 @@ impl From<View> for SpaceInfo {
         let fields = record.custom_fields.into_iter().map(|CustomValue { name, value }| Filled { name, value });
         Self {
             state,
-            error,
+            failure,
             progress: view.progress,
             unreachable_since,
             started_at,

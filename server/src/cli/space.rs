@@ -268,7 +268,7 @@ async fn waited(
         }
         // What was reported of an earlier start is not shown, so this is of this one.
         if matches!(is.as_str(), "failed" | "unreachable") || (state == "running" && is == "stopped") {
-            let why = space.get("error").and_then(Value::as_str).unwrap_or("see `knot space show`");
+            let why = space.get("failure").and_then(Value::as_str).unwrap_or("see `knot space show`");
             return Err(CliError::NotSo(format!("the space is {is}: {}", printable(why))));
         }
         if tokio::time::Instant::now() >= give_up {

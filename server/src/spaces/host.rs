@@ -1,28 +1,28 @@
 //! Running what is placed on this server: looks at what is wanted and at what runs, again and again, and does what the
 //! comparison asks for.
 
+mod facts;
+mod start;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::json;
 use tokio::sync::Semaphore;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::agent::{self, Container, Here, Knowledge, Step, decide, without_runtime};
-use super::known::{Facts, Known, SERVERS};
-use super::record::{Report, SPACE_STATES, SPACES, Server, SpaceRecord, Wanted};
-use super::runtime::{Missing, Owner, Progress, Runtime, RuntimeError, Start, sockets};
-use super::spec::{ContainerSpec, container};
+use super::agent::{Container, Here, Knowledge, Step, decide, without_runtime};
+use super::known::Known;
+use super::record::{SPACES, Server, SpaceRecord, Wanted};
+use super::runtime::{Missing, Owner, Runtime, RuntimeError, sockets};
 use super::{Containers, Spaces, Stub};
-use crate::accounts::{AccountError, Directory, User};
-use crate::handle::{ServerEngine, Stopped};
-use crate::records;
+use crate::accounts::AccountError;
+use crate::handle::Stopped;
 use crate::simulated::Defect;
-use crate::templates::{self, Complaint, Platform, Template, TemplateVariable, effective};
+use crate::templates::Platform;
 
 /// How often it is looked at what runs, while anything does or should.
 const LOOKS: Duration = Duration::from_secs(5);
@@ -32,14 +32,8 @@ const IDLE_LOOKS: Duration = Duration::from_secs(30);
 const QUIET: Duration = Duration::from_millis(50);
 /// How many images are fetched at once.
 const FETCHERS: usize = 4;
-/// How long a start waits for its template and its owner to arrive.
-const ARRIVES_WITHIN: Duration = Duration::from_secs(60);
-/// How often it looks for them.
-const ARRIVES_LOOKS: Duration = Duration::from_millis(500);
 /// How often in a row a runtime may not say what it holds until that is said of what waits for it.
 const BLIND_MAX: u32 = 3;
-/// Longest that is shown of how far a start is, in characters.
-const PROGRESS_CHARS_MAX: usize = 200;
 /// How often a server says how much it holds, at most.
 const SIZES_INTERVAL: Duration = Duration::from_secs(3_600);
 
@@ -102,6 +96,7 @@ struct Host {
     spaces: Arc<Spaces>,
     source: Source,
     owner: Owner,
+    is_alone: bool,
     started_at: i64,
     /// Starts that were asked for before this server began.
     missed: BTreeSet<(String, u64)>,
@@ -121,10 +116,11 @@ struct Host {
 
 impl Spaces {
     /// Runs the spaces that are placed on this server, for as long as it runs. `cluster` is told to the runtime, for
-    /// servers that share one.
-    pub async fn host(self: Arc<Self>, source: Source, cluster: String) {
+    /// servers that share one; a server `is_alone` has nobody to tell what it is.
+    pub async fn host(self: Arc<Self>, source: Source, cluster: String, is_alone: bool) {
         let host = Host {
             owner: Owner { cluster, node_id: self.node_id.clone() },
+            is_alone,
             started_at: self.accounts.now(),
             spaces: self,
             source,
@@ -139,79 +135,6 @@ impl Spaces {
         };
         // It ends when the driver has.
         let _ = host.run().await;
-    }
-
-    /// Writes what became of a start, unless something else is wanted by now.
-    async fn report(&self, record: &SpaceRecord, report: Report) -> Result<(), AccountError> {
-        if !self.is_current(record) {
-            return Ok(());
-        }
-        let report = Report { at: self.accounts.now(), ..report };
-        let key = format!("{}.{}", record.id, self.node_id);
-        let held = self.accounts.read_in(record.scope(), SPACE_STATES, &key).await?;
-        if let Some(patch) = report.patch(&held.unwrap_or_else(|| json!({}))) {
-            self.accounts.merge_in(record.scope(), SPACE_STATES, &key, patch).await?;
-        }
-        Ok(())
-    }
-
-    /// Whether a space is still to be as this record says.
-    fn is_current(&self, record: &SpaceRecord) -> bool {
-        if self.accounts.has(Defect::SilentIsTakenOver) {
-            return true;
-        }
-        let directory = self.accounts.directory();
-        let now = directory.spaces().records().get(&record.id);
-        now.is_some_and(|now| {
-            (&now.node_id, now.generation, now.wanted) == (&record.node_id, record.generation, record.wanted)
-        })
-    }
-
-    /// What a space is to run, once all that it is made of has arrived here, or why it cannot.
-    async fn spec(&self, record: &SpaceRecord) -> Result<ContainerSpec, String> {
-        let until = Instant::now() + ARRIVES_WITHIN;
-        loop {
-            let spec = self.spec_now(&self.accounts.directory(), record);
-            if let Some(spec) = spec {
-                return spec;
-            }
-            if Instant::now() >= until {
-                let error =
-                    "its template or its owner is not known here, or was deleted: see to both, then start it again";
-                return Err(error.to_owned());
-            }
-            tokio::time::sleep(ARRIVES_LOOKS).await;
-        }
-    }
-
-    fn spec_now(&self, directory: &Directory, record: &SpaceRecord) -> Option<Result<ContainerSpec, String>> {
-        let template = directory.template(&record.template_id)?;
-        let user = directory.user(&record.user_id)?;
-        let said =
-            |complaints: Vec<Complaint>| complaints.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-        Some(container(template, &self.facts(directory, template, user, record)).map_err(said))
-    }
-
-    fn facts(&self, directory: &Directory, template: &Template, user: &User, record: &SpaceRecord) -> templates::Facts {
-        let variables: Vec<TemplateVariable> = directory.variables().cloned().collect();
-        templates::Facts {
-            space_id: record.id.clone(),
-            space_name: record.name.clone(),
-            is_first_boot: record.generation <= 1,
-            user_id: user.id.clone(),
-            username: directory.username(user).into_owned(),
-            email: user.email.clone(),
-            user_timezone: user.timezone.clone(),
-            template_id: template.id.clone(),
-            template_name: template.name.clone(),
-            server_url: self.url.clone(),
-            zone: self.zone.to_string(),
-            server_timezone: String::new(),
-            wildcard_domain: String::new(),
-            base_image_registry: String::new(),
-            custom: record.custom(template),
-            variables: effective(&variables, &self.zone),
-        }
     }
 
     /// Has other zones know of what is resident in this one, and no longer of what is not.
@@ -419,51 +342,6 @@ impl Host {
         };
         self.spaces.hosting.send_replace(hosting);
     }
-
-    /// Tells the others what this server is, where that is news.
-    async fn tell_facts(&mut self) -> Result<(), Stopped> {
-        let hosting = self.spaces.hosting();
-        let told = self.spaces.accounts.directory().spaces().server(&self.owner.node_id).cloned().unwrap_or_default();
-        let (platform, runtime, missing) = match &hosting {
-            Hosting::Not => (String::new(), String::new(), String::new()),
-            Hosting::Without(missing) => (String::new(), String::new(), missing.clone()),
-            Hosting::On(runtime) => (platform_name(runtime.platform()), runtime.name(), String::new()),
-        };
-        let facts = Facts { started_at: self.started_at, platform, runtime, missing, ..told.clone() };
-        let is_news = facts != told;
-        if !is_news && self.told_at.is_some_and(|at| at.elapsed() < SIZES_INTERVAL) {
-            return Ok(());
-        }
-        self.told_at = Some(Instant::now());
-        let count = |engine: &mut ServerEngine, _| engine.scopes().iter().map(|scope| scope.documents).sum();
-        let documents: u64 = self.spaces.accounts.handle().look(count).await?;
-        let bytes = match self.source.clone() {
-            Source::Runtime(_, data_dir) => tokio::task::spawn_blocking(move || bytes_in(&data_dir)).await,
-            Source::Simulated(_) => Ok(0),
-        };
-        let bytes = bytes.unwrap_or_default();
-        if !is_news && told.documents.abs_diff(documents) * 10 < documents && told.bytes.abs_diff(bytes) * 10 < bytes {
-            return Ok(());
-        }
-        let facts = Facts { documents, bytes, at: self.spaces.accounts.now(), ..facts };
-        if let Err(error) = self.spaces.say(&facts).await {
-            // A full disk, say: there is another look.
-            tracing::debug!(%error, "the others are told later what this server is");
-            self.told_at = None;
-        }
-        Ok(())
-    }
-}
-
-impl Spaces {
-    async fn say(&self, facts: &Facts) -> Result<(), AccountError> {
-        let scope = knot_engine::documents::Scope::Global;
-        let held = self.accounts.read_in(scope.clone(), SERVERS, &self.node_id).await?;
-        match records::patch(&held.unwrap_or_else(|| json!({})), facts) {
-            Some(patch) => self.accounts.merge_in(scope, SERVERS, &self.node_id, patch).await,
-            None => Ok(()),
-        }
-    }
 }
 
 /// Why a step was not carried out.
@@ -486,7 +364,7 @@ async fn carry_out(
     match (step, hosting) {
         (Step::Report { report, .. }, _) => spaces.report(record, report).await?,
         (Step::Start { generation, .. }, Hosting::On(runtime)) => {
-            return start(spaces, &**runtime, fetchers, record, generation).await;
+            return start::start(spaces, &**runtime, fetchers, record, generation).await;
         }
         (Step::Stop { space_id }, Hosting::On(runtime)) => runtime.stop(&space_id).await?,
         (Step::Remove { space_id, with_volumes }, Hosting::On(runtime)) => {
@@ -498,58 +376,6 @@ async fn carry_out(
     Ok(true)
 }
 
-/// Starts a space, and says what came of it. That it runs is seen at the next look. After whatever takes long, it is looked
-/// again at what is wanted.
-async fn start(
-    spaces: &Spaces,
-    runtime: &dyn Containers,
-    fetchers: &Semaphore,
-    record: &SpaceRecord,
-    generation: u64,
-) -> Result<bool, StepError> {
-    let as_run = SpaceRecord { generation, ..record.clone() };
-    let spec = match spaces.spec(record).await {
-        Ok(spec) => spec,
-        Err(wrong) => return fail(spaces, record, agent::failed(&as_run, &wrong)).await,
-    };
-    spaces.report(record, agent::starting(&as_run)).await?;
-    let fetched = {
-        let _one_of_few = fetchers.acquire().await;
-        let mut progress = |progress: Progress| spaces.set_progress(&record.id, Some(said(&progress)));
-        let fetched = if spaces.is_current(record) { runtime.prepare(&spec, &mut progress).await } else { Ok(()) };
-        spaces.set_progress(&record.id, None);
-        fetched
-    };
-    if let Err(error) = fetched {
-        return fail(spaces, record, agent::failed(&as_run, &error.to_string())).await;
-    }
-    spaces.accounts.caught_up().await.map_err(AccountError::from)?;
-    if !spaces.is_current(record) {
-        return Ok(true);
-    }
-    match runtime.start(Start { space_id: &record.id, generation, spec: &spec }).await {
-        Ok(_) => Ok(true),
-        Err(error) => fail(spaces, record, agent::failed(&as_run, &error.to_string())).await,
-    }
-}
-
-async fn fail(spaces: &Spaces, record: &SpaceRecord, failed: Report) -> Result<bool, StepError> {
-    tracing::info!(space = record.id, error = failed.error, "a space was not started");
-    spaces.report(record, failed).await?;
-    Ok(false)
-}
-
-fn said(progress: &Progress) -> String {
-    let Progress { part, status, bytes } = progress;
-    let part = if part.is_empty() { String::new() } else { format!("{part}: ") };
-    let said = match bytes {
-        Some((done, all)) if *all > 0 => format!("{part}{status}, {done} of {all} bytes"),
-        Some(_) | None => format!("{part}{status}"),
-    };
-    // A registry has chosen these words.
-    said.chars().filter(|c| !c.is_control()).take(PROGRESS_CHARS_MAX).collect()
-}
-
 fn space_of(step: &Step) -> &String {
     match step {
         Step::Start { space_id, .. }
@@ -557,15 +383,4 @@ fn space_of(step: &Step) -> &String {
         | Step::Remove { space_id, .. }
         | Step::Report { space_id, .. } => space_id,
     }
-}
-
-fn platform_name(platform: Platform) -> String {
-    let name = Platform::NAMES.iter().find(|(_, known)| *known == platform);
-    name.map(|(name, _)| (*name).to_owned()).unwrap_or_default()
-}
-
-/// What the files of a folder take, as far as it can be seen.
-fn bytes_in(folder: &std::path::Path) -> u64 {
-    let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    files.filter_map(|file| file.metadata().ok()).filter(std::fs::Metadata::is_file).map(|file| file.len()).sum()
 }

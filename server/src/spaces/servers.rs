@@ -97,7 +97,8 @@ impl Spaces {
         let directory = self.accounts.directory();
         let known = directory.spaces();
         let place = |(node_id, member): (&String, &Member)| {
-            let facts = known.server(node_id).cloned();
+            let is_me = *node_id == self.node_id;
+            let facts = if is_me { self.own_facts() } else { known.server(node_id).cloned() };
             let is_alive = member.server == Server::Alive;
             let (name, zone) = (member.name.clone(), member.zone.clone());
             (node_id.clone(), Place { name, zone, is_alive, facts, ..Place::default() })

@@ -98,7 +98,7 @@ async fn list(
 
 impl List {
     async fn new(api: &Shared, shell: Shell, by: &Caller) -> Result<Self, ApiError> {
-        api.accounts.ready().await?;
+        api.accounts.caught_up().await?;
         let user = by.user().unwrap_or_default();
         let mut tokens: Vec<Token> = api.accounts.directory().tokens_of(user).cloned().collect();
         tokens.sort_by_cached_key(|token| (token.name.to_lowercase(), token.id.clone()));

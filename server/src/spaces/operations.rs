@@ -221,7 +221,7 @@ impl Spaces {
         let (_turn, by) = &self.accounts.take_turn(by).await?;
         let record = self.of_owner(by, id).await?;
         let now = self.accounts.now();
-        self.accounts.merge_in(record.scope(), SPACES, id, SpaceRecord::deletion(now)).await?;
+        self.accounts.merge_in(record.scope(), SPACES, id, record.deletion(now)).await?;
         self.tell_elsewhere(&SpaceRecord { wanted: Wanted::Deleted, ..record.clone() }).await?;
         self.note(by, "space.delete", format!("deleted the space {}", record.name), &record).await;
         Ok(self.accounts.caught_up().await?)

@@ -96,12 +96,20 @@ impl SpaceRecord {
         if records::is_deleted(document) { Self { wanted: Wanted::Deleted, ..record } } else { record }
     }
 
-    /// The merge patch of a deletion. What people said of it goes; what the servers need to end it stays.
+    /// The merge patch of its deletion. What people said of it goes; what the servers need to end it stays.
     #[must_use]
-    pub fn deletion(now: i64) -> Value {
-        json!({
-            "deleted_at": now, "wanted": Wanted::Deleted, "description": "", "note": "", "custom_fields": [], "shares": null
-        })
+    pub fn deletion(&self, now: i64) -> Value {
+        let mut patch = json!({"deleted_at": now, "wanted": Wanted::Deleted});
+        let said = [
+            ("description", !self.description.is_empty(), json!("")),
+            ("note", !self.note.is_empty(), json!("")),
+            ("custom_fields", !self.custom_fields.is_empty(), json!([])),
+            ("shares", !self.shares.is_empty(), Value::Null),
+        ];
+        for (name, _, nothing) in said.into_iter().filter(|(_, is_said, _)| *is_said) {
+            patch[name] = nothing;
+        }
+        patch
     }
 
     /// Where its documents are kept: everywhere, or on the servers of its zone.
@@ -435,7 +443,7 @@ mod tests {
     #[test]
     fn what_was_deleted_is_not_started_by_whoever_had_not_heard() {
         let mut document = json!({"name": "web", "wanted": "running", "note": "n", "node_id": "n1", "generation": 2});
-        for (name, value) in SpaceRecord::deletion(5).as_object().unwrap() {
+        for (name, value) in SpaceRecord::read(&document).deletion(5).as_object().unwrap() {
             document[name] = value.clone();
         }
         document["wanted"] = json!("running");

@@ -63,6 +63,13 @@ fuzz seconds="60":
 bench:
     cargo bench -p knot-server --bench cluster
 
+# Take pictures of all pages anew, for docs/pages.md; needs Chromium, Node and pngquant
+pictures:
+    rm -rf target/pictures docs/images/pages && mkdir -p docs/images/pages
+    KNOT_SCREENSHOTS=$PWD/target/pictures cargo test -p knot-server --test browser
+    for name in $(grep -o 'images/pages/[a-z0-9-]*.png' docs/pages.md | sort -u); do \
+        pngquant --speed 1 --strip --output "docs/$name" 32 "target/pictures/$(basename "$name")"; done
+
 # Logins, lists and requests of a server with 10,000 users, 100,000 tokens and 1,000 templates
 bench-accounts:
     cargo bench -p knot-server --bench accounts

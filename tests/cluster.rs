@@ -77,6 +77,10 @@ fn servers_started_at_once_find_each_other_and_share_every_write() {
             assert_eq!((&row["zone"], &row["status"]), (&json!(other.setup.zone), &json!("alive")));
             assert_eq!(row["address"], json!(other.setup.cluster.as_ref().unwrap().address));
             assert_eq!(row["version"], json!(env!("CARGO_PKG_VERSION")));
+            if row["name"] != server.setup.name {
+                let [ahead, within] = ["clock_ahead_ms", "clock_within_ms"].map(|name| row[name].as_f64().unwrap());
+                assert!(ahead.abs() <= within, "they have one clock: {row}");
+            }
             assert!(row["incarnation"].is_string() && row["last_seen"].as_str().unwrap().ends_with('Z'), "{row}");
         }
         let status = client.get("/api/cluster/status").expect(200).json();

@@ -625,7 +625,8 @@ fn the_cluster_is_shown() {
     assert_eq!((&list["total"], list["data"].as_array().unwrap().len()), (&json!(1), 1));
     let me = &list["data"][0];
     assert_eq!((&me["name"], &me["zone"], &me["status"]), (&json!("n1"), &json!("au"), &json!("alive")));
-    for name in ["id", "address", "incarnation", "version", "rtt_ms", "last_seen"] {
+    for name in ["id", "address", "incarnation", "version", "rtt_ms", "clock_ahead_ms", "clock_within_ms", "last_seen"]
+    {
         assert!(me.get(name).is_some(), "{name} in {me}");
     }
     assert!(me["last_seen"].as_str().unwrap().starts_with("20"), "{me}");

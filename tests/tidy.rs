@@ -160,9 +160,12 @@ fn links_between_documents_lead_somewhere() {
         if !source.is("md") {
             return;
         }
-        for (at, _) in source.text.match_indices("](") {
-            let target = &source.text[at + 2..];
-            let target = &target[..target.find(')').unwrap_or(0)];
+        let ends = [("](", ')'), ("src=\"", '"'), ("srcset=\"", '"')];
+        let begun = ends.iter().flat_map(|(begins, ends)| {
+            source.text.match_indices(begins).map(|(at, begins)| (at, &source.text[at + begins.len()..], *ends))
+        });
+        for (at, target, ends) in begun {
+            let target = &target[..target.find(ends).unwrap_or(0)];
             let path = target.split('#').next().unwrap_or_default();
             let folder = root().join(&source.path);
             if !path.is_empty() && !path.contains("://") && !folder.with_file_name(path).exists() {

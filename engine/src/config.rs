@@ -38,6 +38,8 @@ pub struct Limits {
     pub persist_bytes: usize,
     /// Requests that may wait for documents to be loaded.
     pub waiters: usize,
+    /// Earlier versions of documents that are being made, each of the document's whole log.
+    pub versions: usize,
     /// Bytes of changes from peers that may wait for their document's log to be loaded.
     pub incoming_bytes: usize,
     /// Changes whose dependencies are missing.
@@ -65,6 +67,7 @@ impl Default for Limits {
         Self {
             persist_bytes: 32 << 20,
             waiters: 16_384,
+            versions: 4,
             incoming_bytes: 16 << 20,
             orphans: 4_096,
             orphan_bytes: 4 << 20,

@@ -151,6 +151,12 @@ impl<D: Document> Engine<D> {
         engine
     }
 
+    /// What the wall clock shows; the driver says so now and then, and when that has been set. Others are told it in answers
+    /// to probes, and people how far clocks are apart; nothing rests on it.
+    pub fn set_wall(&mut self, wall: Wall, now: Instant) {
+        self.membership.set_wall(wall, now);
+    }
+
     /// A datagram arrived. Whatever does not verify is counted and forgotten.
     pub fn handle_datagram(&mut self, bytes: Bytes, now: Instant) {
         if !self.started {

@@ -139,6 +139,8 @@ faults! {
         RoundCutShort = "round_cut_short",
         /// Does not keep what it learns of members.
         MembersUnsaved = "members_unsaved",
+        /// Tells others what its wall clock showed when it was told so, not what it shows since.
+        ClockStandsStill = "clock_stands_still",
     }
     Push {
         /// Sends a change to peers before its batch is durable.
@@ -311,6 +313,8 @@ faults! {
         PersistUnbounded = "persist_unbounded",
         /// Does not give back the place of a read that is answered.
         WaitersLeak = "waiters_leak",
+        /// Does not give back the room of an earlier version that was made.
+        VersionsLeak = "versions_leak",
         /// Does not give back the bytes of pushed changes.
         IncomingLeak = "incoming_leak",
         /// Forgets reads that wait for a batch that the disk refuses.

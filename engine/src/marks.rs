@@ -40,6 +40,7 @@ marks! {
     "probe settled by refusal": "a refusal comes while helpers are asked",
     "sick as can be": "local health has a floor",
     "contest won": "a false word of a failure is not believed",
+    "clock seen to be set": "what a clock showed before it was set is not what it shows",
     "saved by its stream": "a member without datagrams is not failed",
     "datagrams given up": "a way that went bad is taken for bad",
     "helper in vain": "a helper says that it tried",

@@ -13,6 +13,7 @@
 
 mod accuse;
 mod action;
+mod clock;
 mod config;
 mod gossip;
 mod install;
@@ -34,6 +35,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use self::action::{Action, Closed, ForceLeaveError, TimerKind};
+pub use self::clock::ClockOffset;
 pub use self::config::Config;
 pub use self::machine::{ACTIONS_MAX, Membership, Stats};
 pub use self::message::{
@@ -104,6 +106,8 @@ pub struct Member {
     pub last_seen: Option<Instant>,
     /// Smoothed round trip of probes.
     pub rtt: Option<Duration>,
+    /// How far its wall clock is ahead; none before it has answered a probe of this node.
+    pub clock: Option<ClockOffset>,
     /// Whether datagrams have verified between its present start and this node's, and still arrive.
     pub datagrams: bool,
     /// Whether it counts as one that must hold every change of its scopes. Only a retirement or a force-leave ends that,

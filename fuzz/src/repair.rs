@@ -303,11 +303,12 @@ impl Play {
     }
 
     fn message(&self, script: &mut Script<'_>) -> Message {
+        let clock = |script: &mut Script<'_>| Some(Wall(script.number().cast_signed()));
         let updates = |script: &mut Script<'_>| (0..script.byte() % 6).map(|_| self.update(script)).collect();
         let seq = u32::from(script.byte());
         match script.byte() % 9 {
             0 => Message::Ping { seq, view: [script.byte(); 8], updates: updates(script) },
-            1 => Message::Ack { seq, view: [script.byte(); 8], updates: updates(script) },
+            1 => Message::Ack { seq, view: [script.byte(); 8], clock: clock(script), updates: updates(script) },
             2 => Message::PingReq { seq, target: self.node(script) },
             3 => Message::Vouch { seq },
             4 => Message::Nack { seq },

@@ -224,6 +224,7 @@ impl<N: Network> Driver<N> {
     /// Runs until asked to stop, or until storage fails.
     pub(crate) async fn run(mut self, mut shutdown: watch::Receiver<bool>) -> Stop {
         loop {
+            self.engine.set_wall((self.parts.wall)(), self.now());
             self.perform();
             if let Some(stop) = self.stop {
                 let Self { committer, reports, .. } = self;

@@ -24,6 +24,7 @@ pub use self::file::{FILE_BYTES_MAX, FileError, read_file, to_toml, to_yaml};
 pub(crate) use self::job::Job;
 pub use self::values::{Bind, Device, PortMapping, Protocol};
 pub(crate) use self::values::{bind, cpus, device, memory, port_mapping};
+pub(crate) use self::variables::names_in;
 pub use self::variables::{Facts, Known, NAMES};
 
 /// The collection of templates; a document's key is the template's id.

@@ -4,6 +4,7 @@ mod account;
 mod acknowledged;
 mod amplification;
 mod causal;
+mod clocks;
 mod connected;
 mod content;
 mod convergence;
@@ -41,6 +42,7 @@ use serde::Serialize;
 pub use self::account::Account;
 pub(crate) use self::amplification::Spending;
 pub use self::amplification::{ENVELOPE_BYTES_MAX, MEETING_BYTES_MAX};
+pub(crate) use self::clocks::Clocks;
 pub use self::connected::RECONNECT_WITHIN;
 #[cfg(any(feature = "l2", feature = "l3"))]
 pub(crate) use self::content::leak_in;
@@ -129,6 +131,8 @@ pub enum Invariant {
     FeedComplete,
     /// What a server says of itself agrees with what it holds.
     ViewsAgree,
+    /// A server knows how far the clocks of others are ahead of its own.
+    ClocksCompared,
     /// An honest change is not put in quarantine.
     HonestAccepted,
     /// What counts of forged changes follows from the rules alone.
@@ -297,6 +301,10 @@ impl Invariant {
                 "Lists name the documents that there are, page by page; who agrees on all members has the same hash of them; \
                  where all has been said, all is held elsewhere, and no queue holds anything. This view says otherwise."
             }
+            Self::ClocksCompared => {
+                "A server knows how far the clock of each that answers it is ahead of its own, to half the round trip. This one \
+                 is wrong."
+            }
             Self::Accounts => {
                 "Users that were made are there, by names that are theirs alone; who was deleted stays so, a token that was \
                  revoked is taken nowhere, and no server lets the last administrator go that it knows of."
@@ -347,6 +355,7 @@ impl fmt::Display for Invariant {
             Self::DurableBeforeShown => "shown before durable",
             Self::FeedComplete => "change feed incomplete",
             Self::ViewsAgree => "views disagree",
+            Self::ClocksCompared => "clocks compared wrongly",
             Self::HonestAccepted => "honest change in quarantine",
             Self::ForgedJudged => "forged change misjudged",
             Self::EditedAsAsked => "edit not as asked",

@@ -83,7 +83,7 @@ pub fn run(scenario: Scenario, planted: Planted) -> Report {
     });
     let panics = Listening::begin(scenario.faults.iter().any(|fault| damages(&fault.kind).is_some()));
     let mut stage = Stage::new(&scenario, &hosts, &wires);
-    let ended = stage.play(&mut sim, &panics);
+    let ended = stage.play(&mut sim, || panics.heard().is_some() || findings.get().is_over);
     let crashes = stage.crashes;
     let elapsed = sim.elapsed();
     drop(sim);

@@ -7,14 +7,14 @@ use knot_engine::documents::{Document, DocumentId};
 use knot_engine::membership::{self, Records};
 use knot_engine::seal::ClusterKey;
 use knot_engine::{
-    Address, Config, EditId, Engine, Faults, Instant, NodeId, NodeKey, ReadId, Recovered, Seed, SessionId, Table,
+    Address, Config, EditId, Engine, Faults, Instant, NodeId, NodeKey, ReadId, Recovered, Seed, SessionId, Table, Wall,
 };
 
 use crate::disk::{Disk, Folder, Image};
 use crate::draw::Draw;
 use crate::network::{own_address, seed_address};
 use crate::scenario::{Bounds, NodeSpec, Scenario, Target};
-use serde_json::Value;
+use crate::workload;
 
 /// Servers whose names are given to all as seeds.
 pub(crate) const SEEDS: usize = 3;
@@ -30,14 +30,16 @@ const EDGE_PER_MILLE: u64 = 200;
 pub(crate) struct Clock {
     drift_ppm: i64,
     /// How far the wall clock is off, in seconds.
-    pub(crate) offset_s: i64,
+    offset_s: i64,
+    /// When somebody set the wall clock.
+    pub(crate) set_at: Instant,
 }
 
 const MILLION: i64 = 1_000_000;
 
 impl Clock {
     fn new(spec: &NodeSpec) -> Self {
-        Self { drift_ppm: spec.clock_drift_ppm, offset_s: spec.clock_offset_s }
+        Self { drift_ppm: spec.clock_drift_ppm, offset_s: spec.clock_offset_s, set_at: Instant::ZERO }
     }
 
     /// What the monotonic clock shows at `now`.
@@ -46,6 +48,24 @@ impl Clock {
             return now;
         }
         Instant::from_micros(scale(now.as_micros(), MILLION + self.drift_ppm, MILLION))
+    }
+
+    /// What the wall clock shows at `now`.
+    pub(crate) fn wall(&self, now: Instant) -> Wall {
+        let since_ms = i64::try_from(self.read(now).as_micros() / 1_000).unwrap_or(i64::MAX);
+        Wall(workload::WALL_ORIGIN_MS + since_ms + self.offset_s * 1_000)
+    }
+
+    /// How far it and another may drift apart in so long.
+    pub(crate) fn drift_from(&self, other: &Self, time: Duration) -> Duration {
+        let ppm = self.drift_ppm.unsigned_abs() + other.drift_ppm.unsigned_abs();
+        let micros = time.as_micros() * u128::from(ppm) / u128::from(MILLION.unsigned_abs());
+        Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
+    }
+
+    /// What it says of the write `id`, which is all that tells writes apart on the network.
+    pub(crate) fn wall_of(&self, id: u32) -> Wall {
+        workload::wall(id, self.offset_s)
     }
 
     /// The first moment at which it shows `local`, or later.
@@ -87,8 +107,8 @@ pub(crate) enum ReadFor {
     Release(DocumentId),
     /// The history of a document at the end.
     AuditHistory,
-    /// The document as of the end of that history, which has to be this.
-    AuditVersion(Target, Value),
+    /// The document as of changes in that history.
+    AuditVersion,
 }
 
 /// A running process.
@@ -220,6 +240,7 @@ impl<D: Document> Node<D> {
         let seed = self.draw.bytes();
         let mut engine = self.engine(&image, seed, faults, now);
         engine.join(self.seeds(nodes), self.clock.read(now));
+        engine.set_wall(self.clock.wall(now), self.clock.read(now));
         self.starts += 1;
         self.clean = false;
         let told = engine.members().map(|member| (member.record.node, member.status)).collect();
@@ -238,6 +259,15 @@ impl<D: Document> Node<D> {
             fenced: None,
         });
         image
+    }
+
+    /// Somebody sets the wall clock.
+    pub(crate) fn set_clock(&mut self, by_s: i64, now: Instant) {
+        self.clock.offset_s += by_s;
+        self.clock.set_at = now;
+        if let Some(running) = &mut self.running {
+            running.engine.set_wall(self.clock.wall(now), self.clock.read(now));
+        }
     }
 
     fn engine(&self, image: &Image, seed: Seed, faults: Faults, now: Instant) -> Engine<D> {

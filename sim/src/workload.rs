@@ -15,7 +15,7 @@ use crate::edits::{LARGE, LISTS};
 use crate::scenario::{Action, DocumentKind, GROWING, NodeSpec, Operation, Target, ZONE_MARK, zones};
 
 /// The wall-clock time of write number zero, in milliseconds since the Unix epoch.
-const WALL_ORIGIN_MS: i64 = 1_800_000_000_000;
+pub(crate) const WALL_ORIGIN_MS: i64 = 1_800_000_000_000;
 /// How long a client waits for peers to hold its write.
 pub const REPLICAS_TIMEOUT: Duration = Duration::from_secs(2);
 /// Clients start when the servers have had a moment to meet.

@@ -471,11 +471,11 @@ impl<D: Document> World<D> {
     /// Has a server that runs make an edit.
     fn ask_for_edit(&mut self, operation: &Operation, request: EditRequest) {
         let clock = &mut self.nodes[operation.node].clock;
-        let (local, offset_s) = (clock.read(self.now), clock.offset_s);
+        let (local, wall) = (clock.read(self.now), clock.wall_of(operation.id));
         let Some(running) = &mut self.nodes[operation.node].running else { return };
         self.checkers.ledger.ask(operation, self.now);
         let crowded = is_crowded(&running.engine.queues());
-        let edit = running.engine.edit(request, workload::wall(operation.id, offset_s), local);
+        let edit = running.engine.edit(request, wall, local);
         running.edits.insert(edit, operation.id);
         running.crowded.extend(crowded.then_some(edit));
     }

@@ -26,8 +26,8 @@ export async function spaces(page, shoot) {
   await page.getByRole("button", { name: "Start", exact: true }).click();
   await page.getByRole("alert").getByText("has Docker or Podman").waitFor();
   await shoot("space-not-started");
-  await page.getByLabel("Note").fill("mine");
+  await page.getByLabel("Note", { exact: true }).fill("mine");
   await page.getByRole("button", { name: "Save" }).click();
   await page.getByText("The space is changed").waitFor();
-  check((await page.getByLabel("Note").inputValue()) === "mine", "the note is kept");
+  check((await page.getByLabel("Note", { exact: true }).inputValue()) === "mine", "the note is kept");
 }

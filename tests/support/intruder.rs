@@ -109,7 +109,10 @@ impl Intruder {
             let SessionEvent::Frame(bytes) = event else { continue };
             match Frame::decode(&bytes).unwrap() {
                 Some(Frame::Membership(Message::Ping { seq, view, .. }, _)) => {
-                    self.say(&Frame::Membership(Message::Ack { seq, view, updates: Vec::new() }, Vec::new()));
+                    self.say(&Frame::Membership(
+                        Message::Ack { seq, view, clock: None, updates: Vec::new() },
+                        Vec::new(),
+                    ));
                 }
                 Some(frame) => frames.push(frame),
                 None => {}

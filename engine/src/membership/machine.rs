@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::action::{Action, ForceLeaveError, TimerKind};
+use super::clock::Reading;
 use super::config::Config;
 use super::gossip::Queue;
 use super::mesh::Mesh;
@@ -96,6 +97,8 @@ pub struct Membership {
     pub(super) config: Config,
     pub(super) faults: Faults,
     pub(super) random: Random,
+    /// What the wall clock showed last.
+    pub(super) reading: Option<Reading>,
     pub(super) me: Member,
     /// The highest start count that others can drive this node to while it runs.
     pub(super) starts_max: u32,
@@ -137,6 +140,7 @@ impl Membership {
                 since: now,
                 last_seen: Some(now),
                 rtt: None,
+                clock: None,
                 datagrams: false,
                 durable: true,
             },
@@ -144,6 +148,7 @@ impl Membership {
             config,
             faults,
             random,
+            reading: None,
             phase: Phase::Running,
             table: Table::new(),
             timers: Timers::new(),
@@ -235,9 +240,9 @@ impl Membership {
                 self.on_ping(from, via, seq, now);
                 self.compare_view(from, view, now);
             }
-            Message::Ack { seq, view, updates } => {
+            Message::Ack { seq, view, clock, updates } => {
                 self.apply_all(from, updates, now);
-                self.on_ack(from, via, seq, now);
+                self.on_ack(from, via, seq, clock, now);
                 self.compare_view(from, view, now);
             }
             Message::PingReq { seq, target } => self.on_ping_req(from, via, seq, target, now),

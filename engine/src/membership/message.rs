@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{ADDRESSES_MAX, LABEL_BYTES_MAX, Record, STARTS_MAX, Status};
 use crate::identity::{Boot, Incarnation, NodeId};
+use crate::time::Wall;
 
 /// Largest encoded message that is sent as a datagram, in bytes, before the engine adds roots to probes.
 /// With them and the seal it stays below 1,200 bytes.
@@ -46,6 +47,8 @@ pub enum Message {
         seq: u32,
         /// As in a ping.
         view: [u8; 8],
+        /// What the sender's wall clock shows, where it knows.
+        clock: Option<Wall>,
         /// News.
         updates: Vec<Update>,
     },

@@ -9,7 +9,7 @@ use super::table::Entry;
 use crate::faults::Fault;
 use crate::identity::{Boot, Incarnation, NodeId};
 use crate::sometimes;
-use crate::time::Instant;
+use crate::time::{Instant, Wall};
 
 /// A zone with fewer live servers is watched from other zones too.
 pub(super) const ZONE_MIN: usize = 3;
@@ -336,11 +336,11 @@ impl Membership {
 
     pub(super) fn on_ping(&mut self, from: NodeId, via: Via, seq: u32, now: Instant) {
         let updates = self.news(&from, via, now);
-        let view = self.view();
-        self.send(from, via, Message::Ack { seq, view, updates });
+        let (view, clock) = (self.view(), self.wall(now));
+        self.send(from, via, Message::Ack { seq, view, clock, updates });
     }
 
-    pub(super) fn on_ack(&mut self, from: NodeId, via: Via, seq: u32, now: Instant) {
+    pub(super) fn on_ack(&mut self, from: NodeId, via: Via, seq: u32, clock: Option<Wall>, now: Instant) {
         if self.relays.get(&seq).is_some_and(|relay| relay.target == from) {
             self.timers.disarm(&Timer::Relay(seq));
             if let Some(relay) = self.relays.remove(&seq) {
@@ -372,6 +372,7 @@ impl Membership {
         if !probe.indirect {
             let sample = now.since(probe.sent);
             entry.contact_mut().rtt = Some(entry.contact().rtt.map_or(sample, |rtt| (rtt * 7 + sample) / 8));
+            self.compare_clocks(&from, clock, sample, now);
         }
     }
 

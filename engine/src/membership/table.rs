@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::clock::ClockOffset;
 use super::message::{BUCKETS, Standing, Update};
 use super::route::Route;
 use super::{Member, Record, Status};
@@ -81,6 +82,7 @@ pub(super) struct Contact {
     pub(super) refused: bool,
     pub(super) last_seen: Option<Instant>,
     pub(super) rtt: Option<Duration>,
+    pub(super) clock: Option<ClockOffset>,
     /// The start of which it has told its record itself.
     pub(super) own_word: Option<Boot>,
     /// A statement that was held to be the member's own until it said otherwise.
@@ -127,6 +129,7 @@ impl Contact {
         refused: false,
         last_seen: None,
         rtt: None,
+        clock: None,
         own_word: None,
         disowned: None,
         link: Link::NONE,
@@ -254,10 +257,10 @@ impl Entry {
 
     /// The member as others are shown it.
     pub(super) fn member(&self) -> Member {
-        let Contact { last_seen, rtt, .. } = *self.contact();
+        let Contact { last_seen, rtt, clock, .. } = *self.contact();
         let record = Arc::clone(&self.record);
         let (status, since, datagrams, durable) = (self.status, self.since, self.link().datagrams, self.durable);
-        Member { record, status, since, last_seen, rtt, datagrams, durable }
+        Member { record, status, since, last_seen, rtt, clock, datagrams, durable }
     }
 
     pub(super) fn update(&self, full: bool, now: Instant) -> Update {

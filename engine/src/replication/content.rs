@@ -145,7 +145,7 @@ impl<D: Document> Replica<D> {
                 self.answer_history(id, Err(ReadError::Unreadable));
             }
             Some(Purpose::Version(id, ..)) => {
-                self.waiting -= 1;
+                self.versions_asked -= 1;
                 self.answer_version(id, Err(ReadError::Unreadable));
             }
             Some(Purpose::Serve(serve)) => self.serves.drop(serve),

@@ -107,6 +107,8 @@ pub(crate) struct Replica<D> {
     pub(super) loads: BTreeMap<LoadId, Purpose>,
     /// Versions that are being made, by the number of the job: for whom, and whether the document was deleted.
     pub(super) versions: BTreeMap<u64, (ReadId, bool)>,
+    /// Those that are being made, or for which changes are being read.
+    pub(super) versions_asked: usize,
     pub(super) tickets: BTreeMap<Ticket, Delivery>,
     pub(super) effects: VecDeque<Effect<D>>,
     /// Documents changed lately, for repair to leave aside.
@@ -162,6 +164,7 @@ impl<D: Document> Replica<D> {
             recent: BTreeMap::new(),
             generation: 0,
             versions: BTreeMap::new(),
+            versions_asked: 0,
             early: Vec::new(),
             waiting: 0,
             incoming_bytes: 0,
@@ -556,6 +559,7 @@ impl<D: Document> Replica<D> {
         vec![
             Queue { name: "persist_bytes", depth: self.batches.bytes_waiting(), limit: self.limits.persist_bytes },
             Queue { name: "waiters", depth: self.waiting, limit: self.limits.waiters },
+            Queue { name: "versions", depth: self.versions_asked, limit: self.limits.versions },
             Queue { name: "incoming_bytes", depth: self.incoming_bytes, limit: self.limits.incoming_bytes },
             Queue { name: "orphans", depth: self.orphans.len(), limit: self.limits.orphans },
             Queue { name: "orphan_bytes", depth: self.orphans.bytes(), limit: self.limits.orphan_bytes },

@@ -26,14 +26,14 @@ impl<D: Document> Replica<D> {
         let refused = match self.admits_read(document) {
             Err(error) => Some(error),
             Ok(()) if self.failed => Some(ReadError::Unreadable),
-            Ok(()) if !self.started => Some(ReadError::Busy),
+            Ok(()) if !self.started || self.versions_asked >= self.limits.versions => Some(ReadError::Busy),
             Ok(()) => (!self.index.contains(&key)).then_some(ReadError::NotFound),
         };
         if let Some(error) = refused {
             self.answer_version(id, Err(error));
             return;
         }
-        self.waiting += 1;
+        self.versions_asked += 1;
         self.load(changes_of(&key), Purpose::Version(id, key, heads.into()));
     }
 
@@ -48,7 +48,7 @@ impl<D: Document> Replica<D> {
     ) {
         match self.job_of_version(key, heads, entries) {
             Err(error) => {
-                self.waiting -= 1;
+                self.versions_asked -= 1;
                 self.answer_version(id, Err(error));
             }
             Ok((job, deleted)) => {
@@ -91,10 +91,10 @@ impl<D: Document> Replica<D> {
             .filter(|(at, _)| !later.contains(at))
             .map(|(_, both)| both)
             .unzip();
-        let deleted = rebuild(&root, &stored, &headers, drop_unknown_deps).ok_or(ReadError::Unreadable)?.is_deleted();
         if stored.iter().map(|change| change.chunk.len()).sum::<usize>() > VERSION_BYTES_MAX {
             return Err(ReadError::VersionTooLong);
         }
+        let deleted = rebuild(&root, &stored, &headers, drop_unknown_deps).ok_or(ReadError::Unreadable)?.is_deleted();
         let reaches = stored.len();
         let (trusted, candidates): (Vec<_>, Vec<_>) =
             stored.into_iter().partition(|change| change.order < record.verified);
@@ -108,7 +108,7 @@ impl<D: Document> Replica<D> {
     /// Answers who asked for a version, where the verdict is of one; gives it back where it is not.
     pub(super) fn on_version(&mut self, verdict: Verdict<D>) -> Option<Verdict<D>> {
         let Some((id, deleted)) = self.versions.remove(&verdict.number) else { return Some(verdict) };
-        self.waiting -= 1;
+        self.versions_asked -= usize::from(!self.faults.has(Fault::VersionsLeak));
         let refused = verdict.refused.first().map(|(_, _, why)| *why);
         let answer = match (verdict.outcome, refused) {
             (Ok(_), Some(why)) => Err(ReadError::NotApplied(why)),

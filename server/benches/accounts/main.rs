@@ -81,6 +81,8 @@ async fn measure(report: &mut Report, server: &mut Server, filled: &Filled) -> i
     let bound = [("2 s", START_BOUND.as_secs_f64() * 1e3)];
     report.time("start", "until it serves", served, &[]);
     report.time("start", "until accounts are at hand", began.elapsed(), &bound);
+    by_token.get("/api/tokens").await?;
+    report.time("start", "until tokens are listed", began.elapsed(), &[]);
     resident(report, server, "after the start");
 
     Report::progress("logins");

@@ -12,8 +12,8 @@ use super::audit::about;
 use super::role::deletion;
 use super::token::TOKENS_A_USER_MAX;
 use super::{
-    AccountError, Accounts, Caller, Directory, GROUPS, Group, PASSWORDS, Permission, ROLES, Refusal, Role, Secret,
-    TOKENS, Token, USERS, USES, User,
+    AccountError, Accounts, Caller, Directory, GROUPS, Group, PASSWORDS, Permission, ROLES, Refusal, Role, SEALED,
+    Secret, TOKENS, Token, USERS, USES, User,
 };
 use crate::simulated::Defect;
 
@@ -146,21 +146,40 @@ impl Accounts {
     /// # Errors
     /// When `by` may not, the user may not be so, or it cannot be written.
     pub async fn change_user(&self, by: &Caller, id: &str, change: UserChange) -> Result<(), AccountError> {
+        self.change_user_by(by, id, |_, _| Ok(change)).await
+    }
+
+    /// The same with what is to be changed made of the user as they are by then.
+    ///
+    /// # Errors
+    /// As for [`Accounts::change_user`], and what `change` says.
+    pub async fn change_user_by(
+        &self,
+        by: &Caller,
+        id: &str,
+        change: impl FnOnce(&Directory, &User) -> Result<UserChange, Refusal> + Send,
+    ) -> Result<(), AccountError> {
         let (_turn, by) = &self.take_turn(by).await?;
         let own = by.user() == Some(id);
-        if !by.may(Permission::ManageUsers) && (!own || change.is_for_managers()) {
-            return Err(Refusal::AboveYou(vec![Permission::ManageUsers]).into());
+        let is_manager = by.may(Permission::ManageUsers);
+        let above = || Refusal::AboveYou(vec![Permission::ManageUsers]);
+        if !is_manager && !own {
+            return Err(above().into());
         }
-        let password = change.password.clone();
-        let (old, new) = {
+        let (old, new, password) = {
             let directory = self.directory();
             let old = directory.user(id).ok_or(Refusal::Unknown("user"))?.clone();
+            let change = change(&directory, &old)?;
+            if !is_manager && change.is_for_managers() {
+                return Err(above().into());
+            }
+            let password = change.password.clone();
             let new = change.apply(&old, self.now());
             match directory.check_user_change(by.permissions, own, &old, &new) {
                 Err(Refusal::LastAdministrator) if self.has(Defect::LastAdministratorGoes) => {}
                 checked => checked?,
             }
-            (old, new)
+            (old, new, password)
         };
         let patch = old.patch(&new);
         if let Some(password) = &password {
@@ -297,30 +316,37 @@ impl Accounts {
         expires_at: Option<i64>,
     ) -> Result<(Token, Secret), AccountError> {
         let secret = self.fresh_secret();
-        let token = self.create_token_of(by, &secret, name, scopes, expires_at).await?;
+        let token = self.create_token_of(by, Token::fresh(&secret, name, scopes, expires_at), None).await?;
         Ok((token, secret))
     }
 
+    /// Whether the caller may have one more token, and such a one.
+    pub(super) fn check_new_token(&self, by: &Caller, new: &Token) -> Result<(), Refusal> {
+        new.check()?;
+        if new.expires_at.is_some_and(|at| at <= self.now()) {
+            return Err(Refusal::invalid("expires_after", "a time to come"));
+        }
+        let user = by.user().ok_or(Refusal::Unknown("user"))?;
+        if self.directory().tokens_of(user).count() >= TOKENS_A_USER_MAX {
+            return Err(Refusal::TooMany { kind: "tokens", max: TOKENS_A_USER_MAX });
+        }
+        Ok(())
+    }
+
+    /// Stores a new token of the caller's, where it is kept sealed with what it is shown again from.
     pub(super) async fn create_token_of(
         &self,
         by: &Caller,
-        secret: &Secret,
-        name: String,
-        scopes: BTreeSet<String>,
-        expires_at: Option<i64>,
+        new: Token,
+        sealed: Option<Value>,
     ) -> Result<Token, AccountError> {
         let (_turn, by) = &self.take_turn(by).await?;
+        self.check_new_token(by, &new)?;
         let user = by.user().ok_or(Refusal::Unknown("user"))?.to_owned();
-        let now = self.now();
-        let id = secret.digest();
-        let limited = !scopes.is_empty();
-        let token = Token { id, user, name, scopes, limited, created_at: now, expires_at, revoked_at: None };
-        token.check()?;
-        if expires_at.is_some_and(|at| at <= now) {
-            return Err(Refusal::invalid("expires_after", "a time to come").into());
-        }
-        if self.directory().tokens_of(&token.user).count() >= TOKENS_A_USER_MAX {
-            return Err(Refusal::TooMany { kind: "tokens", max: TOKENS_A_USER_MAX }.into());
+        let token = Token { user, created_at: self.now(), ..new };
+        // Of no use without its token, so that comes first.
+        if let Some(sealed) = sealed {
+            self.create(SEALED, &token.id, sealed).await?;
         }
         self.create(TOKENS, &token.id, token.document()).await?;
         self.note(by, "token.create", format!("made the token {:?}", token.name), about([("token_id", &token.id)]))

@@ -14,7 +14,9 @@ use serde_json::{Value, json};
 
 use super::audit::about;
 use super::fields::{number, text};
-use super::{AccountError, Accounts, Caller, LoginFrom, PasswordCost, Passwords, Refusal, SEALED, Secret, Token};
+use super::{
+    AccountError, Accounts, Caller, LoginFrom, PasswordCost, Passwords, Refusal, SEALED, Secret, TOKENS, Token,
+};
 
 const SALT_BYTES: usize = 16;
 
@@ -107,14 +109,14 @@ impl Accounts {
         from: &LoginFrom,
     ) -> Result<(Token, Secret), AccountError> {
         self.check_reveals()?;
-        let mark = self.prove_own(by, password, from).await?;
+        self.ready().await?;
         let secret = self.fresh_secret();
-        let token = Token { id: secret.digest(), ..Token::default() };
+        let token = Token::fresh(&secret, name, scopes, expires_at);
+        self.check_new_token(by, &token)?;
+        let mark = self.prove_own(by, password, from).await?;
         let sealed = Sealed::seal(&self.passwords, password, mark, self.fresh_bytes(), &token, &secret).await;
         let sealed = sealed.ok_or_else(|| Refusal::invalid("password", "one that argon2id takes"))?;
-        // Of no use without its token, so that comes first.
-        self.create(SEALED, &token.id, sealed.document()).await?;
-        let token = self.create_token_of(by, &secret, name, scopes, expires_at).await?;
+        let token = self.create_token_of(by, token, Some(sealed.document())).await?;
         Ok((token, secret))
     }
 
@@ -132,8 +134,10 @@ impl Accounts {
         self.check_reveals()?;
         self.ready().await?;
         let now = self.now();
-        let token = self.directory().token(id).filter(|token| by.user() == Some(&token.user)).cloned();
-        let token = token.filter(|token| token.is_good(now)).ok_or(Refusal::Unknown("token"))?;
+        // From its own document: a server that has just started may not have read all tokens yet.
+        let token = self.read(TOKENS, id).await?.map(|value| Token::read(id, &value));
+        let token = token.filter(|token| by.user() == Some(&token.user) && token.is_good(now));
+        let token = token.ok_or(Refusal::Unknown("token"))?;
         self.prove_own(by, password, from).await?;
         let sealed = self.read(SEALED, id).await?.as_ref().and_then(Sealed::read).ok_or(Refusal::NotSealed)?;
         let secret = sealed.open(&self.passwords, password, &token).await.ok_or(Refusal::NotSealed)?;

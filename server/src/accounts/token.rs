@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use serde_json::{Value, json};
 
+use super::Secret;
 use super::fields::{self, flag, set, text, time};
 use super::refusal::Refusal;
 
@@ -39,6 +40,13 @@ pub struct Token {
 }
 
 impl Token {
+    /// A new one of this text, whose owner and beginning are yet to be said.
+    #[must_use]
+    pub fn fresh(secret: &Secret, name: String, scopes: BTreeSet<String>, expires_at: Option<i64>) -> Self {
+        let limited = !scopes.is_empty();
+        Self { id: secret.digest(), name, scopes, limited, expires_at, ..Self::default() }
+    }
+
     /// What the document says.
     #[must_use]
     pub fn read(id: &str, value: &Value) -> Self {

@@ -120,6 +120,8 @@ struct Row {
     incarnation: Option<String>,
     version: Option<String>,
     rtt_ms: Option<f64>,
+    clock_ahead_ms: Option<i64>,
+    clock_within_ms: Option<f64>,
     last_seen: Option<String>,
 }
 
@@ -288,6 +290,8 @@ fn row(member: &Member, me: NodeId, link: Option<Link>, now: Instant, wall: Wall
         incarnation: Some(record.incarnation.to_string()),
         version: Some(record.version.clone()),
         rtt_ms: member.rtt.map(|rtt| rtt.as_secs_f64() * 1_000.0),
+        clock_ahead_ms: member.clock.map(|clock| clock.ahead_ms),
+        clock_within_ms: member.clock.map(|clock| clock.within.as_secs_f64() * 1_000.0),
         last_seen: seen.map(|seen| timestamp::rfc3339(before(wall, now.since(seen)))),
     }
 }

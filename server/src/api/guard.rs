@@ -63,16 +63,20 @@ pub(super) async fn admit(
         Ok::<_, ApiError>(())
     };
     let mut response = match admitted.await {
-        // What changes something runs to its end, also where nobody waits for the answer any more.
-        Ok(()) if !is_safe(request.method()) => {
-            let done = tokio::spawn(next.run(request)).await;
-            done.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
-        }
-        Ok(()) => next.run(request).await,
+        Ok(()) => run(request, next).await,
         Err(error) => error.into_response(),
     };
     response.extensions_mut().insert(Answered(operation.path));
     response
+}
+
+/// Serves a request. What changes something runs to its end, also where nobody waits for the answer any more.
+pub(crate) async fn run(request: Request, next: Next) -> Response {
+    if is_safe(request.method()) {
+        return next.run(request).await;
+    }
+    let done = tokio::spawn(next.run(request)).await;
+    done.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
 }
 
 /// What is answered where there is nothing: the same to all who have not logged in.

@@ -12,6 +12,9 @@ pub(super) const EXAMPLES: &str = "EXAMPLES:
   knot status --server https://knot1.internal:3000 --json
 The exit code is 0 where all is well, and 1 where something needs a person.";
 
+/// By how much clocks may differ before that needs a person.
+const CLOCK_OFF_MS: u64 = 60_000;
+
 /// What is wrong, and what to try.
 struct Finding {
     says: String,
@@ -82,6 +85,14 @@ fn findings(status: &Value, members: &Value) -> Vec<Finding> {
             find(format!("{state}: {}", names.join(", ")), next);
         }
     }
+    let ahead = |member: &Value| member.get("clock_ahead_ms").and_then(Value::as_i64);
+    let is_off = |member: &&Value| ahead(member).is_some_and(|ms| ms.unsigned_abs() > CLOCK_OFF_MS);
+    if let Some(member) = rows(members, "data").iter().filter(|member| text(member, "status") == "alive").find(is_off) {
+        let ms = ahead(member).unwrap_or_default();
+        let (seconds, which) = (ms.unsigned_abs() / 1_000, if ms > 0 { "ahead of" } else { "behind" });
+        let (name, mine) = (text(member, "name"), text(status, "name"));
+        find(format!("clocks differ: {name} is {seconds} s {which} {mine}"), "timedatectl, on both servers");
+    }
     if !rows(status, "quarantined").is_empty() {
         find("changes are in quarantine".to_owned(), "knot cluster quarantine list");
     }
@@ -103,7 +114,9 @@ mod tests {
         let found = findings(&status, &members);
         assert!(found[0].says.contains("disk") && found[1].says == "failed: n2", "{}", found.len());
         let well = json!({"disk_full": false, "name": "n1", "scopes": [{"documents": 3}]});
-        let alone = json!({"data": [{"name": "n1", "status": "alive"}]});
+        let off = json!({"data": [{"name": "n2", "status": "alive", "clock_ahead_ms": -90_500}]});
+        assert_eq!(findings(&well, &off)[0].says, "clocks differ: n2 is 90 s behind n1");
+        let alone = json!({"data": [{"name": "n1", "status": "alive", "clock_ahead_ms": 900}]});
         assert!(findings(&well, &alone).is_empty());
         assert_eq!(in_one_line(&well, &alone), "1 server alive as seen by n1, 3 documents");
     }

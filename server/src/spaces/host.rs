@@ -220,7 +220,7 @@ impl Host {
         self.tell_facts().await?;
         let hosting = self.spaces.hosting();
         let Some(seen) = self.see(&hosting).await else { return Ok(()) };
-        let altered = self.altered().await?;
+        let altered = self.altered(seen.as_ref().ok()).await?;
         let (steps, records) = {
             let directory = self.spaces.accounts.directory();
             let spaces = altered.as_ref().unwrap_or_else(|| directory.spaces());
@@ -301,7 +301,7 @@ impl Host {
     }
 
     /// What is known, where a bug on purpose knows otherwise.
-    async fn altered(&self) -> Result<Option<Known>, Stopped> {
+    async fn altered(&self, here: Option<&Here>) -> Result<Option<Known>, Stopped> {
         let accounts = &self.spaces.accounts;
         let (takes_over, forgets) = (accounts.has(Defect::SilentIsTakenOver), accounts.has(Defect::StartIsRepeated));
         if !takes_over && !forgets {
@@ -311,8 +311,8 @@ impl Host {
         let mut known = accounts.directory().spaces().clone();
         if takes_over {
             known.take_over(&self.owner.node_id, |node| matches!(servers.state(node), Server::Silent(_)));
-        } else {
-            known.forget_reports();
+        } else if let Some(here) = here {
+            known.forget_reports(here);
         }
         Ok(Some(known))
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::agent::Reports;
+use super::agent::{Here, Reports};
 use super::record::{Report, SPACE_STATES, SPACES, SpaceRecord};
 use crate::records;
 use crate::templates::Platform;
@@ -153,9 +153,9 @@ impl Known {
         theirs.for_each(|record| node_id.clone_into(&mut record.node_id));
     }
 
-    /// A bug on purpose: nobody has reported anything.
-    pub(super) fn forget_reports(&mut self) {
-        self.reports.clear();
+    /// A bug on purpose: nobody has reported anything of what is not here.
+    pub(super) fn forget_reports(&mut self, here: &Here) {
+        self.reports.retain(|space_id, _| here.containers.iter().any(|seen| seen.space_id == *space_id));
     }
 
     /// What a server has said of itself.

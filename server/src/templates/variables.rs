@@ -145,6 +145,12 @@ pub(super) fn check(text: &str, at: &Range<usize>, known: &Known, faults_max: us
     parts(text, at).into_iter().filter_map(|part| faulty(part.reference?)).take(faults_max).collect()
 }
 
+/// The names that a text refers to.
+pub(crate) fn names_in(text: &str) -> BTreeSet<&str> {
+    let references = parts(text, &(0..0)).into_iter().filter_map(|part| part.reference?.ok());
+    references.map(|reference| reference.name).collect()
+}
+
 /// A text with its references replaced by what they stand for. Where `is_split` the value is taken apart at its colons
 /// later, so nothing that a user chose may bring one along.
 pub(super) fn resolve(text: &str, at: &Range<usize>, facts: &Facts, is_split: bool) -> Result<String, Fault> {

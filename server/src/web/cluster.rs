@@ -11,7 +11,7 @@ use axum::Extension;
 use axum::extract::State;
 use axum::response::Response;
 use axum::routing::{get, post};
-use knot_engine::membership::Member;
+use knot_engine::membership::{ClockOffset, Member};
 use knot_engine::{InStep, Instant, NodeId};
 
 pub(super) use self::sight::{Tally, cut_off, sights};
@@ -31,6 +31,8 @@ use crate::spaces::Place;
 
 /// What differs for so short is being sent just now.
 const BEHIND_AFTER: Duration = Duration::from_secs(2);
+/// By how much clocks may differ before that is worth a look.
+const CLOCK_OFF: Duration = Duration::from_secs(60);
 
 pub(super) fn pages() -> Vec<Page> {
     const SEES: Needs = Needs::OneOf(&[Permission::ClusterInfo, Permission::ManageCluster]);
@@ -65,6 +67,7 @@ struct Row {
     observed: String,
     via: String,
     rtt: Option<Duration>,
+    clock: Option<ClockOffset>,
     version: String,
     is_me: bool,
     step: Option<InStep>,
@@ -91,6 +94,7 @@ impl Row {
             observed: engine.stream_to(record.node).and_then(|session| links.address(session)).unwrap_or_default(),
             via: path_to(engine, member, links),
             rtt: member.rtt,
+            clock: member.clock,
             version: record.version.clone(),
             is_me,
             step,
@@ -142,6 +146,7 @@ impl Row {
             observed: String::new(),
             via: String::new(),
             rtt: None,
+            clock: None,
             version: String::new(),
             is_me: false,
             step: None,
@@ -157,6 +162,25 @@ impl Row {
 
     fn rtt_text(&self) -> String {
         self.rtt.map(milliseconds).unwrap_or_default()
+    }
+
+    /// How far its clock is ahead of this server's or behind it; where that cannot be told, how much it may be.
+    fn clock_text(&self) -> String {
+        let Some(ClockOffset { ahead_ms, within, .. }) = self.clock else {
+            return String::new();
+        };
+        let apart = Duration::from_millis(ahead_ms.unsigned_abs());
+        if apart <= within {
+            return format!("± {}", milliseconds(within));
+        }
+        let apart = if apart < Duration::from_secs(1) { milliseconds(apart) } else { spoken(apart) };
+        format!("{apart} {}", if ahead_ms > 0 { "ahead" } else { "behind" })
+    }
+
+    /// Whether that is enough to puzzle people, or to end what ends by the clock at other times than elsewhere.
+    fn is_clock_off(&self) -> bool {
+        let apart = |clock: ClockOffset| Duration::from_millis(clock.ahead_ms.unsigned_abs());
+        self.clock.is_some_and(|clock| apart(clock) > CLOCK_OFF + clock.within)
     }
 
     fn step_text(&self) -> String {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use axum::body::Body;
 use axum::http::{HeaderMap, Uri};
+use serde_json::Value;
 
 use crate::accounts::Secret;
 use crate::api::error::{ApiError, Form};
@@ -30,7 +31,10 @@ impl Fields {
     }
 
     fn parse(text: &str) -> Result<Self, ApiError> {
-        let pairs = text.split('&').filter(|pair| !pair.is_empty()).take(FIELDS_MAX);
+        let pairs = text.split('&').filter(|pair| !pair.is_empty());
+        if pairs.clone().count() > FIELDS_MAX {
+            return Err(Form::BadPath("the form has more than 4,096 fields").into());
+        }
         let fields = pairs.map(|pair| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             Ok((path::decode(&name.replace('+', " "))?, path::decode(&value.replace('+', " "))?))
@@ -68,9 +72,12 @@ impl Fields {
         self.0.iter().filter(|(found, _)| found == name).map(|(_, value)| value.as_str()).collect()
     }
 
-    /// A whole number; none where it is none.
-    pub(super) fn number(&self, name: &str) -> Option<u32> {
-        self.get(name).trim().parse().ok()
+    /// A whole number, 0 where nothing is filled in; what is none, which no record takes, as it is.
+    pub(super) fn count(&self, name: &str) -> Value {
+        match self.get(name).trim() {
+            "" => 0.into(),
+            text => text.parse::<u64>().map_or_else(|_| text.into(), Value::from),
+        }
     }
 }
 
@@ -87,5 +94,17 @@ mod tests {
         assert_eq!((fields.get("a&b"), fields.text("a&b").as_str()), ("\u{e9}= ", "\u{e9}="));
         assert!(fields.has("on") && !fields.has("off"));
         assert!(Fields::parse("a=%zz").is_err());
+        assert!(Fields::parse(&"a&".repeat(FIELDS_MAX)).is_ok());
+        assert!(Fields::parse(&"a&".repeat(FIELDS_MAX + 1)).is_err(), "what is beyond is not left out silently");
+    }
+
+    #[test]
+    fn a_number_that_is_none_is_not_nothing() {
+        let fields = Fields::parse("few=+7+&many=4294967296&none=x&empty=").unwrap();
+        assert_eq!(
+            ["few", "many", "empty", "absent"].map(|name| fields.count(name)),
+            [7, 4_294_967_296_u64, 0, 0].map(Value::from)
+        );
+        assert_eq!(fields.count("none"), "x");
     }
 }

@@ -80,12 +80,11 @@ impl Record for Group {
     }
 
     fn filled(fields: &Fields) -> Said {
-        let number = |name: &str| fields.number(name).unwrap_or(0);
         members(&json!({
             "name": fields.text("name"),
-            "max_spaces": number("max_spaces"),
-            "compute_units": number("compute_units"),
-            "storage_units": number("storage_units"),
+            "max_spaces": fields.count("max_spaces"),
+            "compute_units": fields.count("compute_units"),
+            "storage_units": fields.count("storage_units"),
         }))
     }
 

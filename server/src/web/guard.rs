@@ -11,7 +11,7 @@ use super::Page;
 use super::page::{Fault, Shell};
 use crate::api::Shared;
 use crate::api::error::ApiError;
-use crate::api::guard::{Answered, check, identify, is_safe, is_same_origin};
+use crate::api::guard::{Answered, check, identify, is_safe, is_same_origin, run};
 use crate::api::operation::Needs;
 use crate::api::path::encode;
 
@@ -26,7 +26,7 @@ pub(super) async fn admit(
 ) -> Response {
     let mut response = match Box::pin(let_in(&api, &page, &mut request)).await {
         Ok(Some(shell)) => {
-            let mut response = next.run(request).await;
+            let mut response = run(request, next).await;
             match response.extensions_mut().remove::<Fault>() {
                 Some(Fault(error)) => shell.refuse(&error),
                 None => response,

@@ -193,7 +193,11 @@ impl Feed {
         let news = if std::mem::take(&mut self.is_new) { self.catch_up().await? } else { self.wait().await? };
         if news.page {
             // What is fetched again is shown from what follows these changes.
-            self.api.accounts.caught_up().await.ok()?;
+            tokio::select! {
+                biased;
+                () = stopped(&mut self.stopping) => return None,
+                caught_up = self.api.accounts.caught_up() => caught_up.ok()?,
+            }
         }
         self.has_ended = news.gone;
         self.quiet_until = Instant::now() + QUIET;

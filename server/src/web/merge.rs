@@ -4,11 +4,14 @@
 //! is held by then are both compared with that, so that only what its person changed is written, and what two changed
 //! is asked about. Lists are compared entry by entry, in which no two changes are in each other's way.
 
+use std::collections::HashSet;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::form::Fields;
+use crate::accounts::Refusal;
 
 /// Fields of a record, or of a form about it, by their names.
 pub(super) type Said = Map<String, Value>;
@@ -73,6 +76,11 @@ impl Merged {
         merged
     }
 
+    /// What is to be written, where nobody else has changed that too.
+    pub(super) fn undisputed(self) -> Result<Said, Refusal> {
+        if self.disputed.is_empty() { Ok(self.changed) } else { Err(Refusal::Disputed(self.disputed)) }
+    }
+
     fn take(&mut self, name: &str, was: &Value, mine: &Value, theirs: &Value) {
         // A list of nothing may be one of texts as well as one of rows.
         let was = was.as_str().map_or_else(|| mark(was), str::to_owned);
@@ -112,8 +120,10 @@ fn texts(value: &Value) -> Option<Vec<&str>> {
 
 /// What is held, without what the form took out and with what it added; none where that changes nothing.
 fn merged_list(was: &[&str], mine: &[&str], held: &[&str]) -> Option<Vec<String>> {
-    let is_kept = |entry: &&&str| mine.contains(*entry) || !was.contains(*entry);
-    let is_added = |entry: &&&str| !was.contains(*entry) && !held.contains(*entry);
+    // A form may hold very many, and what it was filled from is its own word.
+    let [in_was, in_mine, in_held] = [was, mine, held].map(|list| list.iter().copied().collect::<HashSet<&str>>());
+    let is_kept = |entry: &&&str| in_mine.contains(**entry) || !in_was.contains(**entry);
+    let is_added = |entry: &&&str| !in_was.contains(**entry) && !in_held.contains(**entry);
     let list: Vec<&str> = held.iter().filter(is_kept).chain(mine.iter().filter(is_added)).copied().collect();
     (list != held).then(|| list.into_iter().map(str::to_owned).collect())
 }
@@ -128,7 +138,7 @@ fn mark(value: &Value) -> String {
 fn as_forms_have_it(value: &Value, is_in_row: bool) -> Value {
     match value {
         Value::String(text) if is_in_row => text.replace(['\r', '\n'], "").trim().into(),
-        Value::String(text) => text.replace('\r', "").trim().into(),
+        Value::String(text) => text.replace('\r', "").into(),
         Value::Array(items) => items.iter().map(|item| as_forms_have_it(item, true)).collect(),
         Value::Object(members) => {
             let member = |(name, value): (&String, &Value)| (name.clone(), as_forms_have_it(value, true));
@@ -193,8 +203,19 @@ mod tests {
     #[test]
     fn what_browsers_do_to_a_text_is_no_change() {
         let was = json!({"job": "image: a\nports:\n", "rows": [{"text": "one\ntwo"}]});
-        let mine = json!({"job": "image: a\r\nports:", "rows": [{"text": "onetwo"}]});
-        assert_eq!(merged(was.clone(), mine, was), (json!({}), Vec::new()));
+        let mine = json!({"job": "image: a\r\nports:\r\n", "rows": [{"text": "onetwo"}]});
+        assert_eq!(merged(was.clone(), mine, was.clone()), (json!({}), Vec::new()));
+        // What a person does is one: a key may need the end of its last line.
+        let mine = json!({"job": "image: a\nports:"});
+        assert_eq!(merged(was.clone(), mine.clone(), was), (mine, Vec::new()));
+    }
+
+    #[test]
+    fn long_lists_are_merged_in_no_time() {
+        const MANY: usize = 100_000;
+        let list = |text: &str| json!({"l": (0..MANY).map(|at| format!("{text}{at}")).collect::<Vec<_>>()});
+        let (changed, _) = merged(list("b"), list("a"), list("b"));
+        assert_eq!(changed, list("a"));
     }
 
     #[test]

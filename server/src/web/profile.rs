@@ -9,14 +9,17 @@ use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 
 use super::form::Fields;
+use super::merge::{Marks, Merged, Said, members, with};
 use super::moment::Moment;
 use super::page::{Fault, LOGIN, Problem, Shell, show_as};
+use super::record::unfit;
 use super::setup::unequal;
+use super::users::change_of;
 use super::{Page, page};
-use crate::accounts::{Caller, PASSWORD_CHARS_MIN, Refusal, Session, User, UserChange};
+use crate::accounts::{Caller, Directory, PASSWORD_CHARS_MIN, Refusal, Session, User, UserChange};
 use crate::api::Shared;
 use crate::api::auth::login_from;
-use crate::api::error::ApiError;
+use crate::api::error::{self, ApiError};
 use crate::api::guard::Peer;
 
 pub(super) fn pages() -> Vec<Page> {
@@ -46,6 +49,8 @@ struct Profile {
     roles: Vec<String>,
     rows: Vec<Row>,
     least: usize,
+    /// What its form was filled from.
+    was: String,
 }
 
 impl Profile {
@@ -70,7 +75,8 @@ impl Profile {
         };
         let rows = api.accounts.sessions(id).await?.into_iter().map(row).collect();
         let shell = shell.watching(&[("watch", "own")]);
-        Ok(Self { shell, problem: None, username, user, roles, rows, least: PASSWORD_CHARS_MIN })
+        let was = Marks::of(&shown(&user)).text();
+        Ok(Self { shell, problem: None, username, user, roles, rows, least: PASSWORD_CHARS_MIN, was })
     }
 
     fn refused(self, problem: Problem) -> Response {
@@ -107,27 +113,29 @@ async fn change(
     body: Body,
 ) -> Result<Response, Fault> {
     let fields = Fields::read(&api, &headers, body).await?;
-    let mut page = Profile::new(&api, shell, &by).await?;
-    let wanted = |name: &str| Some(fields.text(name).replace('\r', ""));
-    let change = UserChange {
-        email: wanted("email"),
-        timezone: wanted("timezone"),
-        preferred_shell: wanted("preferred_shell"),
-        github_username: wanted("github_username"),
-        ssh_public_key: wanted("ssh_public_key"),
-        ..UserChange::default()
+    let was = Marks::read(&fields).ok_or(error::Form::NoMarks)?;
+    let mine = filled(&fields);
+    let merged = |held: &User| Merged::new(&was, &mine, &shown(held), &members(held));
+    let id = by.user().ok_or(Refusal::Unknown("user"))?;
+    let change = |_: &Directory, held: &User| change_of(merged(held).undisputed()?);
+    let Err(error) = api.accounts.change_user_by(&by, id, change).await else {
+        return Ok(Redirect::to("/profile?done=profile-changed").into_response());
     };
-    match api.accounts.change_user(&by, &page.user.id, change.clone()).await {
-        Ok(()) => Ok(Redirect::to("/profile?done=profile-changed").into_response()),
-        Err(error) => {
-            page.user.email = change.email.unwrap_or_default();
-            page.user.timezone = change.timezone.unwrap_or_default();
-            page.user.preferred_shell = change.preferred_shell.unwrap_or_default();
-            page.user.github_username = change.github_username.unwrap_or_default();
-            page.user.ssh_public_key = change.ssh_public_key.unwrap_or_default();
-            Ok(page.refused(Problem::of(&error.into())))
-        }
-    }
+    let page = Profile::new(&api, shell, &by).await?;
+    let user = with(&page.user, merged(&page.user).changed).map_err(unfit)?;
+    Ok(Profile { user, ..page }.refused(Problem::of(&error.into())))
+}
+
+/// What the form says of its user.
+fn filled(fields: &Fields) -> Said {
+    const NAMES: [&str; 5] = ["email", "timezone", "preferred_shell", "github_username", "ssh_public_key"];
+    NAMES.map(|name| (name.to_owned(), fields.text(name).replace('\r', "").into())).into_iter().collect()
+}
+
+/// What it shows.
+fn shown(user: &User) -> Said {
+    let on_form = filled(&Fields::default());
+    members(user).into_iter().filter(|(name, _)| on_form.contains_key(name)).collect()
 }
 
 async fn change_password(

@@ -37,6 +37,11 @@ pub(super) trait Record: Clone + Default + Serialize + DeserializeOwned + Send +
         members(self).into_iter().filter(|(name, _)| on_form.contains_key(name)).collect()
     }
 
+    /// What is said of a field in place of a value that no form shows.
+    fn unshown(&self, _field: &str) -> Option<&'static str> {
+        None
+    }
+
     /// The page with its form.
     fn page(
         api: &Shared,
@@ -87,7 +92,12 @@ impl<R: Record> Draft<R> {
         let Merged { changed, disputed } = Merged::new(was, mine, &shown, &members(held));
         let draft = Self::of(id, held.clone());
         let record = with(&draft.record, changed).map_err(unfit)?;
-        let theirs = shown.into_iter().filter(|(name, _)| disputed.contains(name)).collect();
+        let theirs = shown.into_iter().filter(|(name, _)| disputed.contains(name));
+        let said = |(name, value): (String, Value)| {
+            let value = held.unshown(&name).map_or(value, Value::from);
+            (name, value)
+        };
+        let theirs = theirs.map(said).collect();
         Ok(Self { record, theirs, ..draft })
     }
 }
@@ -187,12 +197,8 @@ pub(super) async fn save<R: Record>(
 ) -> Result<Response, Fault> {
     let (was, mine) = (marks::<R>(id.as_deref(), fields)?, R::filled(fields));
     let change = |held: R| {
-        let merged = Merged::new(&was, &mine, &held.shown(), &members(&held));
-        if merged.disputed.is_empty() {
-            with(&held, merged.changed).map_err(unfit)
-        } else {
-            Err(Refusal::Disputed(merged.disputed))
-        }
+        let changed = Merged::new(&was, &mine, &held.shown(), &members(&held)).undisputed()?;
+        with(&held, changed).map_err(unfit)
     };
     let Err(error) = R::put(&api.accounts, by, id.as_deref(), change).await else {
         let done = if id.is_none() { "created" } else { "changed" };

@@ -9,10 +9,12 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
+use serde::Deserialize;
 
 use super::form::Fields;
 use super::moment::Moment;
 use super::page::{Fault, Problem, Shell, show, show_as};
+use super::record::unfit;
 use super::{Page, page};
 use crate::accounts::{Caller, Permission, TOKEN_NAME_BYTES_MAX, Token};
 use crate::api::Shared;
@@ -164,7 +166,7 @@ async fn create(
         reads: fields.has("read"),
         leaf: fields.has("leaf"),
         collections: fields.text("collections"),
-        expiry: fields.number("expiry").unwrap_or(0),
+        expiry: u32::deserialize(fields.count("expiry")).map_err(unfit)?,
         ..Form::new(&api, shell.clone())
     };
     let now = api.accounts.now();

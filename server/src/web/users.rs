@@ -18,7 +18,7 @@ use super::record::{Draft, unfit};
 use super::{Page, page};
 use crate::accounts::{Caller, Directory, NewUser, PASSWORD_CHARS_MIN, Permission, Refusal, User, UserChange};
 use crate::api::Shared;
-use crate::api::error::{self, ApiError};
+use crate::api::error;
 use crate::api::operation::Needs;
 use crate::api::path::encode;
 
@@ -146,16 +146,15 @@ impl Form {
 
 /// What a form says of a user.
 fn filled(fields: &Fields) -> Said {
-    let number = |name: &str| fields.number(name).unwrap_or(0);
     members(&json!({
         "username": fields.text("username"),
         "email": fields.text("email"),
         "active": fields.has("active"),
         "roles": fields.all("role"),
         "groups": fields.all("group"),
-        "max_spaces": number("max_spaces"),
-        "compute_units": number("compute_units"),
-        "storage_units": number("storage_units"),
+        "max_spaces": fields.count("max_spaces"),
+        "compute_units": fields.count("compute_units"),
+        "storage_units": fields.count("storage_units"),
         "zone": fields.text("zone"),
         "timezone": fields.text("timezone"),
     }))
@@ -227,7 +226,7 @@ async fn create(
     }
 }
 
-fn change_of(said: Said) -> Result<UserChange, Refusal> {
+pub(super) fn change_of(said: Said) -> Result<UserChange, Refusal> {
     UserChange::deserialize(Value::from(said)).map_err(unfit)
 }
 
@@ -241,29 +240,22 @@ async fn change(
 ) -> Result<Response, Fault> {
     let fields = Fields::read(&api, &headers, body).await?;
     let was = Marks::read(&fields).ok_or(error::Form::NoMarks)?;
-    api.accounts.caught_up().await?;
-    let (old, shown) = {
-        let directory = api.accounts.directory();
-        let old = directory.user(&id).ok_or(Refusal::Unknown("user"))?.clone();
-        let shown = shown(&directory, &old);
-        (old, shown)
+    let mine = filled(&fields);
+    let merged = |directory: &Directory, held: &User| Merged::new(&was, &mine, &shown(directory, held), &members(held));
+    let password = Some(fields.secret("password")).filter(|password| !password.is_empty());
+    let change = |directory: &Directory, held: &User| {
+        Ok(UserChange { password, ..change_of(merged(directory, held).undisputed()?)? })
     };
-    let Merged { changed, disputed } = Merged::new(&was, &filled(&fields), &shown, &members(&old));
-    let error = if disputed.is_empty() {
-        let password = Some(fields.secret("password")).filter(|password| !password.is_empty());
-        let change = UserChange { password, ..change_of(changed.clone())? };
-        let Err(error) = api.accounts.change_user(&by, &id, change).await else {
-            return Ok(Redirect::to("/users?done=user-changed").into_response());
-        };
-        ApiError::from(error)
-    } else {
-        Refusal::Disputed(disputed.clone()).into()
+    let Err(error) = api.accounts.change_user_by(&by, &id, change).await else {
+        return Ok(Redirect::to("/users?done=user-changed").into_response());
     };
-    let theirs = shown.into_iter().filter(|(name, _)| disputed.contains(name)).collect();
-    let (record, is_me) = (with(&old, changed).map_err(unfit)?, by.user() == Some(&id));
     let directory = api.accounts.directory();
-    let problem = Some(Problem::of(&error));
-    let draft = Draft { record, problem, theirs, ..draft(&directory, Some(id), old) };
+    let held = directory.user(&id).ok_or(Refusal::Unknown("user"))?.clone();
+    let Merged { changed, disputed } = merged(&directory, &held);
+    let theirs = shown(&directory, &held).into_iter().filter(|(name, _)| disputed.contains(name)).collect();
+    let (record, is_me) = (with(&held, changed).map_err(unfit)?, by.user() == Some(&id));
+    let problem = Some(Problem::of(&error.into()));
+    let draft = Draft { record, problem, theirs, ..draft(&directory, Some(id), held) };
     Ok(Form::new(&directory, shell, draft, is_me).show())
 }
 

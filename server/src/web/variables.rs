@@ -118,6 +118,10 @@ impl Record for TemplateVariable {
         members(&json!({"name": self.name, "zones": self.zones, "value": value, "protected": self.protected}))
     }
 
+    fn unshown(&self, field: &str) -> Option<&'static str> {
+        (field == "value" && self.protected).then_some("a value that is not shown")
+    }
+
     async fn page(api: &Shared, shell: Shell, draft: Draft<Self>) -> Result<impl Template + Send, ApiError> {
         let meant = Meant::new(api, &draft.record.zones).await?;
         let held = draft.id.as_ref().and_then(|id| api.accounts.directory().variable(id).cloned());

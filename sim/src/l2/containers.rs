@@ -86,7 +86,7 @@ impl Containers for SimContainers {
                 let mut findings = self.findings.get();
                 // What its disk has lost it cannot know.
                 if wrong.is_never_excused || !findings.losses().iter().any(|loss| loss.node == self.node) {
-                    findings.accuse(Invariant::Spaces, now, self.node, wrong.says);
+                    findings.end_with(Invariant::Spaces, now, self.node, wrong.says);
                 }
             }
             self.takes(LIST_MS).await;

@@ -7,7 +7,6 @@ use knot_engine::Instant;
 use turmoil::Sim;
 
 use super::Host;
-use super::panics::Listening;
 use super::wires::Wires;
 use crate::scenario::{FaultKind, RESTART_AFTER, Scenario};
 use crate::servers::{Cue, Cues};
@@ -37,11 +36,11 @@ impl<'a> Stage<'a> {
         Self { scenario, hosts, wires, cues, held_down, fuses, copied, is_healed: false, crashes: 0 }
     }
 
-    /// Runs until the clients are done, or something panics.
+    /// Runs until the clients are done, or there is no more to be learned.
     ///
     /// # Errors
     /// When turmoil ends first.
-    pub(super) fn play(&mut self, sim: &mut Sim<'_>, panics: &Listening) -> Result<(), String> {
+    pub(super) fn play(&mut self, sim: &mut Sim<'_>, is_over: impl Fn() -> bool) -> Result<(), String> {
         loop {
             while let Some(cue) = self.cues.due(sim.elapsed()) {
                 self.happen(sim, cue);
@@ -49,7 +48,7 @@ impl<'a> Stage<'a> {
             self.watch_fuses(sim);
             self.wires.get().advance(sim.elapsed());
             let stepped = sim.step();
-            if panics.heard().is_some() {
+            if is_over() {
                 return Ok(());
             }
             match stepped {

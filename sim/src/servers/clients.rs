@@ -42,6 +42,8 @@ pub(crate) struct Findings {
     pub(super) accusations: Vec<Violation>,
     /// What was taken from disks.
     pub(super) losses: Vec<Loss>,
+    /// Nothing more is to be learned.
+    pub(crate) is_over: bool,
 }
 
 /// A disk has lost what was acknowledged from one moment until another: its server may show that no more.
@@ -80,6 +82,12 @@ impl Findings {
     /// Something is wrong on a server's machine.
     pub(crate) fn accuse(&mut self, invariant: Invariant, at: Instant, node: usize, detail: String) {
         self.accusations.push(Violation { invariant, at_us: at.as_micros(), node, detail });
+    }
+
+    /// The same where that would be done again and again: the run ends with it.
+    pub(crate) fn end_with(&mut self, invariant: Invariant, at: Instant, node: usize, detail: String) {
+        self.accuse(invariant, at, node, detail);
+        self.is_over = true;
     }
 }
 

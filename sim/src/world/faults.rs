@@ -89,7 +89,7 @@ impl<D: Document> World<D> {
                 self.trace.observe(self.now, || Observed::Pauses { node: *node, on: true });
             }
             FaultKind::SlowCpu { node, event_us } => self.nodes[*node].slow.push(Duration::from_micros(*event_us)),
-            FaultKind::Clock { node, offset_s } => self.nodes[*node].clock.offset_s += offset_s,
+            FaultKind::Clock { node, offset_s } => self.nodes[*node].set_clock(*offset_s, self.now),
             FaultKind::DiskFull { node } => self.nodes[*node].disk.full = true,
             FaultKind::SlowDisk { node, commit_ms } => {
                 self.nodes[*node].disk.slow = Some(Duration::from_millis(*commit_ms));
@@ -159,7 +159,7 @@ impl<D: Document> World<D> {
                 }
                 self.go_on(*node);
             }
-            FaultKind::Clock { node, offset_s } => self.nodes[*node].clock.offset_s -= offset_s,
+            FaultKind::Clock { node, offset_s } => self.nodes[*node].set_clock(-offset_s, self.now),
             FaultKind::DiskFull { node } => self.nodes[*node].disk.full = false,
             FaultKind::SlowDisk { node, .. } => self.nodes[*node].disk.slow = None,
             FaultKind::Reset { .. } | FaultKind::HalfOpen { .. } => {}

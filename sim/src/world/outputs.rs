@@ -21,7 +21,6 @@ use crate::network::{Plan, Process, named_by};
 use crate::node::ReadFor;
 use crate::scenario::Target;
 use crate::watch::Observed;
-use crate::workload;
 
 /// Outputs in a row before an engine counts as stuck.
 const OUTPUTS_MAX: u32 = 200_000;
@@ -348,7 +347,7 @@ impl<D: Document> World<D> {
             Some(ReadFor::AuditValue) => self.audit.on_value(process.node, answer),
             Some(
                 ReadFor::AuditHistory
-                | ReadFor::AuditVersion(..)
+                | ReadFor::AuditVersion
                 | ReadFor::Passing
                 | ReadFor::Review
                 | ReadFor::Release(_),
@@ -388,7 +387,7 @@ impl<D: Document> World<D> {
         };
         let request = EditRequest::new(operation.target.id(), edit);
         let clock = &self.nodes[process.node].clock;
-        let (local, wall) = (clock.read(self.now), workload::wall(operation.id, clock.offset_s));
+        let (local, wall) = (clock.read(self.now), clock.wall_of(operation.id));
         if let Some(running) = &mut self.nodes[process.node].running {
             let edit = running.engine.edit(request, wall, local);
             running.edits.insert(edit, operation.id);

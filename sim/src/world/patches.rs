@@ -46,7 +46,7 @@ impl<D: Document> World<D> {
             format!("asked w{}: {edit}", operation.id)
         });
         let clock = &self.nodes[process.node].clock;
-        let (local, wall) = (clock.read(self.now), workload::wall(operation.id, clock.offset_s));
+        let (local, wall) = (clock.read(self.now), clock.wall_of(operation.id));
         self.checkers.ledger.ask(&operation, self.now);
         let request = EditRequest {
             precondition: drawn.precondition.clone(),

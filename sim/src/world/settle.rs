@@ -5,18 +5,18 @@ use std::time::Duration;
 
 use knot_engine::documents::{Document, DocumentId};
 use knot_engine::membership::{Member, Status};
-use knot_engine::{DocumentView, Engine, Etag, HistoryEntry, Instant, ReadError, Wall};
+use knot_engine::{DocumentView, Engine, Etag, HistoryEntry, Instant, ReadError, VersionView, Wall};
 use serde_json::Value;
 
 use super::World;
 use crate::application;
 use crate::checker::{
-    IDLE_AFTER, IDLE_AFTER_LARGE, IDLE_DATAGRAM_BYTES_MIN, IDLE_FOR, IDLE_FOR_LARGE, Invariant, Replica, Seen, Sent,
-    Spending, root_gap, settle_bound,
+    Clocks, IDLE_AFTER, IDLE_AFTER_LARGE, IDLE_DATAGRAM_BYTES_MIN, IDLE_FOR, IDLE_FOR_LARGE, Invariant, Replica, Seen,
+    Sent, Spending, root_gap, settle_bound,
 };
 use crate::ledger::{Outcome, Write};
 use crate::network::{Process, RETRANSMIT};
-use crate::node::ReadFor;
+use crate::node::{ReadFor, Running};
 use crate::scenario::{Bounds, Target};
 use crate::workload;
 
@@ -43,14 +43,13 @@ const DATAGRAM: &str = "datagram";
 /// How long a server that was cut off may take itself for sick, and probe seldom.
 const WELL_AGAIN: Duration = Duration::from_secs(60);
 
-/// How long servers have to read a version.
-const LOOK_AT_VERSIONS: Duration = Duration::from_millis(20);
-
 /// The answers of the audit that is under way.
 #[derive(Debug, Default)]
 pub(super) struct Audit {
-    values: BTreeMap<usize, Result<DocumentView, ReadError>>,
-    histories: BTreeMap<usize, Vec<HistoryEntry>>,
+    pub(super) values: BTreeMap<usize, Result<DocumentView, ReadError>>,
+    pub(super) histories: BTreeMap<usize, Vec<HistoryEntry>>,
+    pub(super) versions: BTreeMap<usize, Option<Result<VersionView, ReadError>>>,
+    pub(super) versions_asked: usize,
 }
 
 impl Audit {
@@ -154,6 +153,7 @@ impl<D: Document> World<D> {
                 self.audit_feeds();
                 self.audit_lists(&all);
                 self.audit_members();
+                self.audit_clocks();
                 self.check_application(&all);
                 self.replay_logs();
                 self.check_spending();
@@ -266,6 +266,33 @@ impl<D: Document> World<D> {
         self.checkers.check_beliefs(&beliefs, self.now);
     }
 
+    /// Servers know how far the clocks of those that they hear are ahead of their own.
+    fn audit_clocks(&mut self) {
+        let mut found = Vec::new();
+        for (node, engine) in self.promised() {
+            let clock = &self.nodes[node].clock;
+            for member in engine.members() {
+                let Some(seen) = member.clock else { continue };
+                let boot = |other: &Running<D>| other.engine.me().record.boot == member.record.boot;
+                let Some(other) = self.nodes.iter().find(|other| other.running.as_ref().is_some_and(boot)) else {
+                    continue;
+                };
+                // It was told at some moment of a round trip.
+                let round_trip = (seen.within * 2).as_micros();
+                let asked = seen.at.as_micros().saturating_sub(u64::try_from(round_trip).unwrap_or(u64::MAX));
+                let since = clock.shows_at(Instant::from_micros(asked));
+                if clock.set_at.max(other.clock.set_at) < since {
+                    let ahead_ms = other.clock.wall(self.now).0 - clock.wall(self.now).0;
+                    let drift = clock.drift_from(&other.clock, self.now.since(since));
+                    found.push((node, member, seen, Clocks { ahead_ms, drift }));
+                }
+            }
+        }
+        for (node, member, seen, shown) in found {
+            self.checkers.check_clocks(node, &member, seen, shown, self.now);
+        }
+    }
+
     fn check_application(&mut self, all: &BTreeMap<Target, Vec<(usize, Seen)>>) {
         let Some(application) = &self.application else {
             return;
@@ -376,14 +403,10 @@ impl<D: Document> World<D> {
             let process = Process { node, start: running.start };
             self.drain(process);
         }
-        self.await_answers(holders.len(), now + READ_WITHIN);
+        let count = holders.len();
+        self.await_answers(|audit| audit.values.len() >= count && audit.histories.len() >= count);
+        self.look_at_versions(target);
         let audit = std::mem::take(&mut self.audit);
-        for (node, history) in &audit.histories {
-            if let Some(Ok(view)) = audit.values.get(node) {
-                self.look_at_version(*node, target, history, &view.value);
-            }
-        }
-        self.run_until(self.now + LOOK_AT_VERSIONS);
         holders
             .into_iter()
             .map(|node| {
@@ -404,8 +427,9 @@ impl<D: Document> World<D> {
             .collect()
     }
 
-    fn await_answers(&mut self, count: usize, end: Instant) {
-        while self.audit.values.len() < count || self.audit.histories.len() < count {
+    pub(super) fn await_answers(&mut self, are_all: impl Fn(&Audit) -> bool) {
+        let end = self.now + READ_WITHIN;
+        while !are_all(&self.audit) {
             if self.is_over() {
                 return;
             }

@@ -21,6 +21,8 @@ use crate::web::page::{Fault, Problem, Shell, show_as};
 
 /// Changes of a history that are shown, the latest.
 const SHOWN_MAX: usize = 100;
+/// Digits of a hash that people are shown, and that name a change among those of its document.
+const SHORT: usize = 12;
 
 /// Where a document is.
 pub(super) type Place = (String, String, String);
@@ -120,9 +122,9 @@ impl Document {
             by: name(&entry.node),
             kind: entry.kind,
             bytes: entry.bytes,
-            short: entry.hash.chars().take(12).collect(),
+            short: entry.hash.chars().take(SHORT).collect(),
             hash: entry.hash,
-            before: if entry.deps.is_empty() { versions::START.to_owned() } else { entry.deps.join(",") },
+            before: before(&entry.deps),
             quarantine: entry.quarantine,
         };
         let text = read.as_ref().map(|view| pretty(&view.value));
@@ -263,6 +265,16 @@ async fn pick(api: &Shared, id: &DocumentId, fields: &Fields) -> Result<(), Prob
     }
     edit(api, id, replace(&chosen.value), &etag).await?;
     Ok(())
+}
+
+/// The version before a change, as addresses name it: many changes by how their hashes begin, since an address has its
+/// bound.
+fn before(deps: &[String]) -> String {
+    match deps {
+        [] => versions::START.to_owned(),
+        [one] => one.clone(),
+        several => several.iter().map(|hash| hash.get(..SHORT).unwrap_or(hash)).collect::<Vec<_>>().join(","),
+    }
 }
 
 #[cfg(test)]

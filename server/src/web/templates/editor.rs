@@ -152,13 +152,33 @@ impl Editor {
         NOTED.map(|field| format!("#n-{field}")).join(",")
     }
 
-    /// The platforms to choose from; one that this version does not know stays.
+    /// The platforms to choose from.
     fn platforms(&self) -> Vec<&str> {
-        let held = self.draft.record.platform.as_str();
-        let known = Platform::NAMES.map(|(name, _)| name);
-        let unknown = (!known.contains(&held)).then_some(held);
-        known.into_iter().chain(unknown).collect()
+        choices(Platform::NAMES.map(|(name, _)| name), &self.draft.record.platform)
     }
+
+    /// What times are counted in, each with its title.
+    fn units(&self) -> Vec<(&str, &str)> {
+        let title = |unit| UNITS.iter().find(|(known, _)| *known == unit).map_or(unit, |(_, title)| *title);
+        let units = choices(UNITS.map(|(unit, _)| unit), &self.draft.record.max_uptime_unit);
+        units.into_iter().map(|unit| (unit, title(unit))).collect()
+    }
+
+    /// How health can be checked.
+    fn checks(&self) -> Vec<&str> {
+        choices(CHECKS, &self.draft.record.health_check_type)
+    }
+
+    /// What can be spoken at a port.
+    fn protocols(port: &Port) -> Vec<&str> {
+        choices(PROTOCOLS, &port.protocol)
+    }
+}
+
+/// What can be chosen; what a record says that this version does not know stays. A new row says nothing yet.
+fn choices<'a, const N: usize>(known: [&'a str; N], held: &'a str) -> Vec<&'a str> {
+    let unknown = (!held.is_empty() && !known.contains(&held)).then_some(held);
+    known.into_iter().chain(unknown).collect()
 }
 
 /// Groups to choose from; those that the template names and nobody knows are among them.
@@ -206,7 +226,7 @@ impl Record for Template {
 
     fn filled(fields: &Fields) -> Said {
         let text = |name: &str| fields.get(name).replace('\r', "");
-        let number = |name: &str| fields.number(name).unwrap_or(0);
+        let number = |name: &str| fields.count(name);
         let mut said = members(&json!({
             "name": fields.text("name"),
             "description": text("description"),

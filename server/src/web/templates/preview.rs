@@ -1,10 +1,12 @@
 //! The container that a template would become, with examples for what only a space knows.
 
+use std::collections::BTreeSet;
+
 use crate::accounts::{Caller, Permission};
 use crate::api::Shared;
 use crate::api::error::ApiError;
 use crate::spaces::spec::{ContainerSpec, container};
-use crate::templates::{Complaint, Facts, Platform, Protocol, Template, TemplateVariable, effective};
+use crate::templates::{Complaint, Facts, Platform, Protocol, Template, TemplateVariable, effective, names_in};
 
 /// What stands for what is filled in by people.
 const EXAMPLE: &str = "example";
@@ -41,13 +43,16 @@ impl Preview {
     }
 }
 
-/// Facts of a space that does not exist, and whether values were hidden.
+/// Facts of a space that does not exist, with those variables that the template names, and whether values were hidden.
 fn example(api: &Shared, by: &Caller, template: &Template, server_url: String) -> (Facts, bool) {
     let directory = api.accounts.directory();
     let user = by.user().and_then(|id| directory.user(id)).cloned().unwrap_or_default();
     let or_example = |text: &str| if text.is_empty() { EXAMPLE.to_owned() } else { text.to_owned() };
     let may_see = by.may(Permission::ManageVariables);
-    let all: Vec<TemplateVariable> = directory.variables().map(|variable| shown(variable, may_see)).collect();
+    let used: BTreeSet<&str> = [&template.job, &template.volumes].into_iter().flat_map(|text| names_in(text)).collect();
+    let is_used = |variable: &&TemplateVariable| used.contains(format!("var.{}", variable.name).as_str());
+    let variables = directory.variables().filter(is_used);
+    let all: Vec<TemplateVariable> = variables.map(|variable| shown(variable, may_see)).collect();
     let variables = effective(&all, &api.zone);
     let has_hidden = variables.values().any(|value| value == HIDDEN);
     let facts = Facts {

@@ -68,14 +68,14 @@ fn record() -> Recorded {
 fn a_recording_tells_nothing_and_said_again_does_nothing() {
     let Recorded { mut servers, recordings } = record();
     tells_nothing(&servers, &recordings);
-    does_nothing(&servers, &recordings);
+    does_nothing(&servers, &recordings, "the recording");
     for server in &mut servers {
         assert!(server.stop().success());
     }
     servers.iter_mut().for_each(Server::restart);
     wait_until_alive(&servers);
     wait_until_equal(&servers, SPREAD_TIMEOUT);
-    does_nothing(&servers, &recordings);
+    does_nothing(&servers, &recordings, "a restart");
 }
 
 fn tells_nothing(servers: &[Server], recordings: &[Recording]) {
@@ -104,8 +104,8 @@ fn tells_nothing(servers: &[Server], recordings: &[Recording]) {
     assert!(told && !secrets.is_empty(), "there was something to look through");
 }
 
-/// Says everything again to every server: to whom it was meant for, and to the others.
-fn does_nothing(servers: &[Server], recordings: &[Recording]) {
+/// Says everything again to every server: to whom it was meant for, and to the others. They go on, which is `after` what.
+fn does_nothing(servers: &[Server], recordings: &[Recording], after: &str) {
     let before = state(servers);
     for (index, server) in servers.iter().enumerate() {
         let (mut own, mut others) = (0, 0);
@@ -120,8 +120,7 @@ fn does_nothing(servers: &[Server], recordings: &[Recording]) {
     for server in servers {
         assert!(!server.log().contains("panicked"), "{}", server.log());
     }
-    let said = json!({"after": "the recording"});
-    let status = servers[0].client().put("/api/documents/after/all?w=2", &said).status;
+    let status = servers[0].client().put("/api/documents/after/all?w=2", &json!({"after": after})).status;
     assert!([200, 201].contains(&status), "{status}: the servers go on");
 }
 

@@ -206,9 +206,14 @@ fn spaces_run_where_their_records_say_and_move_when_somebody_says_so() {
     let id = template(&us, "sleeper", &json!({"zones": ["gb"]}));
     let [web, db] = ["web", "db"]
         .map(|name| make(&ann, name, &id, &json!({"zone": "gb", "custom_fields": [{"name": "word", "value": name}]})));
-    // Which server has what to run them on, others hear of.
-    let started = || (act(&ann, &web, "start", &json!({})).status == 200).then_some(());
-    wait_for("a server that can", CONTAINER_TIMEOUT, started);
+    // Which servers have what to run them on, others hear of.
+    let have = || {
+        let info = us.get("/api/cluster-info").expect(200).json();
+        let able = info.as_array()?.iter().filter(|server| server["metadata"]["runtimes"] != "").count();
+        (able == 2).then_some(())
+    };
+    wait_for("two servers that can", CONTAINER_TIMEOUT, have);
+    act(&ann, &web, "start", &json!({})).expect(200);
     let runs = wait_for_state(&ann, &web, "running");
     act(&ann, &db, "start", &json!({})).expect(200);
     let other = wait_for_state(&ann, &db, "running");

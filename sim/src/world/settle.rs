@@ -17,7 +17,7 @@ use crate::checker::{
 use crate::ledger::{Outcome, Write};
 use crate::network::{Process, RETRANSMIT};
 use crate::node::{ReadFor, Running};
-use crate::scenario::{Bounds, Target};
+use crate::scenario::{Bounds, FaultKind, Target};
 use crate::workload;
 
 /// How often it is seen whether the cluster has settled.
@@ -268,22 +268,25 @@ impl<D: Document> World<D> {
 
     /// Servers know how far the clocks of those that they hear are ahead of their own.
     fn audit_clocks(&mut self) {
+        // A copy of a server runs on another machine, by another clock.
+        if self.scenario.faults.iter().any(|fault| matches!(fault.kind, FaultKind::Clone { .. })) {
+            return;
+        }
         let mut found = Vec::new();
         for (node, engine) in self.promised() {
             let clock = &self.nodes[node].clock;
             for member in engine.members() {
                 let Some(seen) = member.clock else { continue };
-                let boot = |other: &Running<D>| other.engine.me().record.boot == member.record.boot;
-                let Some(other) = self.nodes.iter().find(|other| other.running.as_ref().is_some_and(boot)) else {
-                    continue;
-                };
+                let is_it = |process: &Running<D>| process.engine.me().record.boot == member.record.boot;
+                let mut nodes = self.nodes.iter().filter(|node| node.running.as_ref().is_some_and(is_it));
+                let Some(other) = nodes.next().map(|node| &node.clock) else { continue };
                 // It was told at some moment of a round trip.
                 let round_trip = (seen.within * 2).as_micros();
                 let asked = seen.at.as_micros().saturating_sub(u64::try_from(round_trip).unwrap_or(u64::MAX));
                 let since = clock.shows_at(Instant::from_micros(asked));
-                if clock.set_at.max(other.clock.set_at) < since {
-                    let ahead_ms = other.clock.wall(self.now).0 - clock.wall(self.now).0;
-                    let drift = clock.drift_from(&other.clock, self.now.since(since));
+                if clock.set_at.max(other.set_at) < since {
+                    let ahead_ms = other.wall(self.now).0 - clock.wall(self.now).0;
+                    let drift = clock.drift_from(other, self.now.since(since));
                     found.push((node, member, seen, Clocks { ahead_ms, drift }));
                 }
             }

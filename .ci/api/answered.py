@@ -4,7 +4,7 @@ import re
 import sys
 import urllib.request
 
-LEAST = 50
+LEAST = 30
 
 server, session = sys.argv[1:]
 request = urllib.request.Request(f"{server}/metrics", headers={"Authorization": f"Bearer {session}"})

@@ -61,6 +61,7 @@ fn limits() -> Limits {
     Limits {
         persist_bytes: 1 << 20,
         waiters: 64,
+        versions: 2,
         incoming_bytes: 1 << 20,
         orphans: 64,
         orphan_bytes: 256 << 10,

@@ -11,7 +11,7 @@ use crate::checker::Invariant;
 use crate::node::ReadFor;
 use crate::scenario::Target;
 
-/// What a server shows of one version; none where its disk cannot be read.
+/// What a server shows of one version; none where it may fail to.
 type Shown = Option<Result<VersionView, ReadError>>;
 
 impl<D: Document> World<D> {
@@ -62,7 +62,12 @@ impl<D: Document> World<D> {
     pub(super) fn on_version(&mut self, process: Process, read: ReadId, answer: Result<VersionView, ReadError>) {
         let Some(running) = &mut self.nodes[process.node].running else { return };
         if let Some(ReadFor::AuditVersion) = running.reads.remove(&read) {
-            let is_excused = answer == Err(ReadError::Unreadable) && self.nodes[process.node].disk.reads_fail;
+            let is_excused = match &answer {
+                Err(ReadError::Unreadable) => self.nodes[process.node].disk.reads_fail,
+                // What is forged may be tried, and put in quarantine, only now.
+                Err(ReadError::NotApplied(_)) => self.hostile.has_forged(),
+                Ok(_) | Err(_) => false,
+            };
             self.audit.versions.insert(process.node, (!is_excused).then_some(answer));
         }
     }

@@ -36,6 +36,15 @@ fn force_leave(client: &Client, body: &Value) -> support::Reply {
     client.request("DELETE", "/api/cluster", &[], Some(body.to_string().as_bytes()))
 }
 
+/// What became of a server as another saw it, the first step first.
+fn timeline(client: &Client, name: &str) -> Vec<Value> {
+    let answer = client.get(&format!("/api/cluster/timeline?name={name}")).expect(200).json();
+    let mut steps = answer["data"].as_array().unwrap().clone();
+    assert!(steps.iter().all(|step| step["name"] == json!(name)) && answer["total"] == json!(steps.len()), "{answer}");
+    steps.reverse();
+    steps
+}
+
 /// Every file under `dir`.
 fn files(dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
@@ -236,6 +245,27 @@ fn a_stop_shows_as_left_a_crash_as_failed_and_both_come_back() {
     }
     wait_until_reads(&servers, "/api/documents/notes/while-dead", &json!({"n": 2}));
     wait_until_equal(&servers, SPREAD_TIMEOUT);
+
+    let names: Vec<&str> = servers[..2].iter().map(|server| server.setup.name.as_str()).collect();
+    for server in &servers[..2] {
+        let steps = timeline(&server.client(), &name);
+        // On a busy machine somebody may have been suspected who denied it.
+        let is_lasting = |step: &&Value| step["to"] != "suspect" && step["evidence"] != "denied";
+        let lasting: Vec<&Value> = steps.iter().filter(is_lasting).collect();
+        let expected =
+            [("alive", "met"), ("left", "goodbye"), ("alive", "started"), ("failed", "accused"), ("alive", "started")];
+        let seen: Vec<_> =
+            lasting.iter().filter_map(|step| Some((step["to"].as_str()?, step["evidence"].as_str()?))).collect();
+        assert_eq!(seen, expected, "{steps:#?}");
+        let failure = lasting[3];
+        let by = failure["by"]["name"].as_str().unwrap();
+        assert!(names.contains(&by) && failure["why"].as_str().unwrap().contains(by), "{failure:#}");
+        assert!(failure["unheard_ms"].as_u64().is_some_and(|ms| ms < 60_000), "{failure:#}");
+        assert_ne!(failure["refused"], json!([]), "the host of a killed process refuses: {failure:#}");
+        assert!(timeline(&server.client(), &server.setup.name).is_empty(), "of itself there is nothing to tell");
+    }
+    servers[0].client().get("/api/cluster/timeline?name=nobody").expect_error(404, "no such member");
+    servers[0].client().get("/api/cluster/timeline?name=a&id=b").expect_error(400, "name one server");
 }
 
 #[test]
@@ -249,6 +279,11 @@ fn a_failed_server_is_forced_out_and_a_live_one_only_on_insistence() {
     force_leave(&client, &json!({"name": name})).expect(200);
     for server in &servers[..2] {
         wait_for_status(server, &name, "left", SPREAD_TIMEOUT);
+        let steps = timeline(&server.client(), &name);
+        let last = steps.last().unwrap();
+        let asked = &servers[0].setup.name;
+        assert_eq!((&last["evidence"], &last["by"]["name"]), (&json!("taken_out"), &json!(asked)), "{last:#}");
+        assert_eq!(last["why"], json!(format!("taken out by {asked}")));
     }
     let other = member(&client, &servers[1].setup.name).unwrap()["id"].clone();
     force_leave(&client, &json!({"id": other})).expect_error(409, "force");

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test ends where what it needs is not there")]
 
 #[allow(dead_code, unreachable_pub, reason = "the fuzzer needs more of it, in a library")]
-#[path = "../fuzz/src/gate/parts.rs"]
+#[path = "../fuzz/harness/src/gate/parts.rs"]
 mod parts;
 mod support;
 

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::circuit::Step;
 use crate::documents::{Conflict, DocumentId, Edit, EditRefused, Quarantine, Scope};
 use crate::identity::{Address, ChangeHash, ClusterId, NodeId, SessionId};
-use crate::membership::Status;
+use crate::membership::{Evidence, Status};
 use crate::replication::Job;
 use crate::storage::{Query, Write};
 use crate::time::{Instant, Wall};
@@ -507,6 +507,8 @@ pub struct MemberChange {
     pub from: Option<Status>,
     /// What is believed now.
     pub to: Status,
+    /// Why.
+    pub evidence: Evidence,
     /// When.
     pub at: Instant,
 }

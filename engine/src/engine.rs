@@ -462,12 +462,12 @@ impl<D: Document> Engine<D> {
                 }
                 self.membership.on_session_closed(peer, Closed::Local, now);
             }
-            Action::Changed { node, from, to, .. } => {
+            Action::Changed { node, from, to, evidence, .. } => {
                 let Some(record) = self.membership.record(&node) else { return };
                 let (name, zone) = (record.name.clone(), record.zone.clone());
                 self.repairs.arm(now);
                 self.plan_sweep(now);
-                self.emit(Event::Member(MemberChange { node, name, zone, from, to, at: now }));
+                self.emit(Event::Member(MemberChange { node, name, zone, from, to, evidence, at: now }));
             }
             Action::AddressMoved { node, to, .. } => self.emit(Event::AddressMoved { node, addresses: to }),
             Action::NameTaken { name, nodes } => self.name_taken(name, &nodes),

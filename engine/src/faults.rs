@@ -99,6 +99,8 @@ faults! {
     Membership {
         /// Declares a member failed when its suspicion timer fires, whatever its state is by then.
         SuspicionUnchecked = "suspicion_unchecked",
+        /// Accuses a member of silence that it heard while helpers probed it.
+        SilenceUnexcused = "silence_unexcused",
         /// Goes on with the suspicion of a former statement when a member falls under suspicion again.
         SuspicionCarriedOver = "suspicion_carried_over",
         /// Draws out a suspicion each time that it runs out, not once.

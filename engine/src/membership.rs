@@ -15,6 +15,7 @@ mod accuse;
 mod action;
 mod clock;
 mod config;
+mod evidence;
 mod gossip;
 mod install;
 mod machine;
@@ -37,6 +38,7 @@ use serde::{Deserialize, Serialize};
 pub use self::action::{Action, Closed, ForceLeaveError, TimerKind};
 pub use self::clock::ClockOffset;
 pub use self::config::Config;
+pub use self::evidence::{Accusation, Evidence};
 pub use self::machine::{ACTIONS_MAX, Membership, Stats};
 pub use self::message::{
     BUCKETS, DATAGRAM_BYTES_MAX, Message, SYNC_BYTES_MAX, SYNC_UPDATES_MAX, Standing, UPDATES_MAX, Update, Via,

@@ -25,6 +25,7 @@ mod roles;
 mod spaces;
 mod status;
 mod templates;
+mod timeline;
 mod timestamp;
 mod users;
 

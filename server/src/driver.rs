@@ -628,8 +628,10 @@ impl<N: Network> Driver<N> {
             Event::Member(change) => {
                 let from = change.from.map(|status| format!("{status:?}").to_lowercase());
                 let to = format!("{:?}", change.to).to_lowercase();
-                tracing::info!(name = change.name, zone = change.zone, node = %change.node, from, to, "member");
-                self.parts.transitions.note(change, (self.parts.wall)());
+                let (name, zone, node) = (change.name.clone(), change.zone.clone(), change.node);
+                let name_of = |node| self.engine.member(&node).map(|member| member.record.name.clone());
+                let why = self.parts.transitions.note(change, (self.parts.wall)(), name_of);
+                tracing::info!(name, zone, %node, from, to, why, "member");
             }
             Event::AddressMoved { node, addresses } => {
                 tracing::info!(%node, addresses = listed(&addresses), "member moved")

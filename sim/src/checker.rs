@@ -133,6 +133,8 @@ pub enum Invariant {
     ViewsAgree,
     /// A server knows how far the clocks of others are ahead of its own.
     ClocksCompared,
+    /// Who accuses a server has evidence.
+    EvidenceHeld,
     /// An honest change is not put in quarantine.
     HonestAccepted,
     /// What counts of forged changes follows from the rules alone.
@@ -301,6 +303,9 @@ impl Invariant {
                 "Lists name the documents that there are, page by page; who agrees on all members has the same hash of them; \
                  where all has been said, all is held elsewhere, and no queue holds anything. This view says otherwise."
             }
+            Self::EvidenceHeld => {
+                "Whoever accuses a server of silence has heard nothing of it while others probed it too. This one has."
+            }
             Self::ClocksCompared => {
                 "A server knows how far the clock of each that answers it is ahead of its own, to half the round trip. This one \
                  is wrong."
@@ -356,6 +361,7 @@ impl fmt::Display for Invariant {
             Self::FeedComplete => "change feed incomplete",
             Self::ViewsAgree => "views disagree",
             Self::ClocksCompared => "clocks compared wrongly",
+            Self::EvidenceHeld => "accused without evidence",
             Self::HonestAccepted => "honest change in quarantine",
             Self::ForgedJudged => "forged change misjudged",
             Self::EditedAsAsked => "edit not as asked",

@@ -180,9 +180,10 @@ impl Membership {
         };
         let mut fact = entry.fact();
         fact.status = Status::Failed;
-        self.suspicions.remove(&node);
         self.timers.disarm(&Timer::Suspicion(node));
+        // Who accused it is told of first.
         self.install(fact, Standing { status: Status::Failed, ..*standing }, now);
+        self.suspicions.remove(&node);
     }
 
     /// Whether this node can tell by itself how a member is: by the stream with it, or, where there are not streams with

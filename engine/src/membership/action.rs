@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::message::{Message, Via};
-use super::{Record, Status};
+use super::{Evidence, Record, Status};
 use crate::identity::{Address, Boot, Incarnation, NodeId};
 
 /// What the engine is to do.
@@ -48,10 +48,8 @@ pub enum Action {
         to: Status,
         /// The statement of its own that this is about.
         incarnation: Incarnation,
-        /// Who says so, where it is an accusation.
-        accuser: Option<NodeId>,
-        /// Whether the accuser was refused by the member's host.
-        refused: bool,
+        /// Why.
+        evidence: Evidence,
     },
     /// A member started again elsewhere.
     AddressMoved {

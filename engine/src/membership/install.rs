@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::action::Action;
+use super::evidence::{Before, Evidence};
 use super::machine::{Membership, STRANGERS_MAX, Timer};
 use super::message::Standing;
 use super::table::{Entry, Fact};
@@ -34,7 +35,8 @@ impl Membership {
         let new_boot = before.as_ref().is_none_or(|before| before.boot != fact.record.boot);
         let moved = before.as_ref().filter(|before| before.addresses != fact.record.addresses);
         let renamed = before.as_ref().is_none_or(|before| before.name != fact.record.name);
-        let full = new_boot || old.as_ref().is_some_and(|entry| entry.restored) || moved.is_some() || renamed;
+        let restored = old.as_ref().is_some_and(|entry| entry.restored);
+        let full = new_boot || restored || moved.is_some() || renamed;
         let record = Arc::clone(&fact.record);
         let mut entry = old.unwrap_or_else(|| self.newcomer(&fact, now));
         if new_boot && !self.faults.has(Fault::LinkOutlivesBoot) {
@@ -62,8 +64,8 @@ impl Membership {
             self.act(Action::AddressMoved { node, from, to });
         }
         if from != Some(fact.status) {
-            let Standing { accuser, refused, .. } = standing;
-            self.act(Action::Changed { node, from, to: fact.status, incarnation: version.0, accuser, refused });
+            let evidence = self.evidence(&node, Before { status: from, restored, new_boot }, &standing, now);
+            self.act(Action::Changed { node, from, to: fact.status, incarnation: version.0, evidence });
         }
         if stuck && fact.status == Status::Alive {
             sometimes!("stuck stream closed");
@@ -172,7 +174,7 @@ impl Membership {
         let incarnation = entry.record().incarnation;
         self.table.insert(entry);
         self.timers.arm(Timer::Reap(node), now + self.config.failed_retention);
-        self.act(Action::Changed { node, from, to: Status::Failed, incarnation, accuser: None, refused: false });
+        self.act(Action::Changed { node, from, to: Status::Failed, incarnation, evidence: Evidence::Unheard });
         self.look_at_mesh(now);
         self.knock_soon(now);
     }

@@ -286,7 +286,8 @@ impl Membership {
         let Some(entry) = self.table.get(&probe.target) else {
             return;
         };
-        if entry.contact().last_seen.is_some_and(|seen| seen > probe.sent + probe.timeout) {
+        let heard = entry.contact().last_seen.is_some_and(|seen| seen > probe.sent + probe.timeout);
+        if heard && !self.faults.has(Fault::SilenceUnexcused) {
             sometimes!("silence excused");
             return;
         }

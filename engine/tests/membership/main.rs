@@ -1,5 +1,6 @@
 //! The membership machine, many of them, through their public API on a virtual clock.
 
+mod evidence;
 mod hostile;
 mod world;
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use knot_engine::membership::{Action, Closed, Config, Membership, Message, Record, Route, Status, Via};
+use knot_engine::membership::{Action, Closed, Config, Evidence, Membership, Message, Record, Route, Status, Via};
 use knot_engine::{Address, Boot, Faults, Incarnation, Instant, NodeId, Random};
 
 /// IPv4 and UDP headers, and the seal.
@@ -36,6 +36,7 @@ pub(crate) struct Change {
     pub(crate) observer: usize,
     pub(crate) node: usize,
     pub(crate) to: Status,
+    pub(crate) evidence: Evidence,
 }
 
 pub(crate) struct World {
@@ -275,9 +276,9 @@ impl World {
                 }
                 self.with(from, |machine, now| machine.on_session_closed(peer, Closed::Local, now));
             }
-            Action::Changed { node, to, .. } => {
+            Action::Changed { node, to, evidence, .. } => {
                 let node = self.index_of(&node);
-                self.changes.extend(node.map(|node| Change { observer: from, node, to }));
+                self.changes.extend(node.map(|node| Change { observer: from, node, to, evidence }));
             }
             Action::AddressMoved { .. } => self.moves += 1,
             Action::NameTaken { .. } => self.names_taken += 1,

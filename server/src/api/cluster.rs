@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 
 use super::error::{ApiError, Form, MemberError};
 use super::operation::{self as op, Needs, Operation, get, post};
-use super::query::{self, MembersQuery, NoQuery};
-use super::{Shared, body, eviction, quarantine, status, timestamp};
+use super::query::{self, MembersQuery, NoQuery, TimelineQuery};
+use super::{Shared, body, eviction, quarantine, status, timeline, timestamp};
 use crate::accounts::Permission;
 use crate::handle::ServerEngine;
 use crate::links::{Link, Pipe, Trouble};
@@ -34,6 +34,9 @@ pub(super) fn operations() -> Vec<Operation> {
             .gives::<Value>(),
         get("/api/cluster-info", TAG, "List servers, in short", SEES, || on_get(info)).gives::<Vec<Info>>(),
         get("/api/cluster/status", TAG, "Say how this server is", SEES, || on_get(status::status)).gives::<Value>(),
+        get("/api/cluster/timeline", TAG, "Tell what became of servers, and why", SEES, || on_get(timeline::timeline))
+            .query::<TimelineQuery>()
+            .gives::<timeline::Timeline>(),
         post("/api/cluster/evict", TAG, "Shut a server out", MANAGES, || on_post(eviction::evict))
             .takes::<eviction::Asked>()
             .gives::<Value>(),
@@ -242,15 +245,19 @@ impl Who {
             (Some(_), Some(_)) | (None, None) => None,
         }
     }
+
+    pub(super) fn is(&self, node: &NodeId, name: &str) -> bool {
+        match self {
+            Self::Name(meant) => meant == name,
+            Self::Id(meant) => meant == node,
+        }
+    }
 }
 
 /// The one member that is meant. A name is first looked for among those that have not left: who comes back without its
 /// folder has the name of who left.
 pub(crate) fn find(engine: &ServerEngine, who: &Who) -> Result<(NodeId, String), MemberError> {
-    let is_meant = |member: &Member| match who {
-        Who::Name(name) => member.record.name == *name,
-        Who::Id(id) => member.record.node == *id,
-    };
+    let is_meant = |member: &Member| who.is(&member.record.node, &member.record.name);
     let (left, here): (Vec<Member>, Vec<Member>) =
         engine.members().filter(is_meant).partition(|member| member.status == Status::Left);
     match if here.is_empty() { &left[..] } else { &here } {

@@ -69,6 +69,14 @@ pub(super) struct MembersQuery {
     pub(super) status: Option<String>,
 }
 
+/// What became of servers; of all where none is named.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TimelineQuery {
+    pub(super) name: Option<String>,
+    pub(super) id: Option<String>,
+}
+
 /// The users.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

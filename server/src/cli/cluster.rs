@@ -26,6 +26,18 @@ pub(super) enum ClusterCommand {
         #[command(flatten)]
         client: ClientArgs,
     },
+    /// Tell what became of members since a server started, as that one saw it, and on what evidence; the latest first
+    #[command(after_help = TIMELINE_EXAMPLES)]
+    Timeline {
+        /// Of the member of this name alone
+        #[arg(conflicts_with = "id")]
+        name: Option<String>,
+        /// Of the member of this id alone, where several share a name
+        #[arg(long)]
+        id: Option<String>,
+        #[command(flatten)]
+        client: ClientArgs,
+    },
     /// Print the state of one server: documents and roots by scope, members, queues
     #[command(after_help = STATUS_EXAMPLES)]
     Status {
@@ -102,6 +114,11 @@ const MEMBERS_EXAMPLES: &str = "EXAMPLES:
   knot cluster members
   knot cluster members --status failed --json
   knot cluster members --status evicted";
+const TIMELINE_EXAMPLES: &str = "EXAMPLES:
+  knot cluster timeline
+  knot cluster timeline knot3
+  knot cluster timeline knot3 --json --server http://127.0.0.1:3001
+At most 64 changes are kept of each member, and 1,024 in all.";
 const STATUS_EXAMPLES: &str = "EXAMPLES:
   knot cluster status
   knot cluster status --server http://127.0.0.1:3001
@@ -125,6 +142,7 @@ const READMIT_EXAMPLES: &str = "EXAMPLES:
 pub(super) async fn run(command: ClusterCommand) -> Result<(), CliError> {
     match command {
         ClusterCommand::Members { status, client } => members(status, &client).await,
+        ClusterCommand::Timeline { name, id, client } => timeline(name, id, &client).await,
         ClusterCommand::Status { client } => status(&client).await,
         ClusterCommand::Leave { client } => {
             let asked = Client::from_args(&client)?;
@@ -222,6 +240,20 @@ async fn members(status: Option<String>, args: &ClientArgs) -> Result<(), CliErr
         print(format_args!("\nno stream with {address} since {since}: {error}"))?;
     }
     Ok(())
+}
+
+async fn timeline(name: Option<String>, id: Option<String>, args: &ClientArgs) -> Result<(), CliError> {
+    let client = Client::from_args(args)?;
+    let ask = Ask::new(Method::GET, with_query("/api/cluster/timeline", &[("name", name), ("id", id)]));
+    let answer = client.ask(ask).await?.body;
+    if args.json {
+        return print(answer);
+    }
+    let mut shown = table(&["WHEN", "NAME", "ZONE", "FROM", "TO", "WHY"]);
+    for row in elements(&answer, "data") {
+        shown.add_row(["at", "name", "zone", "from", "to", "why"].map(|name| text(row, name)));
+    }
+    print_table(shown)
 }
 
 /// How a server speaks with a member.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use knot_engine::documents::Document;
-use knot_engine::membership::Status;
+use knot_engine::membership::{Accusation, Evidence, Status};
 use knot_engine::{
     Address, DocumentView, EditError, EditId, EditRequest, Edited, Event, HistoryEntry, Instant, MemberChange, NodeId,
     Output, ReadError, ReadId, SessionId,
@@ -375,6 +375,26 @@ impl<D: Document> World<D> {
         }
     }
 
+    /// Whoever accuses a server of silence has heard nothing of it while others probed it too.
+    fn check_evidence(&mut self, observer: usize, change: &MemberChange) {
+        let Evidence::Accused(Accusation { by: Some(by), refused, unheard_for: Some(unheard_for), .. }) =
+            &change.evidence
+        else {
+            return;
+        };
+        let node = &self.nodes[observer];
+        let Some(here) = &node.running else { return };
+        // Of what an earlier start said, or a copy, this process hears as of anybody's word.
+        let is_alone = here.start == 1 && node.double.is_none() && node.double_ended.is_none();
+        let is_its_own = *by == here.engine.me().record.node && change.to == Status::Suspect && refused.is_empty();
+        let (unheard_for, at_least) = (*unheard_for, node.membership().probe_timeout_max);
+        if is_alone && is_its_own && unheard_for < at_least {
+            self.checkers.report(Invariant::EvidenceHeld, self.now, observer, || {
+                format!("it accuses {} of silence, and heard it {unheard_for:?} before", change.name)
+            });
+        }
+    }
+
     /// The application learns what its document is on the server that it asked, and edits it.
     fn on_application_read(&mut self, process: Process, operation: usize, answer: &Result<DocumentView, ReadError>) {
         let Some(value) = shown(answer) else { return };
@@ -424,6 +444,7 @@ impl<D: Document> World<D> {
         if let Some(running) = &mut self.nodes[observer].running {
             running.told.insert(change.node, change.to);
         }
+        self.check_evidence(observer, change);
         let subject = self.checkers.present(change.node);
         self.weigh_change(subject, change);
         let Some(subject) = subject else { return };

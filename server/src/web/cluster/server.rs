@@ -50,6 +50,7 @@ struct Step {
     from: &'static str,
     to: &'static str,
     at: Moment,
+    why: String,
 }
 
 #[derive(Template)]
@@ -97,10 +98,11 @@ impl One {
             known.row.name = eviction::name_of(api, &node).await?.unwrap_or_else(|| known.row.id.clone());
         }
         let now = (api.wall)().0;
-        let step = |Transition { from, to, at, node: _ }: Transition| Step {
-            from: from.map_or("not known", status_name),
-            to: status_name(to),
-            at: Moment::of(at.0, now),
+        let step = |transition: Transition| Step {
+            from: transition.from.map_or("not known", status_name),
+            to: status_name(transition.to),
+            at: Moment::of(transition.at.0, now),
+            why: transition.why(),
         };
         Ok(Self {
             shell: shell.watching(&[("watch", "cluster")]),

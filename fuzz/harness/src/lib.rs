@@ -4,6 +4,7 @@
 //! runs it may allocate so much and no more: the allocator here counts, and a run beyond its bound is a crash. An input
 //! means the same in every process and whatever ran before it.
 
+pub mod alter;
 pub mod body;
 pub mod config;
 pub mod disk;
@@ -14,11 +15,11 @@ pub mod script;
 pub mod session;
 pub mod wire;
 
-#[expect(dead_code, reason = "a target needs less of it than the engine's tests do")]
-#[path = "../../engine/tests/replication/hand.rs"]
+#[expect(dead_code, clippy::unwrap_used, reason = "it is of the engine's tests, and a target needs less of it")]
+#[path = "../../../engine/tests/replication/hand.rs"]
 mod hand;
-#[expect(dead_code, reason = "a target needs less of it than the engine's tests do")]
-#[path = "../../engine/tests/documents/replica.rs"]
+#[expect(dead_code, clippy::unwrap_used, reason = "it is of the engine's tests, and a target needs less of it")]
+#[path = "../../../engine/tests/documents/replica.rs"]
 mod replica;
 
 use std::alloc::System;

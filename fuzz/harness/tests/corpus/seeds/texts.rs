@@ -66,7 +66,7 @@ pub(crate) fn body() -> Vec<Seed> {
 pub(crate) fn scenario() -> Vec<Seed> {
     macro_rules! scenario {
         ($name:literal, $expected:literal) => {
-            ($name, include_bytes!(concat!("../../../../sim/scenarios/", $name, ".toml")).to_vec(), $expected)
+            ($name, include_bytes!(concat!("../../../../../sim/scenarios/", $name, ".toml")).to_vec(), $expected)
         };
     }
     vec![

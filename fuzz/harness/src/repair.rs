@@ -230,6 +230,7 @@ impl Play {
         assert!(!self.hand.engine.is_storage_failed());
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "only two kinds of frame ask")]
     fn answer(&self, script: &mut Script<'_>, asked: &Frame) -> Frame {
         match asked {
             Frame::Want { request, .. } => {

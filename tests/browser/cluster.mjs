@@ -25,6 +25,11 @@ export async function killed(page, shoot) {
   await ask("restart", 2);
   await is("n2", "alive");
   check(await page.evaluate(() => globalThis.isTheSamePage), "the page was loaded again");
+  await page.locator('tr[data-server="n2"]').getByRole("link", { name: "n2", exact: true }).click();
+  const steps = page.getByRole("region", { name: "Comings and goings" }).locator("tbody tr");
+  await steps.filter({ hasText: "failed" }).filter({ hasText: /its host refused n[01]|did not answer n[01]/ }).first().waitFor();
+  await steps.filter({ hasText: "started anew" }).first().waitFor();
+  await shoot("server-killed");
 }
 
 /** An edit on one server is seen on an open page of another, soon. */

@@ -35,6 +35,8 @@ pub enum Defect {
     JournalUnsynced,
     /// The committer panics at its first batch, on a task that nobody waits for.
     CommitterPanics,
+    /// A PATCH is made whatever state its `If-Match` names.
+    ConditionUnchecked,
     /// Who has a name is decided by when a server heard of it, and never for good.
     NamesByArrival,
     /// A deleted user is a deleted document, which an edit that had not seen the delete brings back.

@@ -31,6 +31,7 @@ mod reads;
 mod replay;
 mod shut_out;
 mod spread;
+mod told;
 mod views;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -48,6 +49,8 @@ pub use self::connected::RECONNECT_WITHIN;
 pub(crate) use self::content::leak_in;
 pub use self::convergence::settle_bound;
 pub(crate) use self::convergence::{REST, Replica, Seen, root_gap};
+#[cfg(any(feature = "l2", feature = "l3"))]
+pub(crate) use self::edited::Past;
 pub(crate) use self::edited::Shown;
 pub use self::fenced::FENCED_WITHIN;
 pub(crate) use self::idle::Sent;

@@ -12,17 +12,20 @@ mod values;
 
 use knot_engine::documents::Edit;
 use knot_engine::documents::EditRefused;
-use knot_engine::{EditError, Etag, EtagMatch, Precondition};
+use knot_engine::{EditError, EditRequest, Etag, EtagMatch, Precondition};
 use serde_json::{Map, Value, json};
 
 use crate::draw::Draw;
-use crate::scenario::DocumentKind;
+use crate::scenario::{Bounds, DocumentKind, Operation, Scenario};
+use crate::workload;
 
 /// The collection in which seeds edit so. Others show each write in a field of its own; here an edit may take out what
 /// another wrote.
 pub(crate) const LISTS: &str = "lists";
 /// How the keys of documents begin that are edited next to the limits.
 pub(crate) const LARGE: &str = "large";
+/// A link that is narrower takes long over the largest changes.
+const ROOMY_BYTES_PER_S: u64 = 10_000_000;
 /// A document of more members and elements than this is rather made smaller.
 const NODES_MANY: usize = 120;
 
@@ -90,8 +93,36 @@ impl Refusal {
     }
 }
 
+/// The edit that an operation stands for whose client has read this.
+pub(crate) fn of_operation(scenario: &Scenario, operation: &Operation, base: &Base, document: DocumentKind) -> Drawn {
+    let large = operation.target.key.starts_with(LARGE) && is_roomy(scenario);
+    draw(&mut Draw::new(scenario.seed, &format!("patch {}", operation.id)), base, document, large)
+}
+
+/// Whether servers and links have room for the largest changes.
+fn is_roomy(scenario: &Scenario) -> bool {
+    let usual = Bounds::default();
+    let narrow = |bytes_per_s: Option<u64>| bytes_per_s.is_some_and(|bytes| bytes < ROOMY_BYTES_PER_S);
+    scenario.bounds.takes_all()
+        && scenario.bounds.window_bytes == usual.window_bytes
+        && scenario.bounds.orphan_bytes == usual.orphan_bytes
+        && !scenario.network.links.iter().any(|link| narrow(link.bytes_per_s))
+}
+
+impl Drawn {
+    /// The request for it.
+    pub(crate) fn request(&self, operation: &Operation) -> EditRequest {
+        EditRequest {
+            precondition: self.precondition.clone(),
+            replicas: operation.replicas,
+            timeout: workload::REPLICAS_TIMEOUT,
+            ..EditRequest::new(operation.target.id(), self.edit.clone())
+        }
+    }
+}
+
 /// Draws an edit of what a client has read; one next to a limit where the document is to be `large`.
-pub(crate) fn draw(draw: &mut Draw, base: &Base, document: DocumentKind, large: bool) -> Drawn {
+fn draw(draw: &mut Draw, base: &Base, document: DocumentKind, large: bool) -> Drawn {
     let (etag, value) = match base {
         Base::Present(etag, value) => (Some(*etag), Some(value)),
         Base::Nothing | Base::Deleted(_) => (None, None),

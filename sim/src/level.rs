@@ -9,7 +9,7 @@ use crate::draw::Draw;
 #[cfg(all(feature = "l3", target_os = "linux"))]
 use crate::l3::Unready;
 use crate::report::Report;
-use crate::scenario::{Action, Bounds, FaultKind, NodeSpec, Scenario, Shape};
+use crate::scenario::{Bounds, FaultKind, NodeSpec, Scenario, Shape};
 use crate::watch::Watch;
 use crate::world::play;
 
@@ -74,7 +74,6 @@ impl Level {
             ("clock_drift_ppm", not_engines && any(|node| node.clock_drift_ppm != 0)),
             ("administrators", self != Self::Servers && scenario.administrators),
             ("tenants", self != Self::Servers && scenario.tenants),
-            ("patch", not_engines && scenario.asks(Action::Patch)),
             ("later_version", not_engines && any(|node| node.later_version)),
             ("hostile", not_engines && any(|node| node.hostile)),
         ];
@@ -113,9 +112,6 @@ impl Level {
         scenario.tenants = self == Self::Servers && Draw::new(scenario.seed, "tenants come").chance(300);
         let missing = self.cannot_play(&scenario);
         scenario.faults.retain(|fault| !missing.contains(&fault.kind.name()));
-        if self != Self::Engines {
-            scenario.operations.retain(|operation| operation.action != Action::Patch);
-        }
         for node in &mut scenario.nodes {
             (node.clock_drift_ppm, node.later_version, node.hostile) = (0, false, false);
         }

@@ -103,12 +103,6 @@ pub struct Scenario {
 }
 
 impl Scenario {
-    /// Whether some client asks so.
-    pub(crate) fn asks(&self, action: Action) -> bool {
-        self.operations.iter().any(|operation| operation.action == action)
-            || self.clients.iter().any(|client| client.actions.contains(&action))
-    }
-
     /// From when on nothing goes wrong.
     pub(crate) fn quiet_at(&self) -> Instant {
         Instant::from_micros(self.quiet_at_ms * 1_000)

@@ -63,6 +63,18 @@ fn bugs_in_and_around_the_engine_are_found() {
 }
 
 #[test]
+fn an_edit_is_made_of_the_state_that_it_names() {
+    let edited = named("lists-edited-everywhere").expect("it is in the library").text;
+    let report = run(scenario(edited), Planted::default());
+    assert_well("lists-edited-everywhere", &report);
+    assert!(report.counts.refused > 0, "{report:#?}");
+    let planted = Planted { defect: Some(Defect::ConditionUnchecked), ..Planted::default() };
+    let report = run(scenario(edited), planted);
+    let is_found = report.violations.iter().any(|violation| violation.invariant == Invariant::PreconditionHeld);
+    assert!(is_found, "{:#?}", report.violations);
+}
+
+#[test]
 fn bugs_in_accounts_are_found() {
     const APART: &str = include_str!("../corpus-level-2/administrators-apart.toml");
     let with = |seed| Scenario { seed, ..scenario(APART) };

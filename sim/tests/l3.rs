@@ -190,5 +190,8 @@ fn a_simulator_that_is_killed_takes_its_servers_along_and_the_next_one_tidies_up
 fn what_processes_cannot_play_is_named() {
     let of = |name: &str| Level::Processes.cannot_play(&named(name).expect("a name").scenario().expect("a scenario"));
     assert_eq!(of("slow-disk"), ["slow_disk"]);
-    assert_eq!(of("zone-split"), Vec::<&str>::new());
+    assert_eq!(of("folder-copied"), ["clone"]);
+    for played in ["zone-split", "lists-edited-everywhere"] {
+        assert_eq!(of(played), Vec::<&str>::new(), "{played}");
+    }
 }

@@ -55,6 +55,7 @@ impl Checkers {
                 .collect();
             for (node, other) in replicas {
                 self.check_phantoms(*node, target, other, now);
+                self.check_seen(*node, target, other, now);
                 if target.only_grows() {
                     self.check_shown(*node, other, &kept, now);
                     let asked = self.ledger.writes_to(target).filter(|write| write.may_show_in(target));
@@ -143,6 +144,6 @@ fn incremented(write: &Write) -> i64 {
     if write.operation.action == Action::Increment { increment_of(write.operation.id) } else { 0 }
 }
 
-fn must_be_kept(write: &Write) -> bool {
+pub(super) fn must_be_kept(write: &Write) -> bool {
     matches!(write.outcome, Outcome::Acknowledged { changed: true, .. }) && !write.excused
 }

@@ -10,6 +10,7 @@ use knot_engine::documents::{Conflict, Edit};
 use knot_engine::{ChangeHash, DocumentView, EditError, Edited, Etag, EtagMatch, Instant, Stats};
 use serde_json::{Map, Value};
 
+use super::told::Told;
 use super::{Checkers, Invariant};
 use crate::edits::merged::Pair;
 use crate::edits::{Base, Drawn, Expected};
@@ -33,6 +34,15 @@ pub(super) struct Edits {
     children: BTreeMap<Etag, Vec<Child>>,
     /// Two edits of one state together, of which nobody has shown anything yet.
     pairs: BTreeMap<Etag, Pair>,
+    /// What histories say, where nothing else shows changes.
+    pub(super) told: Told,
+}
+
+/// A change, as those see it that come after it.
+#[derive(Clone, Debug)]
+pub(crate) struct Past {
+    pub(crate) deps: Vec<ChangeHash>,
+    pub(crate) is_delete: bool,
 }
 
 #[derive(Debug)]
@@ -115,13 +125,10 @@ impl Checkers {
     /// The change of an edit is made of the state that the edit names.
     fn check_made(&mut self, id: u32, asked: &Asked, edited: &Edited) -> Result<(), (Invariant, String)> {
         // Whether it is there is another promise.
-        let Some(number) = self.tap.number_of_write(id) else { return Ok(()) };
-        let change = self.tap.change(number);
-        let hash = change.hash;
+        let Some((hash, change)) = self.change_of(id, edited) else { return Ok(()) };
         let heads = self.heads_of(&change.deps);
         let parent = etag_of(&heads);
-        let existed =
-            heads.iter().any(|head| self.tap.number_of(head).is_some_and(|no| !self.tap.change(no).is_delete));
+        let existed = heads.iter().any(|head| self.past(head).is_some_and(|past| !past.is_delete));
         let precondition = &asked.drawn.precondition;
         let held = match (&precondition.if_match, &precondition.if_none_match) {
             (Some(EtagMatch::OneOf(etags)), _) => existed && etags.contains(&parent),
@@ -162,12 +169,24 @@ impl Checkers {
         Ok(())
     }
 
+    /// The change of an edit.
+    fn change_of(&self, id: u32, edited: &Edited) -> Option<(ChangeHash, Past)> {
+        let tapped = self.tap.number_of_write(id).map(|number| self.tap.change(number).hash);
+        let hash = tapped.or_else(|| self.edits.told.change_at(edited.etag))?;
+        Some((hash, self.past(&hash)?))
+    }
+
+    fn past(&self, hash: &ChangeHash) -> Option<Past> {
+        let tapped = self.tap.number_of(hash).map(|number| {
+            let change = self.tap.change(number);
+            Past { deps: change.deps.clone(), is_delete: change.is_delete }
+        });
+        tapped.or_else(|| self.edits.told.past(hash))
+    }
+
     /// Those of a change's dependencies that were heads: it names its author's last change as well.
     fn heads_of(&self, deps: &[ChangeHash]) -> Vec<ChangeHash> {
-        let parents = |hash: &ChangeHash| {
-            let number = self.tap.number_of(hash);
-            number.map(|number| self.tap.change(number).deps.clone()).unwrap_or_default()
-        };
+        let parents = |hash: &ChangeHash| self.past(hash).map(|past| past.deps).unwrap_or_default();
         let mut heads = deps.to_vec();
         if deps.len() > 1 {
             let mut seen = BTreeSet::new();
@@ -333,7 +352,7 @@ fn check_conflict(value: &Value, conflict: &Conflict) -> Result<(), String> {
 }
 
 /// The etag of a state with these heads, which are sorted.
-fn etag_of(heads: &[ChangeHash]) -> Etag {
+pub(super) fn etag_of(heads: &[ChangeHash]) -> Etag {
     let mut hasher = blake3::Hasher::new_derive_key(ETAG_CONTEXT);
     hasher.update(&EPOCH.to_le_bytes());
     for head in heads {

@@ -2,7 +2,7 @@
 
 use crate::draw::Draw;
 use crate::level::Level;
-use crate::scenario::{DocumentKind, Fault, FaultKind, Profile, Scenario, Shape};
+use crate::scenario::{Action, DocumentKind, Fault, FaultKind, Profile, Scenario, Shape};
 
 /// Of a thousand seeds with faults, those in which a disk also damages what it holds.
 const DAMAGED_PER_MILLE: u64 = 400;
@@ -17,7 +17,8 @@ pub(crate) fn generate(seed: u64, shape: &Shape) -> Scenario {
     let mut scenario = Level::Servers.cut_to_size(drawn);
     let kept_per_mille = PER_SECOND_MAX * scenario.quiet_at_ms / scenario.operations.len().max(1) as u64;
     let mut kept = Draw::new(seed, "kept operations");
-    scenario.operations.retain(|_| kept.chance(kept_per_mille));
+    // Clients that edit what they read are few, and mostly two at once.
+    scenario.operations.retain(|operation| kept.chance(kept_per_mille) || operation.action == Action::Patch);
     let mut draw = Draw::new(seed, "damage");
     if shape.profile != Profile::Calm && draw.chance(DAMAGED_PER_MILLE) {
         let damage = damage(&mut draw, &scenario);

@@ -10,12 +10,13 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::administrators::Administrators;
+use super::patches::{self, History, Patch, Sight};
 use super::request::{Answer, Request, path};
 use super::tenants::Tenants;
 use super::yard::Yard;
 use super::{Reach, joined, living};
 use crate::checker::{Invariant, Seen, Violation, settle_bound};
-use crate::scenario::{Scenario, Target};
+use crate::scenario::{Action, Scenario, Target};
 use crate::shared::Shared;
 
 /// How often it is seen whether the cluster has settled.
@@ -38,6 +39,12 @@ pub(crate) struct Findings {
     pub(super) settled: Option<Result<Duration, String>>,
     /// What each server shows of each document.
     pub(super) seen: BTreeMap<Target, Vec<(usize, Seen)>>,
+    /// Edits of what was read, by the operation's place.
+    pub(super) patches: BTreeMap<usize, Patch>,
+    /// What servers showed of documents that are edited so.
+    pub(super) sights: Vec<Sight>,
+    /// The histories of these documents in the end, by server.
+    pub(super) histories: BTreeMap<Target, Vec<(usize, History)>>,
     /// What went wrong on a machine.
     pub(super) accusations: Vec<Violation>,
     /// What was taken from disks.
@@ -111,8 +118,12 @@ pub(crate) async fn clients<R: Reach>(
     for (index, operation) in scenario.operations.iter().enumerate() {
         let at = Instant::from_micros(operation.at_us);
         tokio::time::sleep(at.since(reach.now())).await;
-        let (node, request) = (operation.node, Request::of(operation));
         let (reach, findings) = (reach.clone(), findings.clone());
+        if operation.action == Action::Patch {
+            asking.spawn(patches::edit(reach, scenario.clone(), findings, index));
+            continue;
+        }
+        let (node, request) = (operation.node, Request::of(operation));
         findings.get().answers.insert(index, (reach.now(), None));
         asking.spawn(async move {
             if let Ok(answer) = request.ask(&reach, node).await
@@ -222,16 +233,17 @@ fn scopes(status: &Value) -> Option<BTreeMap<String, Value>> {
     Some(held)
 }
 
-/// Reads every document that was asked for on every server that holds it. What cannot be read breaks a promise: all has
-/// settled, so that a server that does not answer now is not well.
+/// Reads every document that was asked for on every server that holds it, with its history where clients edited what they
+/// had read. What cannot be read breaks a promise: all has settled, so that a server that does not answer now is not well.
 async fn look<R: Reach>(
     reach: &R,
     scenario: &Scenario,
     findings: &Shared<Findings>,
 ) -> BTreeMap<Target, Vec<(usize, Seen)>> {
-    let asked: BTreeSet<Target> = {
+    let target = |index: &usize| scenario.operations[*index].target.clone();
+    let (asked, edited): (BTreeSet<Target>, BTreeSet<Target>) = {
         let findings = findings.get();
-        findings.answers.keys().map(|index| scenario.operations[*index].target.clone()).collect()
+        (findings.answers.keys().map(target).collect(), findings.patches.keys().map(target).collect())
     };
     let living = living(scenario);
     let room = Arc::new(Semaphore::new(REQUESTS_AT_ONCE));
@@ -241,16 +253,22 @@ async fn look<R: Reach>(
             continue;
         }
         let (room, target, reach) = (room.clone(), target.clone(), reach.clone());
+        let is_edited = edited.contains(&target);
         looking.spawn(async move {
             let _room = room.acquire().await;
-            let shown = show(&reach, node, &target).await;
+            let shown = show(&reach, node, &target, is_edited).await;
             (target, node, shown)
         });
     }
     let mut seen: BTreeMap<Target, Vec<(usize, Seen)>> = BTreeMap::new();
     while let Some(looked) = looking.join_next().await {
         match joined(looked) {
-            (target, node, Ok(shown)) => seen.entry(target).or_default().push((node, shown)),
+            (target, node, Ok((shown, history))) => {
+                if let Some(history) = history {
+                    findings.get().histories.entry(target.clone()).or_default().push((node, history));
+                }
+                seen.entry(target).or_default().push((node, shown));
+            }
             (target, node, Err(why)) => {
                 let detail = format!("{} cannot be read, in {TRIES} tries: {why}", target.id());
                 findings.get().accuse(Invariant::Answered, reach.now(), node, detail);
@@ -258,16 +276,20 @@ async fn look<R: Reach>(
         }
     }
     seen.values_mut().for_each(|replicas| replicas.sort_by_key(|(node, _)| *node));
+    findings.get().histories.values_mut().for_each(|replicas| replicas.sort_by_key(|(node, _)| *node));
     seen
 }
 
-/// What a server shows of a document.
-async fn show<R: Reach>(reach: &R, node: usize, target: &Target) -> Result<Seen, String> {
-    let request = Request::get(&path(target));
+/// What a server shows of a document, with its history where it is one that clients edited.
+async fn show<R: Reach>(
+    reach: &R,
+    node: usize,
+    target: &Target,
+    is_edited: bool,
+) -> Result<(Seen, Option<History>), String> {
     let mut tries = 0;
     loop {
-        let answer = request.ask(reach, node).await;
-        let shown = answer.map_err(|error| error.to_string()).and_then(shown);
+        let shown = show_once(reach, node, target, is_edited).await;
         tries += 1;
         if shown.is_ok() || tries == TRIES {
             return shown;
@@ -276,8 +298,22 @@ async fn show<R: Reach>(reach: &R, node: usize, target: &Target) -> Result<Seen,
     }
 }
 
+async fn show_once<R: Reach>(
+    reach: &R,
+    node: usize,
+    target: &Target,
+    is_edited: bool,
+) -> Result<(Seen, Option<History>), String> {
+    if is_edited {
+        let seen = patches::see(reach, node, target).await?;
+        return Ok((seen, Some(patches::history(reach, node, target).await?)));
+    }
+    let answer = Request::get(&path(target)).ask(reach, node).await;
+    Ok((answer.map_err(|error| error.to_string()).and_then(shown)?, None))
+}
+
 /// What an answer says of a document; else that it is none.
-fn shown(answer: Answer) -> Result<Seen, String> {
+pub(super) fn shown(answer: Answer) -> Result<Seen, String> {
     let Answer { status, etag: tag, body } = answer;
     let known = tag.as_deref().and_then(etag);
     match status {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use knot_engine::Instant;
 
 use super::clients::{Findings, Loss};
-use super::living;
 use super::request::Answer;
+use super::{living, patches};
 use crate::checker::{Checkers, Invariant, Seen, Violation, written_fields};
 use crate::ledger::{Outcome, Write};
 use crate::report::{Counts, Report};
@@ -23,26 +23,27 @@ pub(crate) fn report(
     let zones: Vec<String> = scenario.nodes.iter().map(|node| node.zone.clone()).collect();
     let tap = Tap::new(|_| None, zones.len());
     let mut checkers = Checkers::new(tap, BTreeSet::new(), Vec::new(), zones);
-    checkers.violations = findings.accusations;
+    checkers.violations.clone_from(&findings.accusations);
     let end = Instant::ZERO + elapsed;
     let began = |fault: &Fault| fault.begins_at_ms().count() as u64;
     let faults = scenario.faults.iter().map(began).sum();
     let mut counts = Counts { faults, ..Counts::default() };
     let mut reads = Vec::new();
-    for (index, (asked, reply)) in findings.answers {
-        let operation = &scenario.operations[index];
+    for (index, (asked, reply)) in &findings.answers {
+        let operation = &scenario.operations[*index];
         if operation.action == Action::Read {
             // What broke off is no object, as documents are.
-            let is_read = |(_, answer): &(Instant, Answer)| answer.status == 200 && answer.body.is_object();
-            reads.extend(reply.filter(is_read).map(|reply| (index, asked, reply)));
+            let is_read = |(_, answer): &&(Instant, Answer)| answer.status == 200 && answer.body.is_object();
+            reads.extend(reply.iter().find(is_read).map(|reply| (operation, *asked, reply)));
             continue;
         }
-        checkers.ledger.ask(operation, asked);
+        checkers.ledger.ask(operation, *asked);
         checkers.ledger.settle(operation.id, outcome(reply.as_ref(), &mut counts));
     }
     excuse(scenario, &findings.losses, &mut checkers);
-    for (index, asked, (at, answer)) in reads {
-        let operation = &scenario.operations[index];
+    patches::tell(scenario, &findings, &mut checkers);
+    patches::check(scenario, &findings, &mut checkers);
+    for (operation, asked, &(at, ref answer)) in reads {
         let (node, target) = (operation.node, &operation.target);
         checkers.check_fields(node, target, &answer.body, at);
         if target.only_grows() {
@@ -64,6 +65,9 @@ pub(crate) fn report(
         (Ok(()), None) => None,
     };
     checkers.audit_shown(&findings.seen, end);
+    for (target, histories) in &findings.histories {
+        histories.iter().for_each(|(node, history)| checkers.check_history(*node, target, history, end));
+    }
     for (target, replicas) in findings.seen.iter().filter(|(target, _)| target.only_grows()) {
         let shown = |seen: &Seen| seen.value.iter().flat_map(written_fields).collect::<BTreeSet<u32>>();
         let by_all = replicas.iter().map(|(_, seen)| shown(seen)).reduce(|one, other| &one & &other);
@@ -88,27 +92,13 @@ pub(crate) fn report(
 }
 
 fn outcome(reply: Option<&(Instant, Answer)>, counts: &mut Counts) -> Outcome {
-    match reply {
-        Some((at, answer)) if (200..300).contains(&answer.status) => {
-            counts.acknowledged += 1;
-            Outcome::Acknowledged { at: *at, changed: true }
-        }
-        Some((_, answer)) if says_not_made(answer.status) => {
-            counts.refused += 1;
-            Outcome::Refused(format!("{} {}", answer.status, answer.body["error"]))
-        }
-        // A server that stops, or whose storage has failed, does not know.
-        Some(_) | None => {
-            counts.unknown += 1;
-            Outcome::Unknown
-        }
-    }
-}
-
-/// Whether an answer promises that a write was not made, as docs/http-api.md has it.
-fn says_not_made(status: u16) -> bool {
-    const NO_ROOM: u16 = 507;
-    (400..500).contains(&status) || status == NO_ROOM
+    let outcome = reply.map_or(Outcome::Unknown, |(at, answer)| patches::outcome(*at, answer));
+    *match &outcome {
+        Outcome::Acknowledged { .. } => &mut counts.acknowledged,
+        Outcome::Refused(_) => &mut counts.refused,
+        Outcome::Unknown | Outcome::Pending => &mut counts.unknown,
+    } += 1;
+    outcome
 }
 
 /// A packet between servers held what it may not.
@@ -135,7 +125,7 @@ fn excuse(scenario: &Scenario, losses: &[Loss], checkers: &mut Checkers) {
 }
 
 /// When a server's disk was last lost or set back before then.
-fn set_back(losses: &[Loss], node: usize, before: Instant) -> Instant {
+pub(super) fn set_back(losses: &[Loss], node: usize, before: Instant) -> Instant {
     let own = losses.iter().filter(|loss| loss.node == node && loss.until <= before);
     own.map(|loss| loss.until).max().unwrap_or(Instant::ZERO)
 }

@@ -4,6 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use knot_engine::documents::Edit;
+use knot_engine::{EditRequest, EtagMatch, Precondition};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -53,14 +54,20 @@ impl Request {
 
     /// The request that an operation stands for; a read, where it edits nothing.
     pub(super) fn of(operation: &Operation) -> Self {
-        let mut path = path(&operation.target);
-        let Some(request) = workload::request(operation) else {
-            return Self::get(&path);
-        };
-        let mut headers = String::new();
-        if request.precondition.if_none_match.is_some() {
-            headers.push_str("if-none-match: *\r\n");
+        match workload::request(operation) {
+            Some(request) => Self::edit(&operation.target, request),
+            None => Self::get(&path(&operation.target)),
         }
+    }
+
+    /// The request for an edit.
+    pub(super) fn edit(target: &Target, request: EditRequest) -> Self {
+        let mut path = path(target);
+        let Precondition { if_match, if_none_match } = &request.precondition;
+        let mut headers = [("if-match", if_match), ("if-none-match", if_none_match)]
+            .into_iter()
+            .filter_map(|(name, states)| Some(format!("{name}: {}\r\n", listed(states.as_ref()?))))
+            .collect::<String>();
         if request.replicas > 0 {
             path.push_str(&format!("?w={}&timeout={}", request.replicas, request.timeout.as_millis()));
         }
@@ -108,6 +115,14 @@ impl Request {
             etag: head.lines().find_map(header),
             body: serde_json::from_str(body).unwrap_or(Value::Null),
         })
+    }
+}
+
+/// States, as a condition names them.
+fn listed(states: &EtagMatch) -> String {
+    match states {
+        EtagMatch::Any => "*".to_owned(),
+        EtagMatch::OneOf(etags) => etags.iter().map(|etag| format!("\"{etag}\"")).collect::<Vec<_>>().join(", "),
     }
 }
 

@@ -56,10 +56,9 @@ impl Level {
             // Its disks hold keys, and no bytes.
             Self::Engines => !matches!(kind, FaultKind::BitRot { .. } | FaultKind::MisdirectedWrite { .. }),
             // turmoil lets time pass for all hosts alike, and a host has one folder.
-            Self::Servers => !matches!(
-                kind,
-                FaultKind::Pause { .. } | FaultKind::SlowCpu { .. } | FaultKind::Clone { .. } | FaultKind::Evict { .. }
-            ),
+            Self::Servers => {
+                !matches!(kind, FaultKind::Pause { .. } | FaultKind::SlowCpu { .. } | FaultKind::Clone { .. })
+            }
             Self::Processes => processes_play(kind),
         };
         let faults = scenario.faults.iter().map(|fault| &fault.kind);
@@ -214,12 +213,12 @@ fn processes_play(kind: &FaultKind) -> bool {
         | FaultKind::StreamsStall { .. }
         | FaultKind::Restore { .. }
         | FaultKind::DiskLost { .. }
+        | FaultKind::Evict { .. }
         | FaultKind::Pause { .. } => true,
         FaultKind::Crash { moves, .. } | FaultKind::Stop { moves, .. } => !moves,
         FaultKind::SlowReader { .. }
         | FaultKind::CrashAtStorage { .. }
         | FaultKind::Clone { .. }
-        | FaultKind::Evict { .. }
         | FaultKind::SlowCpu { .. }
         | FaultKind::Clock { .. }
         | FaultKind::FsyncFails { .. }

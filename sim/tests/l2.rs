@@ -75,6 +75,15 @@ fn an_edit_is_made_of_the_state_that_it_names() {
 }
 
 #[test]
+fn who_is_evicted_is_out_until_the_readmission() {
+    let evicted = named("evicted-server").expect("it is in the library").text;
+    assert_well("evicted-server", &run(scenario(evicted), Planted::default()));
+    let report = run(scenario(evicted), Planted { faults: Fault::EvictedLetIn.into(), ..Planted::default() });
+    let is_found = report.violations.iter().any(|violation| violation.invariant == Invariant::ShutOut);
+    assert!(is_found, "{:#?}", report.violations);
+}
+
+#[test]
 fn bugs_in_accounts_are_found() {
     const APART: &str = include_str!("../corpus-level-2/administrators-apart.toml");
     let with = |seed| Scenario { seed, ..scenario(APART) };

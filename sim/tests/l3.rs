@@ -191,7 +191,7 @@ fn what_processes_cannot_play_is_named() {
     let of = |name: &str| Level::Processes.cannot_play(&named(name).expect("a name").scenario().expect("a scenario"));
     assert_eq!(of("slow-disk"), ["slow_disk"]);
     assert_eq!(of("folder-copied"), ["clone"]);
-    for played in ["zone-split", "lists-edited-everywhere"] {
+    for played in ["zone-split", "evicted-server", "lists-edited-everywhere"] {
         assert_eq!(of(played), Vec::<&str>::new(), "{played}");
     }
 }

@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::administrators::Administrators;
+use super::operator::Operator;
 use super::patches::{self, History, Patch, Sight};
 use super::request::{Answer, Request, path};
 use super::tenants::Tenants;
@@ -98,8 +99,23 @@ impl Findings {
     }
 }
 
-/// Does all that clients do in a run. Spaces there are where there is a yard for them to run in.
+/// Does all that clients do in a run, and an operator beside them. Spaces there are where there is a yard for them to run
+/// in.
 pub(crate) async fn clients<R: Reach>(
+    reach: R,
+    scenario: Arc<Scenario>,
+    findings: Shared<Findings>,
+    yard: Option<Shared<Yard>>,
+) {
+    let operator = Operator::new(&reach, &scenario, &findings);
+    tokio::select! {
+        biased;
+        never = operator.work() => match never {},
+        () = ask_and_look(reach, scenario, findings, yard) => {}
+    }
+}
+
+async fn ask_and_look<R: Reach>(
     reach: R,
     scenario: Arc<Scenario>,
     findings: Shared<Findings>,

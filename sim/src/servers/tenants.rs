@@ -14,7 +14,7 @@ use super::yard::Yard;
 use super::{Findings, Reach, joined, living};
 use crate::checker::Invariant;
 use crate::draw::Draw;
-use crate::scenario::Scenario;
+use crate::scenario::{Fault, FaultKind, Scenario};
 use crate::shared::Shared;
 
 /// What they do in a run.
@@ -288,7 +288,12 @@ impl<R: Reach> Tenants<R> {
             return Some(format!("shows the space {id} as {state}, and it was deleted"));
         }
         let place = self.scenario.nodes.iter().position(|node| said[1] == node.name);
-        let waits_for_the_dead = place.is_none_or(|place| !living.contains(&place));
+        // Another machine may have its name.
+        let was_replaced = |place: usize| {
+            let replaces = |fault: &Fault| matches!(fault.kind, FaultKind::DiskLost { node } if node == place);
+            self.scenario.faults.iter().any(replaces)
+        };
+        let waits_for_the_dead = place.is_none_or(|place| !living.contains(&place) || was_replaced(place));
         if matches!(state, "pending" | "starting" | "stopping" | "deleting") && !waits_for_the_dead {
             return Some(format!("shows the space {id} as {state} for long"));
         }

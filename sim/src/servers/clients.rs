@@ -107,6 +107,11 @@ pub(crate) async fn clients<R: Reach>(
     findings: Shared<Findings>,
     yard: Option<Shared<Yard>>,
 ) {
+    // What only those hold who never come back is in nobody's hands.
+    let living = living(&scenario);
+    for node in (0..scenario.nodes.len()).filter(|node| !living.contains(node)) {
+        findings.get().lose(Loss { node, since: Instant::ZERO, until: Instant::from_micros(u64::MAX) });
+    }
     let operator = Operator::new(&reach, &scenario, &findings);
     tokio::select! {
         biased;

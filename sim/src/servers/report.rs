@@ -6,8 +6,8 @@ use std::time::Duration;
 use knot_engine::Instant;
 
 use super::clients::{Findings, Loss};
+use super::patches;
 use super::request::Answer;
-use super::{living, patches};
 use crate::checker::{Checkers, Invariant, Seen, Violation, written_fields};
 use crate::ledger::{Outcome, Write};
 use crate::report::{Counts, Report};
@@ -40,7 +40,7 @@ pub(crate) fn report(
         checkers.ledger.ask(operation, *asked);
         checkers.ledger.settle(operation.id, outcome(reply.as_ref(), &mut counts));
     }
-    excuse(scenario, &findings.losses, &mut checkers);
+    excuse(&findings.losses, &mut checkers);
     patches::tell(scenario, &findings, &mut checkers);
     patches::check(scenario, &findings, &mut checkers);
     for (operation, asked, &(at, ref answer)) in reads {
@@ -109,11 +109,8 @@ pub(crate) fn accuse_of_leak(report: &mut Report, (node, canary): (usize, &str))
 }
 
 /// What only one disk held that was lost or set back, or whose server never came back, nobody could keep.
-fn excuse(scenario: &Scenario, losses: &[Loss], checkers: &mut Checkers) {
-    let living = living(scenario);
-    let dead = (0..scenario.nodes.len()).filter(|node| !living.contains(node));
-    let dead = dead.map(|node| Loss { node, since: Instant::ZERO, until: Instant::from_micros(u64::MAX) });
-    for loss in losses.iter().copied().chain(dead) {
+fn excuse(losses: &[Loss], checkers: &mut Checkers) {
+    for loss in losses {
         // What was under way when a disk was copied may be acknowledged, and not in the copy.
         let is_lost = |write: &&Write| {
             let answered = matches!(write.outcome, Outcome::Acknowledged { at, .. } if at >= loss.since);

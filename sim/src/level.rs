@@ -55,9 +55,10 @@ impl Level {
         let is_played = |kind: &FaultKind| match self {
             // Its disks hold keys, and no bytes.
             Self::Engines => !matches!(kind, FaultKind::BitRot { .. } | FaultKind::MisdirectedWrite { .. }),
-            // turmoil lets time pass for all hosts alike, and a host has one folder.
+            // turmoil lets time pass for all hosts alike, and two processes of one server run its spaces twice.
             Self::Servers => {
-                !matches!(kind, FaultKind::Pause { .. } | FaultKind::SlowCpu { .. } | FaultKind::Clone { .. })
+                let is_twice = matches!(kind, FaultKind::Clone { .. });
+                !(matches!(kind, FaultKind::Pause { .. } | FaultKind::SlowCpu { .. }) || is_twice && scenario.tenants)
             }
             Self::Processes => processes_play(kind),
         };

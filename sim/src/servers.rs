@@ -3,6 +3,7 @@
 mod administrators;
 mod clients;
 mod cues;
+mod doubles;
 mod operator;
 mod patches;
 mod report;

@@ -233,8 +233,8 @@ fn a_mistake_is_told_with_what_to_do() {
 fn what_a_level_does_not_play_is_named() {
     let said = complaint(&["replay", "laptop-asleep", "--level", "2"]);
     assert!(said.contains("level 2 does not play: pause") && said.contains("play it at level 1"), "{said}");
-    let said = complaint(&["replay", "folder-copied", "--level", "2"]);
-    assert!(said.contains("level 2 does not play: clone"), "{said}");
+    let said = complaint(&["replay", "half-upgraded", "--level", "2"]);
+    assert!(said.contains("level 2 does not play: later_version"), "{said}");
     let rotten = concat!(env!("CARGO_MANIFEST_DIR"), "/corpus-level-2/rotten-after-a-clean-stop.toml");
     let said = complaint(&["run", "--scenario", rotten]);
     assert!(said.contains("level 1 does not play: bit_rot, misdirected_write"), "{said}");

@@ -84,6 +84,21 @@ fn who_is_evicted_is_out_until_the_readmission() {
 }
 
 #[test]
+fn of_two_processes_of_one_server_one_steps_back() {
+    let copied = named("folder-copied").expect("it is in the library").text;
+    assert_well("folder-copied", &run(scenario(copied), Planted::default()));
+    for (fault, broken) in
+        [(Fault::DoubleIgnored, Invariant::OneStepsBack), (Fault::FencedTakesEdits, Invariant::FencedTakesNone)]
+    {
+        let report = run(scenario(copied), Planted { faults: fault.into(), ..Planted::default() });
+        let is_found = report.violations.iter().any(|violation| violation.invariant == broken);
+        assert!(is_found, "{fault:?}: {:#?}", report.violations);
+    }
+    let with_spaces = Scenario { tenants: true, ..scenario(copied) };
+    assert_eq!(Level::Servers.cannot_play(&with_spaces), ["clone"]);
+}
+
+#[test]
 fn bugs_in_accounts_are_found() {
     const APART: &str = include_str!("../corpus-level-2/administrators-apart.toml");
     let with = |seed| Scenario { seed, ..scenario(APART) };

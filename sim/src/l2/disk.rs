@@ -35,6 +35,8 @@ struct Files {
 struct State {
     files: Files,
     backup: Option<Files>,
+    /// Its own files while others are in their place, and whether they were closed well.
+    own: Option<(Files, bool)>,
     /// The process whose writes count; those of earlier ones come to nothing.
     owner: u64,
     full: bool,
@@ -86,6 +88,7 @@ impl CrashDisk {
         Self(Arc::new(Mutex::new(State {
             files: Files::new(),
             backup: None,
+            own: None,
             owner: 0,
             full: false,
             reads_fail: false,
@@ -160,6 +163,24 @@ impl CrashDisk {
         let mut state = self.state();
         if let Some(backup) = state.backup.take() {
             state.files = backup;
+        }
+    }
+
+    /// A copy of what is durable on another disk takes the place of its own files.
+    pub(super) fn wear(&self, other: &Self) {
+        let mut copy = other.state().files.clone();
+        copy.each().for_each(Image::forget);
+        copy.new_tree = Image::default();
+        let mut state = self.state();
+        let own = std::mem::replace(&mut state.files, copy);
+        state.own = Some((own, std::mem::replace(&mut state.clean, false)));
+    }
+
+    /// The copy is deleted, and its own files are back.
+    pub(super) fn take_off(&self) {
+        let mut state = self.state();
+        if let Some(own) = state.own.take() {
+            (state.files, state.clean) = own;
         }
     }
 

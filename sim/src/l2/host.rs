@@ -56,6 +56,8 @@ struct Machine {
     offset_s: i64,
     /// How many machines of that name there were before.
     replaced: u64,
+    /// What the key of a server is drawn from whose folder is copied here.
+    worn: Option<String>,
     /// Tells the process that runs to stop.
     stop: Option<watch::Sender<bool>>,
     /// Whether nobody is to start a process that stops.
@@ -88,6 +90,7 @@ impl Host {
                 slow: Duration::ZERO,
                 offset_s: scenario.nodes[node].clock_offset_s,
                 replaced: 0,
+                worn: None,
                 stop: None,
                 stays_down: false,
             }),
@@ -119,6 +122,35 @@ impl Host {
         self.machine.get().replaced += 1;
         self.containers.yard.get().replace(self.node);
         self.disk.lose();
+    }
+
+    /// A copy of another machine's folder, key and all, takes the place of its own.
+    pub(super) fn wear(&self, other: &Self) {
+        let key = other.key();
+        self.machine.get().worn = Some(key);
+        self.disk.wear(&other.disk);
+    }
+
+    /// It has its own folder again.
+    pub(super) fn take_off(&self) {
+        self.machine.get().worn = None;
+        self.disk.take_off();
+    }
+
+    /// What its key is drawn from.
+    fn key(&self) -> String {
+        let machine = self.machine.get();
+        machine.worn.clone().unwrap_or_else(|| format!("key {} of {}", self.node, machine.replaced))
+    }
+
+    /// Whether its process has said that it has stepped back.
+    pub(super) fn has_stepped_back(&self) -> bool {
+        self.findings.get().stepped_back.contains(&self.node)
+    }
+
+    /// What its process said is over with it.
+    pub(super) fn is_started_again(&self) {
+        self.findings.get().stepped_back.remove(&self.node);
     }
 
     /// Nothing runs any more.
@@ -221,8 +253,7 @@ impl Host {
 
     fn platform(&self, process: Process, storage: JournaledStorage) -> Platform<SimNetwork> {
         let seed = self.machine.get().randomness.bytes();
-        let replaced = self.machine.get().replaced;
-        let mut key = Draw::new(self.scenario.seed, &format!("key {} of {replaced}", self.node));
+        let mut key = Draw::new(self.scenario.seed, &self.key());
         let machine = self.machine.clone();
         Platform {
             network: SimNetwork { process, names: self.names.clone(), wires: self.wires.clone() },

@@ -21,7 +21,7 @@ pub(super) struct Stage<'a> {
     held_down: Vec<u32>,
     /// By the fault: servers that are to die at a storage operation, and whether they lose power.
     fuses: BTreeMap<usize, (usize, bool)>,
-    /// By the fault: when a disk was copied that is to be set back.
+    /// By the fault: when a disk was copied that is to be set back, or to run elsewhere.
     copied: BTreeMap<usize, Instant>,
     /// Whether only the core has been healed, and all else stays as it is.
     is_healed: bool,
@@ -46,6 +46,7 @@ impl<'a> Stage<'a> {
                 self.happen(sim, cue);
             }
             self.watch_fuses(sim);
+            self.start_stepped_back(sim);
             self.wires.get().advance(sim.elapsed());
             let stepped = sim.step();
             if is_over() {
@@ -92,6 +93,14 @@ impl<'a> Stage<'a> {
                 self.hosts[*node].replace();
                 self.hosts[*node].has_lost(Instant::ZERO, now(sim));
             }
+            FaultKind::Clone { node, to } => {
+                self.crash(sim, *to, true);
+                self.hosts[*to].wear(&self.hosts[*node]);
+                // It shows no more what it acknowledged until now, and will when it has its own folder again.
+                self.hosts[*to].has_lost(now(sim), now(sim));
+                self.copied.insert(index, now(sim));
+                self.start_after(sim, *to, RESTART_AFTER);
+            }
             FaultKind::BitRot { node, bits } => {
                 self.crash(sim, *node, true);
                 self.hosts[*node].disk.rot(*bits);
@@ -122,6 +131,12 @@ impl<'a> Stage<'a> {
                 None => self.release(sim, *node),
             },
             FaultKind::DiskLost { node } | FaultKind::BitRot { node, .. } => self.release(sim, *node),
+            FaultKind::Clone { to, .. } => {
+                self.crash(sim, *to, true);
+                self.hosts[*to].take_off();
+                self.hosts[*to].has_lost(self.copied.remove(&index).unwrap_or(Instant::ZERO), now(sim));
+                self.start_after(sim, *to, RESTART_AFTER);
+            }
             FaultKind::Restore { node, down_ms } => {
                 self.crash(sim, *node, true);
                 self.hosts[*node].disk.restore();
@@ -195,6 +210,21 @@ impl<'a> Stage<'a> {
 
     fn start_after(&mut self, sim: &Sim<'_>, node: usize, wait: Duration) {
         self.cues.add(sim.elapsed() + wait, Cue::Start(node));
+    }
+
+    /// A process that has stepped back is started again once the copy is deleted.
+    fn start_stepped_back(&mut self, sim: &mut Sim<'_>) {
+        let is_double = |node: usize| {
+            let mut copied = self.copied.keys().map(|index| &self.scenario.faults[*index].kind);
+            copied.any(|kind| matches!(kind, FaultKind::Clone { node: of, to } if [*of, *to].contains(&node)))
+        };
+        let over = |node: &usize| self.hosts[*node].has_stepped_back() && !is_double(*node);
+        let over: Vec<usize> = (0..self.hosts.len()).filter(|node| self.held_down[*node] == 0).filter(over).collect();
+        for node in over {
+            self.crash(sim, node, false);
+            self.hosts[node].is_started_again();
+            self.start_after(sim, node, RESTART_AFTER);
+        }
     }
 
     /// A process that has come to its last storage operation dies.

@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::administrators::Administrators;
+use super::doubles::{Fenced, Watcher};
 use super::operator::Operator;
 use super::patches::{self, History, Patch, Sight};
 use super::request::{Answer, Request, path};
@@ -50,6 +51,10 @@ pub(crate) struct Findings {
     pub(super) accusations: Vec<Violation>,
     /// What was taken from disks.
     pub(super) losses: Vec<Loss>,
+    /// Who says now that it has stepped back.
+    pub(crate) stepped_back: BTreeSet<usize>,
+    /// Who has said so, and when.
+    pub(super) fenced: Vec<Fenced>,
     /// Nothing more is to be learned.
     pub(crate) is_over: bool,
 }
@@ -99,7 +104,7 @@ impl Findings {
     }
 }
 
-/// Does all that clients do in a run, and an operator beside them. Spaces there are where there is a yard for them to run
+/// Does all that clients do in a run, and those beside them who look after servers. Spaces there are where there is a yard for them to run
 /// in.
 pub(crate) async fn clients<R: Reach>(
     reach: R,
@@ -113,9 +118,11 @@ pub(crate) async fn clients<R: Reach>(
         findings.get().lose(Loss { node, since: Instant::ZERO, until: Instant::from_micros(u64::MAX) });
     }
     let operator = Operator::new(&reach, &scenario, &findings);
+    let watcher = Watcher::new(&reach, &scenario, &findings);
     tokio::select! {
         biased;
         never = operator.work() => match never {},
+        never = watcher.work() => match never {},
         () = ask_and_look(reach, scenario, findings, yard) => {}
     }
 }

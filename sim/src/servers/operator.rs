@@ -141,6 +141,10 @@ impl<R: Reach> Operator<R> {
 
     /// Writes on both sides, where all others hold the eviction.
     async fn begin_trial(&self, place: usize, stands: &[Option<Stand>], losses: usize) -> Option<Trial> {
+        // A copied folder is one server at two places.
+        if self.scenario.faults.iter().any(|fault| matches!(fault.kind, FaultKind::Clone { .. })) {
+            return None;
+        }
         let Turn { node, id, .. } = &self.turns[place];
         let id = id.as_ref()?;
         let others: Vec<usize> = (0..stands.len()).filter(|other| other != node).collect();

@@ -11,7 +11,7 @@ use super::request::Answer;
 use crate::checker::{Checkers, Invariant, Seen, Violation, written_fields};
 use crate::ledger::{Outcome, Write};
 use crate::report::{Counts, Report};
-use crate::scenario::{Action, Fault, Scenario};
+use crate::scenario::{Action, Fault, Operation, Scenario};
 use crate::tap::Tap;
 
 /// Holds what clients saw against what was promised.
@@ -43,6 +43,7 @@ pub(crate) fn report(
     excuse(&findings.losses, &mut checkers);
     patches::tell(scenario, &findings, &mut checkers);
     patches::check(scenario, &findings, &mut checkers);
+    check_fenced(scenario, &findings, &mut checkers);
     for (operation, asked, &(at, ref answer)) in reads {
         let (node, target) = (operation.node, &operation.target);
         checkers.check_fields(node, target, &answer.body, at);
@@ -88,6 +89,19 @@ pub(crate) fn report(
         violations: checkers.violations,
         marks: Vec::new(),
         left_behind: None,
+    }
+}
+
+/// Who has stepped back makes no change that it is asked for later.
+fn check_fenced(scenario: &Scenario, findings: &Findings, checkers: &mut Checkers) {
+    for (index, (_, reply)) in &findings.answers {
+        let Operation { node, id, .. } = scenario.operations[*index];
+        let Some((at, answer)) = reply else { continue };
+        let is_made = matches!(patches::outcome(*at, answer), Outcome::Acknowledged { changed: true, .. });
+        let meanwhile = findings.fenced.iter().find(|fenced| fenced.node == node && *at <= fenced.until);
+        if is_made && scenario.operations[*index].action != Action::Read {
+            checkers.check_not_fenced(node, id, meanwhile.map(|fenced| fenced.from), *at);
+        }
     }
 }
 

@@ -355,16 +355,16 @@ fn members_are_a_table_with_those_in_trouble_first() {
 fn what_became_of_a_member_is_told_with_the_evidence() {
     let body = r#"{"data": [
         {"at": "2026-11-22T10:00:03.000Z", "id": "3", "name": "knot3", "zone": "us", "from": "suspect", "to": "failed",
-         "why": "did not answer knot1, nor knot2; last heard here 3.2 s before"},
+         "why": "did not answer knot1 and knot2; last heard here 3.2 s before"},
         {"at": "2026-11-22T09:00:00.000Z", "id": "3", "name": "knot3", "zone": "us", "from": null, "to": "alive",
-         "why": "met for the first time since this server started"}], "total": 2}"#;
+         "why": "met"}], "total": 2}"#;
     let (output, request) = ask(&answer("200 OK", "", body), &["cluster", "timeline", "knot3"]);
     assert!(request.starts_with("GET /api/cluster/timeline?name=knot3 "), "{request}");
     assert_eq!(
         out(&output),
         "WHEN                      NAME   ZONE  FROM     TO      WHY\n\
-         2026-11-22T10:00:03.000Z  knot3  us    suspect  failed  did not answer knot1, nor knot2; last heard here 3.2 s before\n\
-         2026-11-22T09:00:00.000Z  knot3  us    -        alive   met for the first time since this server started\n"
+         2026-11-22T10:00:03.000Z  knot3  us    suspect  failed  did not answer knot1 and knot2; last heard here 3.2 s before\n\
+         2026-11-22T09:00:00.000Z  knot3  us    -        alive   met\n"
     );
     let (_, request) = ask(&answer("200 OK", "", r#"{"data": [], "total": 0}"#), &["cluster", "timeline", "--id", "3"]);
     assert!(request.starts_with("GET /api/cluster/timeline?id=3 "), "{request}");

@@ -50,20 +50,32 @@ pub struct Accusation {
 }
 
 impl Evidence {
-    /// The members that it names.
-    pub fn witnesses(&self) -> impl Iterator<Item = NodeId> {
-        let (by, refused, unanswered) = match self {
-            Self::Accused(Accusation { by, refused, unanswered, .. }) => (*by, &refused[..], &unanswered[..]),
-            Self::TakenOut { by } => (Some(*by), &[][..], &[][..]),
+    /// Whose doing it is: who accused the member, gave it up, or took it out.
+    #[must_use]
+    pub const fn by(&self) -> Option<NodeId> {
+        match self {
+            Self::Accused(accusation) => accusation.by,
+            Self::TakenOut { by } => Some(*by),
             Self::Met
             | Self::HeardAgain
             | Self::Started
             | Self::Denied
             | Self::Unheard
             | Self::Goodbye
-            | Self::ShutOut => (None, &[][..], &[][..]),
-        };
-        by.into_iter().chain(refused.iter().chain(unanswered).copied())
+            | Self::ShutOut => None,
+        }
+    }
+
+    /// Who could not reach it, where that is the reason.
+    #[must_use]
+    pub const fn accusation(&self) -> Option<&Accusation> {
+        if let Self::Accused(accusation) = self { Some(accusation) } else { None }
+    }
+
+    /// The members that it names.
+    pub fn witnesses(&self) -> impl Iterator<Item = NodeId> {
+        let tried = self.accusation().into_iter();
+        self.by().into_iter().chain(tried.flat_map(|told| told.refused.iter().chain(&told.unanswered).copied()))
     }
 }
 

@@ -74,19 +74,10 @@ pub(super) async fn timeline(State(api): State<Shared>, uri: Uri) -> Result<axum
 
 fn row(transition: &Transition) -> Row {
     let witness = |node: &NodeId| Witness { id: node.to_string(), name: transition.name_of(node) };
-    let (by, refused, unanswered, unheard_for) = match &transition.evidence {
-        Evidence::Accused(Accusation { by, refused, unanswered, unheard_for }) => {
-            (by.as_ref(), &refused[..], &unanswered[..], *unheard_for)
-        }
-        Evidence::TakenOut { by } => (Some(by), &[][..], &[][..], None),
-        Evidence::Met
-        | Evidence::HeardAgain
-        | Evidence::Started
-        | Evidence::Denied
-        | Evidence::Unheard
-        | Evidence::Goodbye
-        | Evidence::ShutOut => (None, &[][..], &[][..], None),
-    };
+    let (by, accusation) = (transition.evidence.by(), transition.evidence.accusation());
+    let witnesses =
+        |named: fn(&Accusation) -> &Vec<NodeId>| accusation.map(named).into_iter().flatten().map(witness).collect();
+    let unheard_for = accusation.and_then(|accusation| accusation.unheard_for);
     Row {
         at: timestamp::rfc3339(transition.at),
         id: transition.node.to_string(),
@@ -95,9 +86,9 @@ fn row(transition: &Transition) -> Row {
         from: transition.from.map(status_name),
         to: status_name(transition.to),
         evidence: kind(&transition.evidence),
-        by: by.map(witness),
-        refused: refused.iter().map(witness).collect(),
-        unanswered: unanswered.iter().map(witness).collect(),
+        by: by.as_ref().map(witness),
+        refused: witnesses(|accusation| &accusation.refused),
+        unanswered: witnesses(|accusation| &accusation.unanswered),
         unheard_ms: unheard_for.map(|long| u64::try_from(long.as_millis()).unwrap_or(u64::MAX)),
         why: transition.why(),
     }

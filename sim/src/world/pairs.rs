@@ -16,6 +16,9 @@ use crate::scenario::FaultKind;
 /// Members whom a server asks for help when a probe is not answered: in a cluster of so many more, it asks all others.
 const HELPERS: usize = 3;
 
+/// How long the one end of a stream may be open before the other, on a network that is well.
+const OPENING: Duration = Duration::from_secs(1);
+
 /// What is wrong now, and what was seen of pairs since.
 #[derive(Debug, Default)]
 pub(super) struct Pairs {
@@ -33,6 +36,8 @@ pub(super) struct Pairs {
     met_at: BTreeMap<NodeId, Instant>,
     /// When a stream of an ended process last opened late, by the two servers.
     late_at: BTreeMap<[usize; 2], Instant>,
+    /// When a stream last opened at either end, by the two servers.
+    opened_at: BTreeMap<[usize; 2], Instant>,
     /// Since when a server accuses another that has denied it, and how many it has accused at once since.
     accused: BTreeMap<(usize, usize), (Instant, usize)>,
 }
@@ -173,19 +178,33 @@ impl<D: Document> World<D> {
         let (Some(here), Some(there)) = (self.at_work(node), self.at_work(other)) else { return };
         let Some(met_at) = self.pairs.met_at.get(&self.id_of(other)) else { return };
         let again = here.start > 1 && there.since <= here.since && self.pairs.changed_at <= here.since;
-        if again && here.engine.stream_to(self.id_of(other)).is_none() {
+        if again && here.engine.stream_to(self.id_of(other)).is_none() && !self.is_opening(node, other) {
             let late_at = self.pairs.late_at.get(&pair(node, other)).copied().unwrap_or_default();
             let waited = self.now.since(here.since.max(*met_at).max(late_at));
             self.checkers.check_reconnected(node, other, waited, self.now);
         }
     }
 
+    /// Another has just opened a stream to the process that runs here, in place of an older one maybe, which it has closed.
+    fn is_opening(&self, node: usize, other: usize) -> bool {
+        let opened_at = self.pairs.opened_at.get(&pair(node, other));
+        let Some(there) = self.at_work(other).filter(|_| opened_at.is_some_and(|at| self.now.since(*at) < OPENING))
+        else {
+            return false;
+        };
+        let theirs = there.engine.stream_to(self.id_of(node)).zip(self.process_of(other));
+        let peer = theirs.and_then(|(session, process)| self.streams.peer_process(process, session));
+        peer.is_some_and(|peer| peer.node == node && self.runs(peer))
+    }
+
     /// A process is about to be told that a stream is open. One of a process that has ended takes the place of a later
     /// one, and the two servers have to connect again.
     pub(super) fn on_opening(&mut self, to: Process, session: SessionId) {
-        let ended = self.streams.peer_process(to, session).filter(|peer| !self.runs(*peer));
-        if let Some(peer) = ended {
-            self.pairs.late_at.insert(pair(to.node, peer.node), self.now);
+        let Some(peer) = self.streams.peer_process(to, session) else { return };
+        let pair = pair(to.node, peer.node);
+        self.pairs.opened_at.insert(pair, self.now);
+        if !self.runs(peer) {
+            self.pairs.late_at.insert(pair, self.now);
         }
     }
 

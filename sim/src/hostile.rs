@@ -10,6 +10,7 @@
 
 mod circuits;
 mod forge;
+mod names;
 mod own;
 pub(crate) mod rules;
 
@@ -22,6 +23,7 @@ use knot_engine::{ChangeHash, NodeId, Review};
 
 pub(crate) use self::forge::Content;
 use self::forge::Draft;
+pub(crate) use self::names::is_name;
 use self::own::Own;
 use crate::draw::Draw;
 use crate::edits::LISTS;
@@ -36,6 +38,8 @@ const OWN_PER_MILLE: u64 = 150;
 const GARBAGE_PER_MILLE: u64 = 4;
 /// Of a thousand frames, those after which it says something of a circuit.
 const CIRCUITS_PER_MILLE: u64 = 30;
+/// Of a thousand frames, those after which it sends a document whose name is none.
+const MISNAMED_PER_MILLE: u64 = 3;
 /// Of a thousand frames, those after which somebody reads one of its own documents.
 const READS_PER_MILLE: u64 = 60;
 /// Of a thousand of these reads, those with which an operator looks at what is in quarantine ...
@@ -58,12 +62,15 @@ const GARBAGE_BYTES_MAX: usize = 300;
 pub(crate) struct Hostile {
     draw: Draw,
     circuits: Draw,
+    names: Draw,
     /// An operator's, so that what it draws changes nothing of what is forged.
     reviews: Draw,
     kind: DocumentKind,
     read: ReadHeader,
     own: BTreeMap<Target, Own>,
     forged: BTreeMap<ChangeHash, Forged>,
+    /// Changes of documents whose names are none.
+    misnamed: BTreeSet<ChangeHash>,
 }
 
 /// A change that no engine made.
@@ -87,8 +94,17 @@ pub(crate) struct Between<'a> {
 impl Hostile {
     pub(crate) fn new(seed: u64, kind: DocumentKind, read: ReadHeader) -> Self {
         let draw = |stream| Draw::new(seed, stream);
-        let (circuits, reviews) = (draw("hostile circuits"), draw("reviews"));
-        Self { draw: draw("hostile"), circuits, reviews, kind, read, own: BTreeMap::new(), forged: BTreeMap::new() }
+        Self {
+            draw: draw("hostile"),
+            circuits: draw("hostile circuits"),
+            names: draw("hostile names"),
+            reviews: draw("reviews"),
+            kind,
+            read,
+            own: BTreeMap::new(),
+            forged: BTreeMap::new(),
+            misnamed: BTreeSet::new(),
+        }
     }
 
     /// A change that was forged.
@@ -102,7 +118,7 @@ impl Hostile {
 
     /// All changes that were forged.
     pub(crate) fn hashes(&self) -> impl Iterator<Item = ChangeHash> {
-        self.forged.keys().copied()
+        self.forged.keys().chain(&self.misnamed).copied()
     }
 
     /// What its own documents begin with.
@@ -136,6 +152,9 @@ impl Hostile {
         }
         if self.circuits.chance(CIRCUITS_PER_MILLE) {
             frames.push(circuits::step(&mut self.circuits, between.me, between.everybody));
+        }
+        if self.names.chance(MISNAMED_PER_MILLE) {
+            frames.extend(self.misnamed(between));
         }
         frames
     }
@@ -281,6 +300,21 @@ impl Hostile {
             return Target { zone: Some(zone.to_owned()), collection, key: "h0".to_owned() };
         }
         Target { zone: None, collection: "hostile".to_owned(), key: format!("h{}", self.draw.index(2)) }
+    }
+
+    /// A change like any other, of a document that cannot be.
+    fn misnamed(&mut self, between: Between<'_>) -> Option<Bytes> {
+        let document = names::drawn(&mut self.names, between.their_zone)?;
+        let draft = Draft {
+            deps: vec![own::genesis_of(self.kind, &document)],
+            actor: own::actor(between.me, self.names.bytes()[0], &self.names.bytes()),
+            seq: 1,
+            start_op: 1,
+            content: own::writes(&mut self.names),
+        };
+        let chunk = forge::encode(self.kind, &draft)?;
+        self.misnamed.insert((self.read)(&chunk)?.hash);
+        Some(push(&document, vec![chunk]))
     }
 
     /// What is no change, or no frame. What is no frame costs it the stream.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use knot_engine::documents::ChangeKind;
+use knot_engine::documents::{ChangeKind, DocumentId};
 use knot_engine::{ChangeHash, Instant};
 use serde_json::{Map, Value};
 
@@ -64,6 +64,16 @@ impl Checkers {
             for (node, other) in others {
                 self.check_equal(target, (*first, one), (*node, other), now);
             }
+        }
+    }
+
+    /// At the end: a server counts this many changes in quarantine, and these of each document. Honest servers make none.
+    pub(crate) fn check_quarantine(&mut self, node: usize, counted: u64, listed: &[(DocumentId, u32)], now: Instant) {
+        let sum: u64 = listed.iter().map(|(_, count)| u64::from(*count)).sum();
+        if sum != counted {
+            self.report(Invariant::ForgedJudged, now, node, || {
+                format!("it counts {counted} changes in quarantine, and {sum} by their documents: {listed:?}")
+            });
         }
     }
 

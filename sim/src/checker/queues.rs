@@ -12,6 +12,11 @@ const OVERSHOOT_PEER_BYTES: usize = 4 << 20;
 /// The queue of what waits for storage.
 const PERSIST: &str = "persist_bytes";
 
+/// What nothing is left in once all has come right and all that was asked is answered. Streams, circuits and changes that
+/// wait for others may stay, and so may a repair whose peer has ended, until its time is up.
+const EMPTY_IN_THE_END: [&str; 6] =
+    [PERSIST, "waiters", "versions", "incoming_bytes", "replica_waits", "repair_answers"];
+
 /// Whether so much waits for storage that an edit is to be refused.
 pub(crate) fn is_crowded(queues: &[Queue]) -> bool {
     queues.iter().any(|queue| queue.name == PERSIST && queue.depth >= queue.limit)
@@ -22,6 +27,17 @@ impl Checkers {
     pub(crate) fn report_crowded(&mut self, node: usize, id: u32, now: Instant) {
         let write = self.describe(id);
         self.report(Invariant::QueuesBounded, now, node, || format!("{write} was taken with no room in {PERSIST}"));
+    }
+
+    /// A server's queues at two moments after all has come right. What is in one at both was left there.
+    pub(crate) fn check_emptied(&mut self, node: usize, before: &[Queue], after: &[Queue], now: Instant) {
+        for (before, queue) in before.iter().zip(after) {
+            if EMPTY_IN_THE_END.contains(&queue.name) && before.depth > 0 && queue.depth > 0 {
+                self.report(Invariant::QueuesBounded, now, node, || {
+                    format!("{} holds {} when there is nothing to do", queue.name, queue.depth)
+                });
+            }
+        }
     }
 
     /// Looks at a server's queues.

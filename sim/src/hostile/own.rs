@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use knot_engine::documents::{ACTOR_BYTES, Actor, AutomergeDocument, ChangeHeader, Document, ModelDocument};
+use knot_engine::documents::{
+    ACTOR_BYTES, Actor, AutomergeDocument, ChangeHeader, Document, DocumentId, ModelDocument,
+};
 use knot_engine::{ChangeHash, NodeId};
 
 use super::forge::{Content, Draft};
@@ -47,7 +49,7 @@ pub(super) fn actor(me: NodeId, number: u8, drawn: &[u8]) -> Actor {
 impl Own {
     pub(super) fn new(kind: DocumentKind, target: &Target, me: NodeId) -> Self {
         let authors = (0..AUTHORS).map(|number| actor(me, number, target.key.as_bytes())).collect();
-        Self { genesis: genesis_of(kind, target), authors, headers: Vec::new(), chunks: Vec::new() }
+        Self { genesis: genesis_of(kind, &target.id()), authors, headers: Vec::new(), chunks: Vec::new() }
     }
 
     pub(super) fn genesis(&self) -> ChangeHash {
@@ -127,9 +129,9 @@ fn forbidden(draw: &mut Draw, kind: DocumentKind, me: NodeId, draft: Draft) -> D
     }
 }
 
-pub(super) fn genesis_of(kind: DocumentKind, target: &Target) -> ChangeHash {
+pub(super) fn genesis_of(kind: DocumentKind, document: &DocumentId) -> ChangeHash {
     match kind {
-        DocumentKind::Model => ModelDocument::genesis_hash(&target.id()),
-        DocumentKind::Automerge => AutomergeDocument::genesis_hash(&target.id()),
+        DocumentKind::Model => ModelDocument::genesis_hash(document),
+        DocumentKind::Automerge => AutomergeDocument::genesis_hash(document),
     }
 }

@@ -255,9 +255,11 @@ impl Run<'_> {
         }
     }
 
-    /// So many are on their way at once that some come too late for the window, some just in time.
+    /// So many are on their way at once that some come too late for the window, some just in time. What came before the
+    /// latest comes again.
     fn windows(&mut self) -> Kept {
         self.under_way.clear();
+        let mut came: Vec<Sent> = Vec::new();
         let length = usize::try_from(REPLAY_WINDOW).unwrap_or(0);
         for burst in [30, 70, length - 66, length / 2, 2 * length + 1, length, 3] {
             self.learn(0, 1)?;
@@ -271,9 +273,10 @@ impl Run<'_> {
             late.truncate(200);
             self.deliver(&last)?;
             self.deliver(&sent)?;
-            for sent in late.iter().chain(&late) {
+            for sent in came.iter().chain(&late).chain(&late) {
                 self.deliver(sent)?;
             }
+            came = late;
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use knot_engine::documents::{Document, DocumentId};
 use knot_engine::membership::{Member, Status};
-use knot_engine::{DocumentView, Engine, Etag, HistoryEntry, Instant, ReadError, VersionView, Wall};
+use knot_engine::{DocumentView, Engine, Etag, HistoryEntry, Instant, Queue, ReadError, VersionView, Wall};
 use serde_json::Value;
 
 use super::World;
@@ -236,6 +236,8 @@ impl<D: Document> World<D> {
             let documents = scopes.iter().map(|scope| scope.documents + scope.deleted).sum();
             let feed = running.engine.changes_since(0, usize::MAX);
             self.checkers.check_feed(node.index, documents, &feed, self.now);
+            let (counted, listed) = (running.engine.quarantined_changes(), running.engine.quarantined());
+            self.checkers.check_quarantine(node.index, counted, &listed, self.now);
         }
     }
 
@@ -336,9 +338,13 @@ impl<D: Document> World<D> {
     /// What a server knows of members is on its disk a moment later.
     fn audit_memory(&mut self) {
         let before: Vec<_> = (0..self.nodes.len()).map(|node| self.members_of(node)).collect();
+        let queues_before: Vec<_> = (0..self.nodes.len()).map(|node| self.queues_of(node)).collect();
         let pause = self.nodes.len() / MEMBERS_SAVED_AT_ONCE + 1;
         let next = self.now + MEMBERS_SAVED * u32::try_from(pause).unwrap_or(u32::MAX) + SAVE;
         self.run_until(next);
+        for (node, before) in queues_before.into_iter().enumerate() {
+            self.checkers.check_emptied(node, &before, &self.queues_of(node), self.now);
+        }
         for (node, before) in before.into_iter().enumerate() {
             let same = |(one, other): (&(Member, bool), &(Member, bool))| {
                 one.0.record == other.0.record && one.0.status == other.0.status && one.0.durable == other.0.durable
@@ -350,6 +356,13 @@ impl<D: Document> World<D> {
                 self.checkers.check_memory(node, &members, |member| recalled.member(&member.record.node), self.now);
             }
         }
+    }
+
+    /// What a server's queues hold; nothing where its storage takes nothing, or others are not healed.
+    fn queues_of(&self, node: usize) -> Vec<Queue> {
+        let here = self.at_work(node).filter(|_| self.scenario.core.is_empty());
+        let here = here.filter(|here| !here.engine.is_disk_full() && !here.engine.is_storage_failed());
+        here.map(|here| here.engine.queues()).unwrap_or_default()
     }
 
     /// The others that a server knows, and whether it gave them up without a word of anybody; none while its disk may not

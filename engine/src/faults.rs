@@ -199,6 +199,8 @@ faults! {
         ExpiredPullKept = "expired_pull_kept",
     }
     Documents {
+        /// Takes changes of a document whose name is none.
+        NameUnchecked = "name_unchecked",
         /// Admits a change whose dependencies are missing.
         GapAccepted = "gap_accepted",
         /// Gives each replica a genesis of its own, so that concurrent creates of one key do not merge.

@@ -154,7 +154,7 @@ pub enum Invariant {
     FencedTakesNone,
     /// Traffic falls back to idle.
     Idle,
-    /// Queues stay under their limits.
+    /// Queues stay under their limits, and nothing is left in them.
     QueuesBounded,
     /// What the application under test promises.
     Application,
@@ -279,7 +279,9 @@ impl Invariant {
             Self::Idle => {
                 "A cluster that has settled and is asked nothing falls back to a whisper. This one goes on talking."
             }
-            Self::QueuesBounded => "Each queue has a limit and stays under it. This one is over.",
+            Self::QueuesBounded => {
+                "Each queue has a limit and stays under it, and is empty when there is nothing to do. This one is not."
+            }
             Self::CausalReads => {
                 "Who shows a write shows all that its author saw when it was made. This server shows an effect without its \
                  cause."
@@ -373,7 +375,7 @@ impl fmt::Display for Invariant {
             Self::OneStepsBack => "not one of two fenced",
             Self::FencedTakesNone => "fenced process takes writes",
             Self::Idle => "idle cluster is busy",
-            Self::QueuesBounded => "queue over its limit",
+            Self::QueuesBounded => "queue over its limit, or not emptied",
             Self::Application => "the application's promise broken",
             Self::Progress => "engine makes no progress",
             Self::Accounts => "accounts do not hold",

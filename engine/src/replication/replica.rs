@@ -349,7 +349,8 @@ impl<D: Document> Replica<D> {
         }
         for DocumentChanges { document, changes } in changes {
             let held = document.scope().is_held_in(&self.author.zone) || self.faults.has(Fault::ForeignTaken);
-            let entitled = document.check().is_ok() && held;
+            let named = document.check().is_ok() || self.faults.has(Fault::NameUnchecked);
+            let entitled = named && held;
             let room = self.incoming_bytes < self.limits.incoming_bytes
                 && self.batches.bytes_waiting() < self.limits.persist_bytes
                 && !self.failed

@@ -6,6 +6,7 @@
 
 mod build;
 mod mutant;
+mod survivors;
 mod switch;
 mod tree;
 mod trial;
@@ -14,14 +15,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
 
 use clap::Parser;
 
 use crate::build::Build;
 use crate::mutant::{Mutant, drawn};
+use crate::survivors::Survivors;
 use crate::tree::Tree;
-use crate::trial::{Outcome, Trial};
+use crate::trial::Trial;
 
 type Failed = Box<dyn Error + Send + Sync>;
 
@@ -52,9 +53,9 @@ struct Options {
     /// How many campaigns run at once
     #[arg(long, default_value_t = 2)]
     jobs: usize,
-    /// After how long a campaign counts as one that does not end, in seconds
-    #[arg(long, default_value_t = 360)]
-    timeout: u64,
+    /// A campaign that takes so many times longer than without a change counts as one that does not end
+    #[arg(long, default_value_t = 6)]
+    patience: u32,
     /// Say what would be tried, and try nothing
     #[arg(long)]
     list: bool,
@@ -74,29 +75,24 @@ fn run(options: &Options) -> Result<(), Failed> {
     let workspace = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize()?;
     let known = mutant::listed(&workspace)?;
     let tree = Tree::new(&workspace)?;
-    let survivors = tree.notes()?.join("survivors.txt");
-    let last_time = if options.again { std::fs::read_to_string(&survivors)? } else { String::new() };
+    let survivors = Survivors::read(&tree.notes()?)?;
     let is_meant = |name: &str| {
-        options.of.as_deref().is_none_or(|text| name.contains(text))
-            && (!options.again || last_time.lines().any(|line| line == name))
+        options.of.as_deref().is_none_or(|text| name.contains(text)) && (!options.again || survivors.hold(name))
     };
-    let sample = drawn(&known, options.seed, is_meant, options.sample);
+    let sample = drawn(&known, options.seed, is_meant, if options.again { usize::MAX } else { options.sample });
     if options.list {
         sample.iter().for_each(|mutant| println!("{mutant}"));
         return Ok(());
     }
     let (switched, alone): (Vec<&Mutant>, Vec<&Mutant>) = sample.iter().partition(|mutant| mutant.is_switchable());
     println!("{} of {} changes: {} behind switches, {} alone", sample.len(), known.len(), switched.len(), alone.len());
-    let mut trial = Trial::new(Duration::from_secs(options.timeout), options.jobs, tree.notes()?);
+    let mut trial = Trial::new(options.jobs, tree.notes()?, survivors);
 
     let build = together(&tree, switched)?;
     println!("{} do not compile; the others are built", build.invalid.len());
-    let start = Instant::now();
-    if trial.outcome(&build.binary, None)? != Outcome::Survived {
-        return Err(format!("the campaign fails without a change: {}", trial.log(None).display()).into());
-    }
-    println!("the campaign takes {:.1?} where nothing is changed", start.elapsed());
-    std::fs::write(&survivors, "")?;
+    let took = trial.unchanged(&build.binary)?;
+    println!("the campaign takes {took:.1?} where nothing is changed");
+    trial.wait_for(took * options.patience);
     trial.all(&build.binary, &build.switched)?;
     let mut invalid = build.invalid;
     for mutant in alone.into_iter().chain(build.unswitchable) {
@@ -108,6 +104,8 @@ fn run(options: &Options) -> Result<(), Failed> {
             Build::Failed(_) => invalid.push(mutant),
         }
     }
+    // What may have changed meanwhile, as a disk that is full, would be taken for so many changes that were noticed.
+    trial.unchanged(&build.binary)?;
     trial.report(&invalid);
     Ok(())
 }
@@ -123,11 +121,15 @@ struct Together<'a> {
 
 /// Builds, and leaves out what does not compile, until the rest does. What never did is remembered.
 fn together<'a>(tree: &Tree, mutants: Vec<&'a Mutant>) -> Result<Together<'a>, Failed> {
+    // With its file as it was then: in another it may compile.
+    let line = |mutant: &Mutant| Ok::<_, Failed>(format!("{} {mutant}", tree.digest(&mutant.file)?));
     let notes = tree.notes()?.join("invalid.txt");
     let known = std::fs::read_to_string(&notes).unwrap_or_default();
-    let known: BTreeSet<&str> = known.lines().collect();
-    let (mut invalid, mut switched): (Vec<_>, Vec<_>) =
-        mutants.into_iter().partition(|mutant| known.contains(&mutant.to_string()[..]));
+    let mut known: BTreeSet<String> = known.lines().map(str::to_owned).collect();
+    let (mut invalid, mut switched) = (Vec::new(), Vec::new());
+    for mutant in mutants {
+        if known.contains(&line(mutant)?) { invalid.push(mutant) } else { switched.push(mutant) }
+    }
     let mut unswitchable = Vec::new();
     loop {
         let arms = switch::lay(tree, &switched)?;
@@ -137,12 +139,13 @@ fn together<'a>(tree: &Tree, mutants: Vec<&'a Mutant>) -> Result<Together<'a>, F
         };
         let (mut broken, mut constant) = (BTreeSet::new(), BTreeSet::new());
         for error in &errors {
-            if let Some(arm) = arms.iter().find(|arm| error.is_in(&arm.file, &arm.lines)) {
-                broken.insert(arm.mutant);
-            } else {
-                let named = switched.iter().filter(|mutant| error.wants_constant(mutant.function_name()));
-                constant.extend(named.map(|mutant| mutant.number));
+            let named = switched.iter().filter(|mutant| error.wants_constant(mutant.function_name()));
+            let named: Vec<usize> = named.map(|mutant| mutant.number).collect();
+            if named.is_empty() {
+                let arm = arms.iter().find(|arm| error.is_in(&arm.file, &arm.lines));
+                broken.extend(arm.map(|arm| arm.mutant));
             }
+            constant.extend(named);
         }
         if broken.is_empty() && constant.is_empty() {
             return Err(format!("the switched engine does not compile:\n{}", errors[0].rendered).into());
@@ -151,7 +154,9 @@ fn together<'a>(tree: &Tree, mutants: Vec<&'a Mutant>) -> Result<Together<'a>, F
         invalid.extend(switched.iter().copied().filter(|mutant| broken.contains(&mutant.number)));
         unswitchable.extend(switched.iter().copied().filter(|mutant| constant.contains(&mutant.number)));
         switched.retain(|mutant| !broken.contains(&mutant.number) && !constant.contains(&mutant.number));
-        let lines = known.iter().map(|name| (*name).to_owned()).chain(invalid.iter().map(ToString::to_string));
-        std::fs::write(&notes, lines.collect::<BTreeSet<_>>().into_iter().map(|line| line + "\n").collect::<String>())?;
+        for mutant in &invalid {
+            known.insert(line(mutant)?);
+        }
+        std::fs::write(&notes, known.iter().map(|line| format!("{line}\n")).collect::<String>())?;
     }
 }

@@ -17,12 +17,19 @@ pub(crate) struct Mutant {
     pub(crate) number: usize,
     pub(crate) file: String,
     pub(crate) span: Span,
-    /// In words, as cargo-mutants has them.
+    /// In words, on one line.
     name: String,
     replacement: String,
     function: Option<Function>,
     /// None where it changes a constant.
-    pub(crate) body: Option<Span>,
+    pub(crate) place: Option<Body>,
+}
+
+/// The outermost function that holds a change, and its body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Body {
+    pub(crate) span: Span,
+    pub(crate) function: Span,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -30,7 +37,7 @@ pub(crate) struct Function {
     #[serde(rename = "function_name")]
     name: String,
     return_type: String,
-    pub(crate) span: Span,
+    span: Span,
 }
 
 /// Lines and columns from 1; the end is past the last character.
@@ -75,17 +82,14 @@ impl Span {
 impl Mutant {
     /// Constants cannot ask for a switch, and what is only named by a trait has to be of one type.
     pub(crate) fn is_switchable(&self) -> bool {
-        self.function.as_ref().is_some_and(|function| !function.return_type.contains("impl "))
+        let function = self.function.as_ref().filter(|_| self.place.is_some());
+        function.is_some_and(|function| !function.return_type.contains("impl "))
     }
 
     /// The last part of its path.
     pub(crate) fn function_name(&self) -> Option<&str> {
         let name = &self.function.as_ref()?.name;
         Some(name.rsplit("::").next().unwrap_or(name))
-    }
-
-    pub(crate) fn function(&self) -> Option<&Function> {
-        self.function.as_ref()
     }
 
     /// A part of its file, or all, changed.
@@ -110,7 +114,7 @@ impl Listed {
             return Ok(format!("replace {function} with {replacement}"));
         }
         let text = std::fs::read_to_string(workspace.join(file))?;
-        let replaced = &text[span.of(&text)];
+        let replaced = text[span.of(&text)].split_whitespace().collect::<Vec<_>>().join(" ");
         Ok(match &replacement[..] {
             "" => format!("delete {replaced} in {function}"),
             _ => format!("replace {replaced} with {replacement} in {function}"),
@@ -134,16 +138,18 @@ pub(crate) fn listed(workspace: &Path) -> Result<Vec<Mutant>, Failed> {
         }
     }
     // The body of a function within a function is a part of that one's.
-    let body = |file: &str, function: &Function| {
-        let all = bodies.iter().filter(|((other, _), _)| other == file).map(|(_, body)| *body);
+    let place = |file: &str, function: &Function| {
+        let all = bodies.iter().filter(|((other, _), _)| other == file);
         let own = bodies.get(&(file.to_owned(), function.span))?;
-        all.filter(|body| body.holds(*own)).min_by_key(|body| (body.start, std::cmp::Reverse(body.end)))
+        let holding = all.filter(|(_, body)| body.holds(*own));
+        let outermost = holding.min_by_key(|(_, body)| (body.start, std::cmp::Reverse(body.end)));
+        outermost.map(|((_, function), body)| Body { span: *body, function: *function })
     };
     let mutants = listed.into_iter().zip(1..).map(|(listed, number)| {
         let name = listed.name(workspace)?;
         let Listed { file, function, span, replacement, .. } = listed;
-        let body = function.as_ref().and_then(|function| body(&file, function));
-        Ok(Mutant { number, file, span, name, replacement, function, body })
+        let place = function.as_ref().and_then(|function| place(&file, function));
+        Ok(Mutant { number, file, span, name, replacement, function, place })
     });
     mutants.collect()
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use crate::Failed;
-use crate::mutant::{Mutant, Span};
+use crate::mutant::{Body, Mutant};
 use crate::tree::Tree;
 
 /// Where the engine's modules are named.
@@ -31,10 +31,10 @@ pub(crate) struct Arm {
 
 /// Makes the copy's engine one with these changes.
 pub(crate) fn lay(tree: &Tree, mutants: &[&Mutant]) -> Result<Vec<Arm>, Failed> {
-    let mut files: BTreeMap<&str, BTreeMap<Span, Vec<&Mutant>>> = BTreeMap::new();
+    let mut files: BTreeMap<&str, BTreeMap<Body, Vec<&Mutant>>> = BTreeMap::new();
     for mutant in mutants {
-        if let Some(body) = mutant.body {
-            files.entry(&mutant.file).or_default().entry(body).or_default().push(mutant);
+        if let Some(place) = mutant.place {
+            files.entry(&mutant.file).or_default().entry(place).or_default().push(mutant);
         }
     }
     let (mut changed, mut arms) = (BTreeMap::new(), Vec::new());
@@ -51,19 +51,14 @@ pub(crate) fn lay(tree: &Tree, mutants: &[&Mutant]) -> Result<Vec<Arm>, Failed> 
 }
 
 /// A file with its changes, and the lines of each.
-fn switched(text: &str, bodies: &BTreeMap<Span, Vec<&Mutant>>) -> (String, Vec<(usize, Range<usize>)>) {
+fn switched(text: &str, bodies: &BTreeMap<Body, Vec<&Mutant>>) -> (String, Vec<(usize, Range<usize>)>) {
     let (mut new, mut arms) = (String::new(), Vec::new());
     let mut copied = 0;
-    for (body, mutants) in bodies {
-        let body = body.of(text);
-        let mut before = text[copied..body.start].to_owned();
+    for (Body { span, function }, mutants) in bodies {
+        let (body, signature) = (span.of(text), function.of(text).start);
+        new.push_str(&text[copied..signature]);
         // A constant function asks for no switch. Where a constant needs it, the compiler will say so.
-        let functions = mutants.iter().filter_map(|mutant| mutant.function());
-        if let Some(start) = functions.map(|function| function.span.of(text).start).min() {
-            let signature = before.split_off(start.max(copied) - copied);
-            before.push_str(&signature.replacen("const fn", "fn", 1));
-        }
-        new.push_str(&before);
+        new.push_str(&text[signature..body.start].replacen("const fn", "fn", 1));
         new.push_str("match crate::mutants::active() {\n");
         for mutant in mutants {
             let first = lines(&new);

@@ -62,6 +62,11 @@ impl Tree {
         Ok(notes)
     }
 
+    /// A file's text, in short.
+    pub(crate) fn digest(&self, file: &str) -> Result<String, Failed> {
+        Ok(blake3::hash(self.original(file)?.as_bytes()).to_hex()[..16].to_owned())
+    }
+
     pub(crate) fn original(&self, file: &str) -> Result<&str, Failed> {
         let text = self.files.get(file).ok_or_else(|| format!("git does not know of {file}"))?;
         Ok(std::str::from_utf8(text)?)

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,16 +10,23 @@ use std::time::{Duration, Instant};
 
 use crate::Failed;
 use crate::mutant::Mutant;
+use crate::survivors::Survivors;
 
 /// What a campaign may take of memory, in bytes: changed engines may ask for all there is.
 #[cfg(unix)]
 const MEMORY_MAX: u64 = 8 << 30;
 
+/// How a test ends in which a promise was broken.
+const FAILED: &str = "test result: FAILED";
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Outcome {
+enum Outcome {
+    /// A promise was broken.
     Noticed,
-    /// It did not end, which is noticed as well.
+    /// The campaign took far longer than it does.
     Endless,
+    /// The campaign took all the memory that it may have, or died otherwise.
+    Died,
     Survived,
 }
 
@@ -29,20 +35,36 @@ pub(crate) struct Trial<'a> {
     timeout: Duration,
     jobs: usize,
     notes: PathBuf,
+    survivors: Mutex<Survivors>,
     outcomes: BTreeMap<usize, (&'a Mutant, Outcome)>,
 }
 
 impl<'a> Trial<'a> {
-    pub(crate) const fn new(timeout: Duration, jobs: usize, notes: PathBuf) -> Self {
-        Self { timeout, jobs, notes, outcomes: BTreeMap::new() }
+    pub(crate) const fn new(jobs: usize, notes: PathBuf, survivors: Survivors) -> Self {
+        let survivors = Mutex::new(survivors);
+        Self { timeout: Duration::MAX, jobs, notes, survivors, outcomes: BTreeMap::new() }
     }
 
-    pub(crate) fn log(&self, mutant: Option<usize>) -> PathBuf {
+    /// After how long a campaign counts as one that does not end.
+    pub(crate) const fn wait_for(&mut self, timeout: Duration) {
+        self.timeout = timeout;
+    }
+
+    /// How long the campaign takes on the engine as it is, which it must hold for.
+    pub(crate) fn unchanged(&self, binary: &Path) -> Result<Duration, Failed> {
+        let start = Instant::now();
+        if self.outcome(binary, None)? != Outcome::Survived {
+            return Err(format!("the campaign fails without a change: {}", self.log(None).display()).into());
+        }
+        Ok(start.elapsed())
+    }
+
+    fn log(&self, mutant: Option<usize>) -> PathBuf {
         self.notes.join(format!("{}.log", mutant.unwrap_or(0)))
     }
 
     /// One campaign. None runs the engine as it is.
-    pub(crate) fn outcome(&self, binary: &Path, mutant: Option<usize>) -> Result<Outcome, Failed> {
+    fn outcome(&self, binary: &Path, mutant: Option<usize>) -> Result<Outcome, Failed> {
         let log = File::create(self.log(mutant))?;
         let mut campaign = limited(binary);
         campaign.env("KNOT_MUTANT", mutant.unwrap_or(0).to_string());
@@ -51,7 +73,14 @@ impl<'a> Trial<'a> {
         let mut campaign = campaign.spawn()?;
         loop {
             if let Some(status) = campaign.try_wait()? {
-                return Ok(if status.success() { Outcome::Survived } else { Outcome::Noticed });
+                let is_failure = || Ok::<_, Failed>(std::fs::read_to_string(self.log(mutant))?.contains(FAILED));
+                return Ok(if status.success() {
+                    Outcome::Survived
+                } else if is_failure()? {
+                    Outcome::Noticed
+                } else {
+                    Outcome::Died
+                });
             }
             if start.elapsed() > self.timeout {
                 campaign.kill()?;
@@ -62,13 +91,9 @@ impl<'a> Trial<'a> {
         }
     }
 
-    /// Survivors are written down at once, for `--again`.
     fn note(&self, mutant: &Mutant, outcome: Outcome) -> Result<(), Failed> {
-        if outcome == Outcome::Survived {
-            let mut survivors = File::options().append(true).create(true).open(self.notes.join("survivors.txt"))?;
-            writeln!(survivors, "{mutant}")?;
-        }
-        Ok(())
+        let mut survivors = self.survivors.lock().unwrap_or_else(PoisonError::into_inner);
+        survivors.note(mutant.to_string(), outcome == Outcome::Survived)
     }
 
     /// All that one binary holds.
@@ -107,17 +132,19 @@ impl<'a> Trial<'a> {
     /// What was not noticed, and the share that was.
     pub(crate) fn report(&self, invalid: &[&Mutant]) {
         let count = |meant: Outcome| self.outcomes.values().filter(|(_, outcome)| *outcome == meant).count();
-        let (noticed, endless, survived) = (count(Outcome::Noticed), count(Outcome::Endless), count(Outcome::Survived));
+        let (noticed, endless) = (count(Outcome::Noticed), count(Outcome::Endless));
+        let (died, survived) = (count(Outcome::Died), count(Outcome::Survived));
         println!();
         for (mutant, outcome) in self.outcomes.values() {
             if *outcome == Outcome::Survived {
                 println!("not noticed: {mutant}");
             }
         }
-        let tried = noticed + endless + survived;
-        let per_mille = (noticed + endless) * 1000 / tried.max(1);
+        let tried = self.outcomes.len();
+        let per_mille = (tried - survived) * 1000 / tried.max(1);
         println!(
-            "{tried} tried: {noticed} noticed, {endless} did not end, {survived} not noticed; {} did not compile",
+            "{tried} tried: {noticed} broke a promise, {endless} did not end, {died} died, {survived} not noticed; \
+             {} did not compile",
             invalid.len()
         );
         println!("score {}.{} %", per_mille / 10, per_mille % 10);
@@ -128,6 +155,7 @@ fn said(mutant: &Mutant, outcome: Outcome, took: Duration, done: usize, of: usiz
     let outcome = match outcome {
         Outcome::Noticed => "noticed",
         Outcome::Endless => "did not end",
+        Outcome::Died => "died",
         Outcome::Survived => "NOT NOTICED",
     };
     println!("{done}/{of}  {outcome} after {took:.1?}: {} {mutant}", mutant.number);

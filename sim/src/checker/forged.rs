@@ -67,7 +67,7 @@ impl Checkers {
         }
     }
 
-    /// At the end: a server counts this many changes in quarantine, and these of each document. Honest servers make none.
+    /// At the end: a server counts this many changes in quarantine, and these of each document.
     pub(crate) fn check_quarantine(&mut self, node: usize, counted: u64, listed: &[(DocumentId, u32)], now: Instant) {
         let sum: u64 = listed.iter().map(|(_, count)| u64::from(*count)).sum();
         if sum != counted {

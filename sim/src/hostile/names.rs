@@ -1,11 +1,11 @@
-//! Names that no document can have, and what names are, said without the engine.
+//! Names that no document can have, and what names in a scope are, said without the engine.
 
 use knot_engine::documents::DocumentId;
 use serde_json::json;
 
 use crate::draw::Draw;
 
-/// Longest collection and zone, in bytes.
+/// Longest collection, in bytes.
 const LABEL_BYTES_MAX: usize = 64;
 /// Longest key, in bytes.
 const KEY_BYTES_MAX: usize = 512;

@@ -24,7 +24,7 @@ use crate::checker::Invariant;
 use crate::draw::Draw;
 use crate::network::Process;
 use crate::node::hasty;
-use crate::scenario::{RESTART_AFTER, Scenario};
+use crate::scenario::{FaultKind, RESTART_AFTER, Scenario};
 use crate::servers::{Findings, Loss, TOKEN, Yard, config};
 use crate::shared::Shared;
 
@@ -149,7 +149,7 @@ impl Host {
     }
 
     /// What its process said is over with it.
-    pub(super) fn is_started_again(&self) {
+    pub(super) fn is_over(&self) {
         self.findings.get().stepped_back.remove(&self.node);
     }
 
@@ -226,8 +226,13 @@ impl Host {
     fn tidy(&self, why: &str) {
         let now = now();
         let began = |at_ms: u64| Instant::from_micros(at_ms * 1_000) <= now;
-        let mut faults = self.scenario.faults.iter().filter(|fault| damages(&fault.kind) == Some(self.node));
-        if !faults.any(|fault| began(fault.at_ms)) {
+        let begun = || self.scenario.faults.iter().filter(|fault| began(fault.at_ms)).map(|fault| &fault.kind);
+        // What it has may be a copy of what another's disk had.
+        let copied = begun().filter_map(|kind| {
+            if let FaultKind::Clone { node, to } = kind { (*to == self.node).then_some(*node) } else { None }
+        });
+        let disks: Vec<usize> = copied.chain([self.node]).collect();
+        if !begun().any(|kind| damages(kind).is_some_and(|node| disks.contains(&node))) {
             self.accuse(Invariant::AcknowledgedKept, format!("its data is damaged, and no fault did that: {why}"));
         }
         self.disk.lose();

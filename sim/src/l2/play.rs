@@ -192,6 +192,7 @@ impl<'a> Stage<'a> {
             self.hosts[node].lose_power();
         }
         self.wires.get().process_died(node, !power);
+        self.hosts[node].is_over();
         sim.crash(self.name(node));
     }
 
@@ -222,7 +223,6 @@ impl<'a> Stage<'a> {
         let over: Vec<usize> = (0..self.hosts.len()).filter(|node| self.held_down[*node] == 0).filter(over).collect();
         for node in over {
             self.crash(sim, node, false);
-            self.hosts[node].is_started_again();
             self.start_after(sim, node, RESTART_AFTER);
         }
     }

@@ -7,15 +7,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use knot_engine::Instant;
+use tokio::task::JoinSet;
 
 use super::request::{Answer, Request};
-use super::{Findings, Reach};
+use super::{Findings, Reach, joined};
 use crate::checker::{FENCED_WITHIN, Invariant, LOSS_ENVELOPE};
 use crate::scenario::{Fault, FaultKind, RESTART_AFTER, Scenario};
 use crate::shared::Shared;
 
 /// How often they are asked.
 const ASK_EVERY: Duration = Duration::from_millis(500);
+/// How long an answer is waited for: they are compared with each other.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// How long a process takes to start, and whoever asks to learn of what has happened.
 const SLACK: Duration = Duration::from_secs(3);
 
@@ -48,32 +51,42 @@ impl<R: Reach> Watcher<R> {
             return std::future::pending().await;
         }
         loop {
-            let mut answer = Vec::new();
-            for node in 0..self.scenario.nodes.len() {
-                answer.push(self.ask(node).await);
-            }
-            self.judge(&answer);
+            let answers = self.ask_all().await;
+            self.judge(&answers);
             tokio::time::sleep(ASK_EVERY).await;
         }
     }
 
-    /// Whether a server has stepped back; none where it does not answer.
-    async fn ask(&mut self, node: usize) -> Option<bool> {
-        const LEFT: &str = "this server has left the cluster";
-        let asked = self.reach.now();
-        let answer = Request::get("/readyz").ask(&self.reach, node).await.ok();
-        let has_left = answer.map(|Answer { status, body, .. }| status == 503 && body["error"] == LEFT);
+    /// Whether each server has stepped back; none where it does not answer.
+    async fn ask_all(&mut self) -> Vec<Option<bool>> {
+        let mut asking = JoinSet::new();
+        for node in 0..self.scenario.nodes.len() {
+            let reach = self.reach.clone();
+            asking.spawn(async move { (node, reach.now(), has_left(&reach, node).await, reach.now()) });
+        }
+        let mut answers = vec![None; self.scenario.nodes.len()];
+        while let Some(asked) = asking.join_next().await {
+            let (node, asked, has_left, answered) = joined(asked);
+            self.note(node, [asked, answered], has_left == Some(true));
+            answers[node] = has_left;
+        }
+        answers
+    }
+
+    /// What a server said that was asked and answered then. A process that has ended since says no more of it.
+    fn note(&mut self, node: usize, [asked, answered]: [Instant; 2], has_left: bool) {
         let mut findings = self.findings.get();
-        if has_left == Some(true) {
-            let now = self.reach.now();
-            let fenced = self.fenced.entry(node).or_insert(Fenced { node, from: now, until: now });
-            fenced.until = fenced.from.max(asked);
-            findings.stepped_back.insert(node);
-        } else {
-            findings.fenced.extend(self.fenced.remove(&node));
+        let goes_on = has_left && !findings.stepped_back.insert(node);
+        if !has_left {
             findings.stepped_back.remove(&node);
         }
-        has_left
+        if !goes_on {
+            findings.fenced.extend(self.fenced.remove(&node));
+        }
+        if has_left {
+            let fenced = self.fenced.entry(node).or_insert(Fenced { node, from: answered, until: answered });
+            fenced.until = fenced.from.max(asked);
+        }
     }
 
     fn judge(&self, answers: &[Option<bool>]) {
@@ -123,6 +136,13 @@ impl<R: Reach> Watcher<R> {
             findings.end_with(invariant, self.reach.now(), node, detail);
         }
     }
+}
+
+async fn has_left<R: Reach>(reach: &R, node: usize) -> Option<bool> {
+    const LEFT: &str = "this server has left the cluster";
+    let answer = tokio::time::timeout(PATIENCE, Request::get("/readyz").ask(reach, node)).await.ok()?.ok()?;
+    let Answer { status, body, .. } = answer;
+    Some(status == 503 && body["error"] == LEFT)
 }
 
 /// Whose folder is copied, and where to.

@@ -131,7 +131,7 @@ impl<R: Reach> Operator<R> {
         for place in 0..self.turns.len() {
             let turn = &self.turns[place];
             if turn.is_done && now < turn.until {
-                match &turn.trial {
+                match turn.trial.as_ref().filter(|trial| trial.losses == losses) {
                     None => self.turns[place].trial = self.begin_trial(place, &stands, losses).await,
                     Some(trial) => self.look_at(turn, trial).await,
                 }
@@ -149,12 +149,14 @@ impl<R: Reach> Operator<R> {
         let id = id.as_ref()?;
         let others: Vec<usize> = (0..stands.len()).filter(|other| other != node).collect();
         let holds = |other: &usize| stands[*other].as_ref().is_some_and(|stand| stand.evicted.contains(id));
-        if !others.iter().all(holds) {
+        // A machine that has replaced it is another server.
+        let is_there = stands[*node].as_ref().is_some_and(|stand| stand.id == *id);
+        if !is_there || !others.iter().all(holds) {
             return None;
         }
         let mut hidden = Vec::new();
         for (at, name, from) in [(others[0], "without", vec![*node]), (*node, "within", others.clone())] {
-            let path = format!("/api/documents/shut-out/{place}-{name}");
+            let path = format!("/api/documents/shut-out/{place}-{losses}-{name}");
             let put = Request::json("PUT", &path, &json!({})).ask(&self.reach, at).await;
             if put.is_ok_and(|answer| (200..300).contains(&answer.status)) {
                 hidden.push((path, from));

@@ -22,6 +22,9 @@ use crate::workload;
 
 /// Of one document in so many earlier versions are looked at.
 const VERSIONS_OF_EVERY: usize = 4;
+/// How often, and how many times, queues are looked at in the end.
+const LOOK_AT_QUEUES_EVERY: Duration = Duration::from_millis(100);
+const QUEUE_LOOKS: usize = 5;
 /// How often it is seen whether the cluster has settled.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How long after the last fault a server may take to start again.
@@ -160,6 +163,7 @@ impl<D: Document> World<D> {
                 self.replay_logs();
                 self.check_spending();
                 self.audit_memory();
+                self.audit_queues();
                 return;
             }
             if self.settle().is_none() {
@@ -338,13 +342,9 @@ impl<D: Document> World<D> {
     /// What a server knows of members is on its disk a moment later.
     fn audit_memory(&mut self) {
         let before: Vec<_> = (0..self.nodes.len()).map(|node| self.members_of(node)).collect();
-        let queues_before: Vec<_> = (0..self.nodes.len()).map(|node| self.queues_of(node)).collect();
         let pause = self.nodes.len() / MEMBERS_SAVED_AT_ONCE + 1;
         let next = self.now + MEMBERS_SAVED * u32::try_from(pause).unwrap_or(u32::MAX) + SAVE;
         self.run_until(next);
-        for (node, before) in queues_before.into_iter().enumerate() {
-            self.checkers.check_emptied(node, &before, &self.queues_of(node), self.now);
-        }
         for (node, before) in before.into_iter().enumerate() {
             let same = |(one, other): (&(Member, bool), &(Member, bool))| {
                 one.0.record == other.0.record && one.0.status == other.0.status && one.0.durable == other.0.durable
@@ -355,6 +355,22 @@ impl<D: Document> World<D> {
                 let recalled = self.nodes[node].read_anew(self.planted, self.now);
                 self.checkers.check_memory(node, &members, |member| recalled.member(&member.record.node), self.now);
             }
+        }
+    }
+
+    /// Looks at all queues now and then.
+    fn audit_queues(&mut self) {
+        let mut least: Vec<_> = (0..self.nodes.len()).map(|node| self.queues_of(node)).collect();
+        for _ in 0..QUEUE_LOOKS {
+            self.run_until(self.now + LOOK_AT_QUEUES_EVERY);
+            for (node, least) in least.iter_mut().enumerate() {
+                let queues = self.queues_of(node);
+                least.truncate(queues.len());
+                least.iter_mut().zip(&queues).for_each(|(least, queue)| least.depth = least.depth.min(queue.depth));
+            }
+        }
+        for (node, least) in least.iter().enumerate() {
+            self.checkers.check_emptied(node, least, self.now);
         }
     }
 

@@ -94,6 +94,8 @@ fn run(options: &Options) -> Result<(), Failed> {
     println!("the campaign takes {took:.1?} where nothing is changed");
     trial.wait_for(took * options.patience);
     trial.all(&build.binary, &build.switched)?;
+    // What may have changed meanwhile, as a disk that is full, would be taken for so many changes that were noticed.
+    trial.unchanged(&build.binary)?;
     let mut invalid = build.invalid;
     for mutant in alone.into_iter().chain(build.unswitchable) {
         let text = tree.original(&mutant.file)?;
@@ -104,8 +106,6 @@ fn run(options: &Options) -> Result<(), Failed> {
             Build::Failed(_) => invalid.push(mutant),
         }
     }
-    // What may have changed meanwhile, as a disk that is full, would be taken for so many changes that were noticed.
-    trial.unchanged(&build.binary)?;
     trial.report(&invalid);
     Ok(())
 }
